@@ -1,0 +1,23 @@
+"""The errors a user can act on: one line each, naming the cause, the place and the way out."""
+
+from __future__ import annotations
+
+
+class SnnConvertError(Exception):
+    """Base of every error this package raises on purpose; the command line exits with code 2 on it."""
+
+
+class InputError(SnnConvertError, ValueError):
+    """An argument, a file or an image that can't be used as it is."""
+
+
+class ConfigurationError(SnnConvertError, ValueError):
+    """A conversion setting out of its range, or an override that matches no layer."""
+
+
+class ConversionError(SnnConvertError, RuntimeError):
+    """A network that can't be captured or converted, with the layer that stands in the way."""
+
+
+class ArtifactError(SnnConvertError, ValueError):
+    """A saved network that is damaged, incomplete or of a version this package doesn't read."""
