@@ -1,0 +1,1 @@
+"""Measurements: commands that print ratios, run as python -m benchmarks.NAME."""

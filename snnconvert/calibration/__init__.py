@@ -1,0 +1,1 @@
+"""Calibration: one streaming pass over images, order-free statistics, thresholds, repair."""

@@ -1,0 +1,84 @@
+"""Thresholds: the step Δ of a site's code from the histogram of its values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from snnconvert.calibration.histogram import ValueHistogram
+from snnconvert.neurons.code import PackedCode
+
+_COARSE = np.geomspace(1.05, 0.004, 80)
+_FINE = np.linspace(0.93, 1.07, 29)
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A site's step Δ in the ANN's units, and its code with the offset its values need."""
+
+    step: float
+    code: PackedCode
+
+
+def choose_threshold(
+    histogram: ValueHistogram, code: PackedCode, method: str, percentile: float
+) -> Threshold:
+    """Chooses Δ (and an offset, if values are negative) for one site.
+
+    "max": the code spans minimum..maximum. "percentile": it spans the central ``percentile`` % of the
+    values. "mse": it spans the range r·minimum..r·maximum whose r minimizes the mean squared error
+    E[(x − Q(x))²] under the histogram.
+
+    Args:
+        histogram: statistics of the site.
+        code: the site's code without offset.
+        method: "mse", "max" or "percentile".
+        percentile: in percent, for "percentile".
+    """
+    low, high = histogram.extremes
+    low, high = min(low, 0.0), max(high, 0.0)
+    if high - low <= 0:
+        return Threshold(1.0, code)
+    if method == "max":
+        return _spanning(low, high, code)
+    if method == "percentile":
+        tail = (1 - percentile / 100) / (2 if low < 0 else 1)
+        bottom = min(histogram.quantile(tail), 0.0) if low < 0 else 0.0
+        top = min(max(histogram.quantile(1 - tail), 0.0), high)
+        return _spanning(bottom, top, code) if top > bottom else _spanning(low, high, code)
+    return _minimal_mse(histogram, low, high, code)
+
+
+def quantization_mse(histogram: ValueHistogram, threshold: Threshold) -> float:
+    """E[(x − Q(x))²] with Q(x) = Δ·clip(rne(x/Δ)), values uniform within a bin.
+
+    Integrated exactly per bin: the antiderivative of (u − n)², n = clip(rne(u)), is n/12 + (u − n)³/3.
+    """
+    low, high, counts = histogram.bins()
+    step, code = threshold.step, threshold.code
+
+    def antiderivative(u: NDArray[np.float64]) -> NDArray[np.float64]:
+        n = np.clip(np.rint(u), code.minimum, code.maximum)
+        result: NDArray[np.float64] = n / 12 + (u - n) ** 3 / 3
+        return result
+
+    errors = (antiderivative(high / step) - antiderivative(low / step)) * step**3 / (high - low)
+    return float((errors * counts).sum() / counts.sum())
+
+
+def _spanning(low: float, high: float, code: PackedCode) -> Threshold:
+    step = (high - low) / (code.levels - 1)
+    offset = int(np.clip(np.rint(-low / step), 0, code.levels - 1))
+    return Threshold(step, PackedCode(code.bits, code.T, offset))
+
+
+def _minimal_mse(histogram: ValueHistogram, low: float, high: float, code: PackedCode) -> Threshold:
+    def best_of(ratios: NDArray[np.float64]) -> float:
+        errors = [quantization_mse(histogram, _spanning(r * low, r * high, code)) for r in ratios]
+        return float(ratios[int(np.argmin(errors))])
+
+    coarse = best_of(_COARSE)
+    ratio = best_of(coarse * _FINE)
+    return _spanning(ratio * low, ratio * high, code)

@@ -1,0 +1,142 @@
+"""What a conversion may be told: validated, frozen, and readable back from JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from snnconvert.errors import ConfigurationError
+from snnconvert.neurons.code import check_bits_and_steps
+
+CONFIG_VERSION = 1
+THRESHOLD_METHODS = ("mse", "max", "percentile")
+
+
+@dataclass(frozen=True)
+class LayerOverride:
+    """Settings of the layers one override pattern names; None keeps the general setting.
+
+    Attributes:
+        bits: spike bits b_s of the layer's input spikes.
+        T: time steps of the layer's input spikes.
+        weight_bits: weight bits b_w.
+        analog: True keeps the layer as it is in the ANN.
+    """
+
+    bits: int | None = None
+    T: int | None = None
+    weight_bits: int | None = None
+    analog: bool = False
+
+
+@dataclass(frozen=True)
+class ConversionConfig:
+    """Settings of one conversion.
+
+    Attributes:
+        bits: spike bits b_s, 1..8; bits·T ≤ 8.
+        T: time steps, 1..8.
+        weight_bits: weight bits b_w, 2..8, symmetric per output channel.
+        first_last_weight_bits: weight bits of the layers next to the input and to the output.
+        input_bits: bits of the network's input, fired as one spike a value (T = 1).
+        threshold: how thresholds are chosen: "mse", "max" or "percentile".
+        percentile: share of values below the threshold, in percent, for "percentile".
+        bias_correction: correct each channel's mean output on the calibration images.
+        overrides: layer name or regular expression (full match) to LayerOverride or a dict of its fields.
+        seed: seed of whatever is random.
+    """
+
+    bits: int = 2
+    T: int = 4
+    weight_bits: int = 8
+    first_last_weight_bits: int = 8
+    input_bits: int = 8
+    threshold: str = "mse"
+    percentile: float = 99.9
+    bias_correction: bool = True
+    overrides: Mapping[str, LayerOverride] = field(default_factory=dict)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_bits_and_steps(self.bits, self.T)
+        check_bits_and_steps(self.input_bits, 1, "input_bits")
+        for name in ("weight_bits", "first_last_weight_bits"):
+            _check_weight_bits(getattr(self, name), name)
+        if self.threshold not in THRESHOLD_METHODS:
+            raise ConfigurationError(
+                f"threshold must be one of {', '.join(THRESHOLD_METHODS)}, got {self.threshold!r}"
+            )
+        if not isinstance(self.percentile, (int, float)) or not 50 < self.percentile <= 100:
+            raise ConfigurationError(f"percentile must be above 50 and at most 100, got {self.percentile!r}")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
+            raise ConfigurationError(f"seed must be a non-negative integer, got {self.seed!r}")
+        checked = {
+            pattern: self._checked_override(pattern, value) for pattern, value in self.overrides.items()
+        }
+        object.__setattr__(self, "overrides", checked)
+
+    def _checked_override(self, pattern: str, value: LayerOverride | Mapping[str, Any]) -> LayerOverride:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ConfigurationError(f"override {pattern!r} is not a regular expression: {error}") from None
+        try:
+            override = value if isinstance(value, LayerOverride) else LayerOverride(**value)
+        except TypeError:
+            known = ", ".join(f.name for f in dataclasses.fields(LayerOverride))
+            raise ConfigurationError(f"override {pattern!r} takes {known}; got {value!r}") from None
+        where = f"override {pattern!r}"
+        check_bits_and_steps(
+            self.bits if override.bits is None else override.bits,
+            self.T if override.T is None else override.T,
+            where,
+        )
+        if override.weight_bits is not None:
+            _check_weight_bits(override.weight_bits, f"{where}: weight_bits")
+        if not isinstance(override.analog, bool):
+            raise ConfigurationError(f"{where}: analog must be true or false, got {override.analog!r}")
+        return override
+
+    def override_for(self, layer: str) -> LayerOverride:
+        """The override whose pattern matches a layer's name; later patterns win, field by field."""
+        merged = LayerOverride()
+        for pattern, override in self.overrides.items():
+            if matches(pattern, layer):
+                given = {k: v for k, v in dataclasses.asdict(override).items() if v not in (None, False)}
+                merged = dataclasses.replace(merged, **given)
+        return merged
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form with a schema version; :meth:`from_dict` reads it back."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "overrides"}
+        overrides = {pattern: dataclasses.asdict(value) for pattern, value in self.overrides.items()}
+        return {"version": CONFIG_VERSION, **values, "overrides": overrides}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ConversionConfig:
+        """Reads what :meth:`to_dict` wrote.
+
+        Raises:
+            ConfigurationError: if the version or a key is unknown, or a value out of range.
+        """
+        values = dict(data)
+        version = values.pop("version", None)
+        if version != CONFIG_VERSION:
+            raise ConfigurationError(f"configuration version {version!r} is not {CONFIG_VERSION}")
+        unknown = sorted(set(values) - {f.name for f in dataclasses.fields(cls)})
+        if unknown:
+            raise ConfigurationError(f"unknown settings in the configuration: {', '.join(unknown)}")
+        return cls(**values)
+
+
+def matches(pattern: str, layer: str) -> bool:
+    """Whether an override pattern is a layer's name or a regular expression that matches all of it."""
+    return pattern == layer or re.fullmatch(pattern, layer) is not None
+
+
+def _check_weight_bits(value: object, where: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not 2 <= value <= 8:
+        raise ConfigurationError(f"{where} must be an integer from 2 to 8, got {value!r}")

@@ -1,0 +1,20 @@
+"""The canonical form: the few operators the planner knows, in place of the many ways to write them."""
+
+from __future__ import annotations
+
+from torch import fx
+
+from snnconvert.convert.names import assign_layer_names
+from snnconvert.convert.passes.fold_affine import fold_affine
+from snnconvert.convert.passes.rectify_after_max_pool import rectify_after_max_pool
+from snnconvert.convert.passes.remove_identities import remove_identities
+from snnconvert.convert.passes.standardize_rectifiers import standardize_rectifiers
+
+PASSES = (remove_identities, fold_affine, standardize_rectifiers, rectify_after_max_pool)
+
+
+def canonicalize(graph_module: fx.GraphModule) -> fx.GraphModule:
+    """Runs the passes in order; the result equals the captured network up to float rounding."""
+    for graph_pass in PASSES:
+        graph_module = graph_pass(graph_module)
+    return assign_layer_names(graph_module)

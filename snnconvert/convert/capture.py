@@ -1,0 +1,153 @@
+"""Capture: an nn.Module becomes one flat ATen-level torch.fx graph with a dynamic batch."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, fx, nn
+from torch.export import Dim
+
+from snnconvert.errors import ConversionError
+
+CHECK_BATCH = 3
+RELATIVE_TOLERANCE = 1e-5
+
+
+def capture(model: nn.Module, example: Tensor) -> fx.GraphModule:
+    """Captures the inference graph of a model that maps one tensor to one tensor.
+
+    A copy of the model is exported in evaluation mode and float32 at a dynamic batch size, in-place
+    operations become functional ones, and the result is checked against the model at another batch
+    size. The model itself is left untouched. Every node keeps its layer's name in
+    ``meta["nn_module_stack"]``; parameters are ``get_attr`` nodes with their own names.
+
+    Args:
+        model: the network.
+        example: one or more input samples, [N, ...], on the model's device.
+
+    Returns:
+        An fx.GraphModule equal to the model's ``eval()`` forward pass.
+
+    Raises:
+        ConversionError: if the model can't be exported, returns anything but one tensor, holds NaN
+            or Inf, doesn't support other batch sizes, or its graph disagrees with it.
+    """
+    reference = copy.deepcopy(model).eval().float().requires_grad_(False)
+    _refuse_non_finite_weights(reference)
+    batch = _batch_of(example.float(), CHECK_BATCH)
+    expected = _run_reference(reference, batch)
+    graph_module = _export(reference, batch[:2])
+    _check_equal(graph_module, batch, expected)
+    return graph_module
+
+
+def _batch_of(example: Tensor, size: int) -> Tensor:
+    repeats = -(-size // example.shape[0])
+    return torch.cat([example] * repeats)[:size].clone()
+
+
+def _run_reference(reference: nn.Module, batch: Tensor) -> Tensor:
+    try:
+        with torch.no_grad():
+            output = reference(batch)
+    except Exception as error:  # the user's own model may raise anything
+        raise ConversionError(
+            f"{type(reference).__name__} fails on an input of shape {tuple(batch.shape)}: {_first_line(error)}"
+        ) from error
+    if not isinstance(output, Tensor):
+        raise ConversionError(
+            f"{type(reference).__name__} returns {type(output).__name__}, not one tensor: "
+            "wrap it in a module that returns the tensor to convert for"
+        )
+    if output.dim() == 0 or output.shape[0] != batch.shape[0]:
+        raise ConversionError(
+            f"{type(reference).__name__} maps {tuple(batch.shape)} to {tuple(output.shape)}: "
+            "the first dimension of its output must be the batch"
+        )
+    return output
+
+
+def _refuse_non_finite_weights(model: nn.Module) -> None:
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise ConversionError(f"{name} holds NaN or Inf: repair the weights before converting")
+
+
+@contextmanager
+def _quiet_export() -> Iterator[None]:
+    logger = logging.getLogger("torch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _export(model: nn.Module, example: Tensor) -> fx.GraphModule:
+    try:
+        with _quiet_export(), torch.no_grad():
+            program = torch.export.export(
+                model, (example,), strict=False, dynamic_shapes=(({0: Dim.DYNAMIC}),)
+            ).run_decompositions({})
+            exported = program.module(check_guards=False)
+    except Exception as error:  # torch.export raises many types for the user's own code
+        raise ConversionError(
+            f"{type(model).__name__} can't be captured by torch.export: {_first_line(error)}"
+        ) from error
+    return _as_plain_graph(exported)
+
+
+def _as_plain_graph(exported: fx.GraphModule) -> fx.GraphModule:
+    """Rebuilds an exported module as a plain GraphModule with one tensor in and one tensor out."""
+    graph = fx.Graph()
+    values: dict[fx.Node, fx.Node] = {}
+    tensors: dict[str, object] = {}
+    for node in exported.graph.nodes:
+        if node.op == "output":
+            (result,) = node.args[0] if isinstance(node.args[0], (tuple, list)) else (node.args[0],)
+            graph.output(values[result])
+        elif node.op == "call_module":  # guards: nothing else remains a module after export
+            continue
+        else:
+            values[node] = graph.node_copy(node, lambda n: values[n])
+            if node.op == "get_attr":
+                tensors[str(node.target)] = _tensor_of(exported, str(node.target))
+    return fx.GraphModule(tensors, graph)
+
+
+def _tensor_of(module: nn.Module, target: str) -> Tensor:
+    owner: object = module
+    for part in target.split("."):
+        owner = getattr(owner, part)
+    assert isinstance(owner, Tensor)
+    return owner.detach()
+
+
+def _check_equal(graph_module: fx.GraphModule, batch: Tensor, expected: Tensor) -> None:
+    try:
+        with torch.no_grad():
+            actual = graph_module(batch)
+    except Exception as error:  # a graph specialized on its batch size fails in its own ways
+        raise ConversionError(
+            f"the captured graph fails at another batch size: {_first_line(error)}"
+        ) from error
+    scale = expected.abs().max().clamp(min=1e-12)
+    difference = float((actual - expected).abs().max() / scale)
+    if actual.shape != expected.shape or not difference <= RELATIVE_TOLERANCE:
+        raise ConversionError(
+            f"the captured graph differs from the model by {difference:.2g} (relative): "
+            "the model is not deterministic, or depends on its batch size"
+        )
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

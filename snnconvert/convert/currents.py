@@ -1,0 +1,174 @@
+"""Which currents meet in which sums: sets up and solves the unit problem of a planned graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, fx
+
+from snnconvert.calibration.thresholds import Threshold
+from snnconvert.convert.flow import Carrier, Flow, average_pool_divisor
+from snnconvert.convert.graph_tools import constant_of
+from snnconvert.convert.ops import OpKind, kind_of
+from snnconvert.convert.plan import Plan, SynapsePlan
+from snnconvert.convert.shapes import hinted_shape
+from snnconvert.convert.units import FloatArray, IntArray, Source, UnitProblem
+from snnconvert.convert.weights import natural_scale, quantize
+from snnconvert.neurons.synapse import BIAS_RESERVE, accumulator_bound
+
+
+@dataclass
+class Currents:
+    """The solved problem: where each integer current of the graph gets its unit.
+
+    Attributes:
+        synapses: source of each synapse, by node name.
+        pools: source of each average pool that carries current, by node name.
+        scales: source of the spikes that join a sum, by (node of the sum, position among its operands).
+        units: float64 [C] unit of each node that carries current, by node name.
+    """
+
+    synapses: dict[str, Source]
+    pools: dict[str, Source]
+    scales: dict[tuple[str, int], Source]
+    units: dict[str, FloatArray]
+
+
+def solve_currents(
+    graph_module: fx.GraphModule, plan: Plan, flows: Mapping[str, Flow], thresholds: Mapping[int, Threshold]
+) -> Currents:
+    """Finds units and multipliers for every current of the graph.
+
+    Args:
+        graph_module: the canonical graph.
+        plan: its plan.
+        flows: carriers of its nodes.
+        thresholds: threshold of each family of sites.
+    """
+    builder = _Builder(graph_module, plan, flows, thresholds)
+    builder.build()
+    return builder.solve()
+
+
+def folded_parameters(graph_module: fx.GraphModule, node: fx.Node, step: float) -> tuple[Tensor, Tensor]:
+    """A synapse's weight in units of its input's step, float32 [O, ...], and its bias [O]."""
+    weight = constant_of(graph_module, node.args[1])
+    assert weight is not None
+    bias = constant_of(graph_module, node.args[2]) if len(node.args) > 2 else None
+    return weight * step, torch.zeros_like(
+        weight[:, 0].flatten()[: weight.shape[0]]
+    ) if bias is None else bias
+
+
+class _Builder:
+    def __init__(
+        self,
+        graph_module: fx.GraphModule,
+        plan: Plan,
+        flows: Mapping[str, Flow],
+        thresholds: Mapping[int, Threshold],
+    ) -> None:
+        self.graph_module, self.flows, self.thresholds = graph_module, flows, thresholds
+        self.plans = {item.node: item for item in plan.synapses}
+        self.sites = {site.node: site for site in plan.sites}
+        self.problem = UnitProblem()
+        self.result = Currents({}, {}, {}, {})
+        self.channels: dict[str, IntArray] = {}
+
+    def build(self) -> None:
+        for node in self.graph_module.graph.nodes:
+            if self.flows[node.name].carrier is Carrier.CURRENT:
+                self.channels[node.name] = self._channels(node)
+            if node.name in self.sites:
+                self._add_reader(node)
+
+    def solve(self) -> Currents:
+        self.problem.solve()
+        units = np.zeros(sum(source.size for source in self.problem.sources))
+        for source in self.problem.sources:
+            units[source.channels] = source.unit
+        self.result.units.update({name: units[channels] for name, channels in self.channels.items()})
+        return self.result
+
+    def _channels(self, node: fx.Node) -> IntArray:
+        if node.name in self.plans:
+            source = self._synapse_source(node, self.plans[node.name])
+            self.result.synapses[node.name] = source
+            return source.channels
+        kind = kind_of(node)
+        if kind is OpKind.AVERAGE_POOL:
+            source = self._pool_source(node)
+            self.result.pools[node.name] = source
+            return source.channels
+        operands = operands_of(node)
+        parts = [self._operand_channels(node, index, operand) for index, operand in enumerate(operands)]
+        if kind is OpKind.CONCAT:
+            return np.concatenate(parts)
+        for other in parts[1:]:
+            self.problem.join(parts[0], other)
+        return parts[0]
+
+    def _operand_channels(self, node: fx.Node, index: int, operand: fx.Node) -> IntArray:
+        flow = self.flows[operand.name]
+        if flow.carrier is Carrier.CURRENT:
+            return self.channels[operand.name]
+        threshold = self.thresholds[flow.family]
+        size = hinted_shape(operand)[self.flows[node.name].axis]
+        largest = max(threshold.code.maximum, -threshold.code.minimum)
+        source = self.problem.add_source(
+            operand.name, size, np.full(size, threshold.step), np.full(size, float(largest)), flexible=False
+        )
+        self.result.scales[node.name, index] = source
+        return source.channels
+
+    def _synapse_source(self, node: fx.Node, plan: SynapsePlan) -> Source:
+        threshold = self.thresholds[plan.family]
+        weight, bias = folded_parameters(self.graph_module, node, threshold.step)
+        scale = natural_scale(weight, bias, plan.weight_bits)
+        integers = quantize(weight, scale, plan.weight_bits)
+        biases = torch.where(scale > 0, bias.double() / scale, torch.zeros_like(scale)).abs() + BIAS_RESERVE
+        bound = accumulator_bound(integers, biases, threshold.code.minimum, threshold.code.maximum)
+        return self.problem.add_source(
+            plan.layer, len(scale), scale.cpu().numpy(), bound.cpu().numpy(), flexible=True
+        )
+
+    def _pool_source(self, node: fx.Node) -> Source:
+        operand, window = operands_of(node)[0], average_pool_divisor(node)
+        assert window is not None
+        flow = self.flows[operand.name]
+        if flow.carrier is Carrier.CURRENT:
+            channels = self.channels[operand.name]
+            return self.problem.add_source(
+                node.name, len(channels), None, None, flexible=False, pooled_from=(channels, window)
+            )
+        threshold = self.thresholds[flow.family]
+        size = hinted_shape(node)[self.flows[node.name].axis]
+        largest = max(threshold.code.maximum, -threshold.code.minimum) * window
+        return self.problem.add_source(
+            node.name,
+            size,
+            np.full(size, threshold.step / window),
+            np.full(size, float(largest)),
+            flexible=False,
+        )
+
+    def _add_reader(self, node: fx.Node) -> None:
+        """The first neuron without a normalization of its own that reads a current places its unit."""
+        site = self.sites[node.name]
+        source = node.args[0] if site.origin == "activation" else node
+        if site.affine is None and isinstance(source, fx.Node) and source.name in self.channels:
+            self.problem.read(self.channels[source.name], self.thresholds[site.family].step)
+
+
+def operands_of(node: fx.Node) -> list[fx.Node]:
+    """The activations a current node combines: the items of a concat, both sides of a sum, else the first."""
+    first = node.args[0]
+    if isinstance(first, (list, tuple)):
+        return [item for item in first if isinstance(item, fx.Node)]
+    if kind_of(node) is OpKind.ADD:
+        return [arg for arg in node.args[:2] if isinstance(arg, fx.Node)]
+    assert isinstance(first, fx.Node)
+    return [first]

@@ -1,0 +1,218 @@
+"""Carriers: whether a node's value travels as spikes, as integer current or as a real number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+import torch
+from torch import fx
+
+from snnconvert.convert.ops import OpKind, kind_of
+from snnconvert.convert.shapes import hinted_shape
+
+aten = torch.ops.aten
+
+
+class Carrier(Enum):
+    """How a value travels through the converted network."""
+
+    SPIKES = "spikes"  # packed words of one code and one step Δ
+    CURRENT = "current"  # integer counts in a unit per channel
+    REAL = "real"  # the ANN's own numbers
+
+
+@dataclass(frozen=True)
+class Flow:
+    """A value's carrier; for spikes their family, for currents the axis of their channels."""
+
+    carrier: Carrier
+    family: int = -1
+    axis: int = -1
+
+
+REAL = Flow(Carrier.REAL)
+_RESHAPES = frozenset(
+    {
+        aten.view.default, aten.reshape.default, aten.flatten.using_ints, aten.squeeze.default,
+        aten.squeeze.dim, aten.squeeze.dims,
+    }
+)  # fmt: skip
+
+
+def infer_flows(graph: fx.Graph, families: Mapping[str, int], synapses: frozenset[str]) -> dict[str, Flow]:
+    """Infers the carrier of every node's value.
+
+    Args:
+        graph: the canonical graph.
+        families: family of each rectifier that becomes a neuron, by node name.
+        synapses: names of the nodes that become synapses.
+
+    Returns:
+        Node name to Flow, for every node.
+    """
+    flows: dict[str, Flow] = {}
+    for node in graph.nodes:
+        kind = kind_of(node)
+        if node.name in families:
+            flows[node.name] = Flow(Carrier.SPIKES, family=families[node.name])
+        elif node.name in synapses:
+            flows[node.name] = Flow(
+                Carrier.CURRENT, axis=1 if "conv" in str(node.target) else len(hinted_shape(node)) - 1
+            )
+        else:
+            flows[node.name] = _RULES[kind](node, flows) if kind in _RULES else REAL
+    return flows
+
+
+def average_pool_divisor(node: fx.Node) -> int | None:
+    """N of an average pool whose windows all hold N elements; None for unequal windows."""
+    source = _source(node)
+    if source is None:
+        return None
+    before, after = hinted_shape(source), hinted_shape(node)
+    if node.target is aten.mean.dim:
+        dims = reduced_dims(node)
+        return None if 0 in dims else _product(before[dim] for dim in dims)
+    if len(before) != 4:
+        return None
+    if node.target is aten.adaptive_avg_pool2d.default:
+        divisible = all(i % o == 0 for i, o in zip(before[2:], after[2:], strict=True))
+        return _product(before[2:]) // _product(after[2:]) if divisible else None
+    _, kernel, _, padding, ceil_mode, count_padding, divisor = pool_arguments(node)
+    if divisor is not None:
+        return divisor
+    if ceil_mode or (any(padding) and not count_padding):
+        return None
+    return _product(kernel)
+
+
+def reduced_dims(node: fx.Node) -> tuple[int, ...]:
+    """The non-negative dimensions a ``mean.dim`` node reduces."""
+    source = _source(node)
+    assert source is not None
+    rank = len(hinted_shape(source))
+    dims = node.args[1]
+    listed = list(dims) if isinstance(dims, (list, tuple)) else list(range(rank))
+    return tuple(sorted(int(dim) % rank for dim in listed))  # type: ignore[arg-type]
+
+
+PoolArguments = tuple[object, tuple[int, ...], tuple[int, ...], tuple[int, ...], bool, bool, "int | None"]
+
+
+def pool_arguments(node: fx.Node) -> PoolArguments:
+    """Arguments of an ``avg_pool2d`` node with every default filled in and sizes as pairs."""
+    defaults = (None, None, None, (0, 0), False, True, None)
+    source, kernel, stride, padding, ceil_mode, count_padding, divisor = (
+        *node.args,
+        *defaults[len(node.args) :],
+    )
+    kernel = _pair(kernel)
+    return (
+        source,
+        kernel,
+        _pair(stride) if stride else kernel,
+        _pair(padding),
+        bool(ceil_mode),
+        bool(count_padding),
+        None if divisor is None else int(divisor),  # type: ignore[call-overload]
+    )
+
+
+def _pair(value: object) -> tuple[int, ...]:
+    items = tuple(value) if isinstance(value, (list, tuple)) else (value,)
+    return tuple(int(item) for item in (items * 2)[:2])  # type: ignore[call-overload]
+
+
+def _product(sizes: object) -> int:
+    total = 1
+    for size in sizes:  # type: ignore[attr-defined]
+        total *= int(size)
+    return total
+
+
+def _source(node: fx.Node) -> fx.Node | None:
+    return node.args[0] if node.args and isinstance(node.args[0], fx.Node) else None
+
+
+def _layout(node: fx.Node, flows: Mapping[str, Flow]) -> Flow:
+    source = _source(node)
+    flow = flows[source.name] if source is not None else REAL
+    if flow.carrier is Carrier.CURRENT and source is not None:
+        return flow if _keeps_channels(node, source, flow.axis) else REAL
+    return flow
+
+
+def _keeps_channels(node: fx.Node, source: fx.Node, axis: int) -> bool:
+    if not isinstance(node.meta.get("val"), torch.Tensor):
+        return False
+    before, after = hinted_shape(source), hinted_shape(node)
+    if node.target in _RESHAPES:
+        return axis == 1 and before[:2] == after[:2] and _product(before[2:]) == 1 == _product(after[2:])
+    if node.target is aten.slice.Tensor:
+        dim = int(node.args[1]) if len(node.args) > 1 else 0  # type: ignore[arg-type]
+        return dim % len(before) not in (0, axis)
+    if node.target in (aten.constant_pad_nd.default, aten.pad.default):
+        return len(node.args[1]) // 2 <= len(before) - 1 - axis  # type: ignore[arg-type]
+    return False
+
+
+def _concat(node: fx.Node, flows: Mapping[str, Flow]) -> Flow:
+    items = node.args[0]
+    assert isinstance(items, (list, tuple))
+    sources = [flows[item.name] for item in items if isinstance(item, fx.Node)]
+    rank = len(hinted_shape(node))
+    dim = (int(node.args[1]) if len(node.args) > 1 else 0) % rank  # type: ignore[arg-type]
+    if any(flow.carrier is Carrier.REAL for flow in sources):
+        return REAL
+    if (
+        all(flow.carrier is Carrier.SPIKES for flow in sources)
+        and len({flow.family for flow in sources}) == 1
+    ):
+        return sources[0]
+    channels_first = all(flow.carrier is Carrier.SPIKES or flow.axis == 1 for flow in sources)
+    return Flow(Carrier.CURRENT, axis=1) if dim == 1 and channels_first else REAL
+
+
+def _add(node: fx.Node, flows: Mapping[str, Flow]) -> Flow:
+    operands = [arg for arg in node.args[:2] if isinstance(arg, fx.Node)]
+    if len(operands) != 2 or node.kwargs or any(hinted_shape(arg) != hinted_shape(node) for arg in operands):
+        return REAL
+    sources = [flows[arg.name] for arg in operands]
+    if any(flow.carrier is Carrier.REAL for flow in sources):
+        return REAL
+    axes = {flow.axis for flow in sources if flow.carrier is Carrier.CURRENT} or {1}
+    return Flow(Carrier.CURRENT, axis=axes.pop()) if len(axes) == 1 and len(hinted_shape(node)) > 1 else REAL
+
+
+def _max_pool(node: fx.Node, flows: Mapping[str, Flow]) -> Flow:
+    source = _source(node)
+    flow = flows[source.name] if source is not None else REAL
+    return REAL if flow.carrier is Carrier.REAL else Flow(Carrier.CURRENT, axis=1)
+
+
+def _average_pool(node: fx.Node, flows: Mapping[str, Flow]) -> Flow:
+    source = _source(node)
+    flow = flows[source.name] if source is not None else REAL
+    if source is None or flow.carrier is Carrier.REAL or average_pool_divisor(node) is None:
+        return REAL
+    dims = reduced_dims(node) if node.target is aten.mean.dim else (2, 3)
+    axis = (
+        flow.axis
+        if flow.carrier is Carrier.CURRENT
+        else (1 if 1 not in dims else len(hinted_shape(source)) - 1)
+    )
+    if axis in dims:
+        return REAL
+    kept = len(hinted_shape(node)) == len(hinted_shape(source))
+    return Flow(Carrier.CURRENT, axis=axis if kept else axis - sum(dim < axis for dim in dims))
+
+
+_RULES: dict[OpKind, Callable[[fx.Node, Mapping[str, Flow]], Flow]] = {
+    OpKind.LAYOUT: _layout,
+    OpKind.CONCAT: _concat,
+    OpKind.ADD: _add,
+    OpKind.MAX_POOL: _max_pool,
+    OpKind.AVERAGE_POOL: _average_pool,
+}

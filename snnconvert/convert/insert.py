@@ -1,0 +1,262 @@
+"""Insertion: writes the spiking graph, neurons and integer synapses in place of rectifiers and layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, fx, nn
+
+from snnconvert.calibration.thresholds import Threshold
+from snnconvert.convert.currents import Currents, folded_parameters, operands_of, solve_currents
+from snnconvert.convert.flow import Carrier, Flow, infer_flows, pool_arguments, reduced_dims
+from snnconvert.convert.graph_tools import constant_of
+from snnconvert.convert.names import layer_name
+from snnconvert.convert.ops import CONVOLUTIONS, OpKind, kind_of
+from snnconvert.convert.plan import Plan, Site, SynapsePlan
+from snnconvert.convert.shapes import hinted_shape
+from snnconvert.convert.units import FloatArray
+from snnconvert.convert.weights import quantize
+from snnconvert.neurons.current import IntegerScale, SumPool, ToReal
+from snnconvert.neurons.packed import PackedNeuron
+from snnconvert.neurons.synapse import ConvGeometry, Synapse
+
+aten = torch.ops.aten
+
+
+def insert_neurons(
+    graph_module: fx.GraphModule, plan: Plan, thresholds: Mapping[int, Threshold]
+) -> fx.GraphModule:
+    """Builds the spiking network of a canonical graph.
+
+    Every planned synapse becomes a :class:`Synapse` of integers that reads packed words, every site a
+    :class:`PackedNeuron`; sums, pools and concats between them work on integer currents. What stays
+    analog is copied and reads real numbers. Equal to the ANN up to the quantization of words and weights.
+
+    Args:
+        graph_module: the canonical graph; it is left as it is.
+        plan: its plan.
+        thresholds: threshold of each family of sites.
+    """
+    activations = {site.node: site.family for site in plan.sites if site.origin == "activation"}
+    flows = infer_flows(graph_module.graph, activations, frozenset(item.node for item in plan.synapses))
+    currents = solve_currents(graph_module, plan, flows, thresholds)
+    return _Emitter(graph_module, plan, thresholds, flows, currents).emit()
+
+
+class _Emitter:
+    def __init__(
+        self,
+        graph_module: fx.GraphModule,
+        plan: Plan,
+        thresholds: Mapping[int, Threshold],
+        flows: Mapping[str, Flow],
+        currents: Currents,
+    ) -> None:
+        self.old, self.thresholds, self.flows, self.currents = graph_module, thresholds, flows, currents
+        self.sites = {site.node: site for site in plan.sites}
+        self.plans = {item.node: item for item in plan.synapses}
+        self.graph = fx.Graph()
+        self.root: dict[str, object] = {}
+        self.native: dict[str, fx.Node] = {}
+        self.spikes: dict[str, fx.Node] = {}
+        self.real: dict[str, fx.Node] = {}
+        self.device = next((t.device for t in graph_module.buffers()), torch.device("cpu"))
+
+    def emit(self) -> fx.GraphModule:
+        for node in self.old.graph.nodes:
+            if node.op == "output":
+                (result,) = node.all_input_nodes
+                self.graph.output(self._as_real(result))
+                continue
+            if self._is_absorbed(node):
+                continue
+            self.native[node.name] = self._emit_node(node)
+            site = self.sites.get(node.name)
+            if site is not None and site.origin != "activation":
+                self.spikes[node.name] = self._emit_neuron(site, node, None)
+        full = fx.GraphModule(self.root, self.graph)
+        full.graph.eliminate_dead_code()
+        used = {str(node.target) for node in full.graph.nodes if node.op in ("get_attr", "call_module")}
+        converted = fx.GraphModule(
+            {name: item for name, item in self.root.items() if name in used}, full.graph
+        )
+        converted.graph.lint()
+        return converted
+
+    def _is_absorbed(self, node: fx.Node) -> bool:
+        """A normalization that neurons take over entirely."""
+        takers = [
+            user
+            for user in node.users
+            if user.name in self.sites and self.sites[user.name].affine == node.name
+        ]
+        return bool(takers) and len(takers) == len(node.users)
+
+    def _emit_node(self, node: fx.Node) -> fx.Node:
+        flow = self.flows[node.name]
+        if node.name in self.plans:
+            return self._emit_synapse(node, self.plans[node.name])
+        if flow.carrier is Carrier.SPIKES and node.name in self.sites:
+            return self._emit_activation(node)
+        if flow.carrier is Carrier.CURRENT:
+            return self._emit_current(node)
+        if flow.carrier is Carrier.SPIKES or kind_of(node) is OpKind.SHAPE:
+            return self._copy(node, {arg: self.native[arg.name] for arg in node.all_input_nodes})
+        if node.op == "get_attr":
+            value = constant_of(self.old, node)
+            assert value is not None
+            self.root[str(node.target)] = value
+        return self._copy(node, {arg: self._real_argument(arg) for arg in node.all_input_nodes})
+
+    def _copy(self, node: fx.Node, sources: Mapping[fx.Node, fx.Node]) -> fx.Node:
+        return self.graph.node_copy(node, lambda arg: sources[arg])
+
+    def _real_argument(self, node: fx.Node) -> fx.Node:
+        return self.native[node.name] if kind_of(node) is OpKind.SHAPE else self._as_real(node)
+
+    def _call(self, prefix: str, node: fx.Node, module: nn.Module, source: fx.Node) -> fx.Node:
+        name, index = f"{prefix}_{_identifier(layer_name(node))}", 1
+        while name in self.root:
+            index += 1
+            name = f"{prefix}_{_identifier(layer_name(node))}_{index}"
+        self.root[name] = module.to(self.device)
+        call = self.graph.call_module(name, (source,))
+        call.meta = {"layer": layer_name(node), "source": node.name}
+        return call
+
+    def _emit_synapse(self, node: fx.Node, plan: SynapsePlan) -> fx.Node:
+        threshold, source = self.thresholds[plan.family], self.currents.synapses[node.name]
+        weight, bias = folded_parameters(self.old, node, threshold.step)
+        unit = torch.from_numpy(source.unit).to(weight.device)
+        multiplier = torch.from_numpy(source.multiplier).to(weight.device)
+        scale = unit * multiplier
+        synapse = Synapse(
+            quantize(weight, scale, plan.weight_bits),
+            (bias.double() / scale).round(),
+            multiplier,
+            unit,
+            geometry=_geometry(node),
+            weight_bits=plan.weight_bits,
+            word_range=(threshold.code.minimum, threshold.code.maximum),
+            wide=source.wide,
+        )
+        words = self.spikes.get(plan.source, self.native[plan.source])
+        return self._call("synapse", node, synapse, words)
+
+    def _emit_activation(self, node: fx.Node) -> fx.Node:
+        site = self.sites[node.name]
+        source = node.args[0]
+        assert isinstance(source, fx.Node)
+        if site.affine is None:
+            return self._emit_neuron(site, source, None, at=node)
+        current = source.args[0]
+        assert isinstance(current, fx.Node)
+        scale, shift = constant_of(self.old, source.args[1]), constant_of(self.old, source.args[2])
+        assert scale is not None
+        assert shift is not None
+        return self._emit_neuron(site, current, (scale, shift), at=node)
+
+    def _emit_neuron(
+        self, site: Site, source: fx.Node, affine: tuple[Tensor, Tensor] | None, at: fx.Node | None = None
+    ) -> fx.Node:
+        threshold = self.thresholds[site.family]
+        unit, axis = self._unit_of(source)
+        rank = len(hinted_shape(source))
+        scale, shift = (
+            (torch.ones(1), torch.zeros(1)) if affine is None else (affine[0].cpu(), affine[1].cpu())
+        )
+        gain = _nonzero(torch.as_tensor(unit) * scale.double()) / threshold.step
+        bias = None if affine is None else _shaped(shift.double() / threshold.step / gain, axis, rank)
+        neuron = PackedNeuron(threshold.code, _shaped(gain, axis, rank), torch.tensor(threshold.step), bias)
+        return self._call("neuron", at or source, neuron, self.native[source.name])
+
+    def _unit_of(self, node: fx.Node) -> tuple[FloatArray, int]:
+        """The ANN value of one count of a node's native value, [C] or [1], and the axis of its channels."""
+        flow = self.flows[node.name]
+        if flow.carrier is Carrier.CURRENT:
+            return self.currents.units[node.name], flow.axis
+        step = self.thresholds[flow.family].step if flow.carrier is Carrier.SPIKES else 1.0
+        return np.array([step]), 1
+
+    def _emit_current(self, node: fx.Node) -> fx.Node:
+        kind = kind_of(node)
+        operands = operands_of(node)
+        if kind is OpKind.AVERAGE_POOL:
+            return self._emit_pool(node, operands[0])
+        sources = {operand: self._as_current(node, index, operand) for index, operand in enumerate(operands)}
+        others = {arg: self.native[arg.name] for arg in node.all_input_nodes if arg not in sources}
+        return self._copy(node, {**others, **sources})
+
+    def _as_current(self, consumer: fx.Node, index: int, operand: fx.Node) -> fx.Node:
+        source = self.currents.scales.get((consumer.name, index))
+        if source is None or (source.multiplier == 1).all():
+            return self.native[operand.name]
+        flow = self.flows[consumer.name]
+        multiplier = _shaped(torch.from_numpy(source.multiplier), flow.axis, len(hinted_shape(operand)))
+        return self._call(
+            "scale", operand, IntegerScale(multiplier, wide=source.wide), self.native[operand.name]
+        )
+
+    def _emit_pool(self, node: fx.Node, operand: fx.Node) -> fx.Node:
+        source = self.currents.pools[node.name]
+        flow = self.flows[node.name]
+        multiplier = _shaped(torch.from_numpy(source.multiplier), flow.axis, len(hinted_shape(node)))
+        bound = source.bound
+        exceeds = bound is not None and bool((bound * source.multiplier).max() > 1 << 24)
+        pool = SumPool(multiplier, wide=source.wide or exceeds, **_pool_window(node, operand))
+        return self._call("pool", node, pool, self.native[operand.name])
+
+    def _as_real(self, node: fx.Node) -> fx.Node:
+        flow = self.flows[node.name]
+        if flow.carrier is Carrier.REAL:
+            return self.native[node.name]
+        if node.name not in self.real:
+            unit, axis = self._unit_of(node)
+            shaped = _shaped(torch.as_tensor(unit), axis, len(hinted_shape(node)))
+            self.real[node.name] = self._call("real", node, ToReal(shaped), self.native[node.name])
+        return self.real[node.name]
+
+
+def _identifier(layer: str) -> str:
+    return "".join(letter if letter.isalnum() else "_" for letter in layer)
+
+
+def _shaped(values: Tensor, axis: int, rank: int) -> Tensor:
+    """A scalar if all values are the same, else [C] viewed to broadcast over an axis."""
+    if bool((values == values.flatten()[0]).all()):
+        return values.flatten()[0].clone()
+    return values.view([-1 if dim == axis else 1 for dim in range(rank)])
+
+
+def _nonzero(gain: Tensor) -> Tensor:
+    """Keeps the gain of a channel whose normalization scale is zero invertible."""
+    return torch.where(gain == 0, torch.full_like(gain, 2.0**-60), gain)
+
+
+def _geometry(node: fx.Node) -> ConvGeometry | None:
+    if node.target not in CONVOLUTIONS:
+        return None
+    rank = CONVOLUTIONS[node.target]  # type: ignore[index]
+    defaults = (None, None, None, 1, 0, 1, 1)
+    stride, padding, dilation, groups = (*node.args, *defaults[len(node.args) :])[3:7]
+    return ConvGeometry(_tuple(stride, rank), _tuple(padding, rank), _tuple(dilation, rank), int(groups))  # type: ignore[call-overload]
+
+
+def _tuple(value: object, rank: int) -> tuple[int, ...]:
+    items = tuple(value) if isinstance(value, (list, tuple)) else (value,)
+    return tuple(int(item) for item in (items if len(items) == rank else items * rank))  # type: ignore[call-overload]
+
+
+def _pool_window(node: fx.Node, operand: fx.Node) -> dict[str, object]:
+    if node.target is aten.mean.dim:
+        return {"dims": reduced_dims(node), "keepdim": len(hinted_shape(node)) == len(hinted_shape(operand))}
+    if node.target is aten.avg_pool2d.default:
+        _, kernel, stride, padding, *_ = pool_arguments(node)
+        return {"kernel": kernel, "stride": stride, "padding": padding}
+    before, after = hinted_shape(operand)[2:], hinted_shape(node)[2:]
+    if after == (1, 1):
+        return {"dims": (2, 3), "keepdim": True}
+    kernel = tuple(b // a for b, a in zip(before, after, strict=True))
+    return {"kernel": kernel, "stride": kernel, "padding": (0, 0)}

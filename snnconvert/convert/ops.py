@@ -1,0 +1,134 @@
+"""The table of ATen operators: what each one does to a current that flows through it."""
+
+from __future__ import annotations
+
+import operator
+from enum import Enum
+
+import torch
+from torch import fx
+
+aten = torch.ops.aten
+
+
+class OpKind(Enum):
+    """How a node treats values: decides what can carry spikes and what stays analog."""
+
+    SYNAPSE = "synapse"  # weights times values
+    RECTIFIER = "rectifier"  # clip to 0..cap
+    AFFINE = "affine"  # constant scale and shift per channel
+    ADD = "add"
+    CONCAT = "concat"
+    MAX_POOL = "max-pool"
+    AVERAGE_POOL = "average-pool"
+    LAYOUT = "layout"  # moves values, changes none
+    SHAPE = "shape"  # sizes and other numbers that aren't activations
+    CONSTANT = "constant"
+    INPUT = "input"
+    OUTPUT = "output"
+    PRODUCT = "product"  # multiply-accumulates between two activations
+    ANALOG = "analog"
+
+
+CONVOLUTIONS = {aten.conv1d.default: 1, aten.conv2d.default: 2, aten.conv3d.default: 3}
+LINEAR = aten.linear.default
+
+_LAYOUTS = frozenset(
+    {
+        aten.view.default, aten.reshape.default, aten._unsafe_view.default, aten.flatten.using_ints,
+        aten.unflatten.int, aten.permute.default, aten.transpose.int, aten.t.default, aten.unsqueeze.default,
+        aten.squeeze.default, aten.squeeze.dim, aten.squeeze.dims, aten.expand.default, aten.slice.Tensor,
+        aten.select.int, aten.narrow.default, aten.split.Tensor, aten.split_with_sizes.default,
+        aten.chunk.default, aten.unbind.int, aten.roll.default, aten.flip.default, aten.repeat.default,
+        aten.pixel_shuffle.default, aten.pixel_unshuffle.default, aten.channel_shuffle.default,
+        aten.index_select.default, aten.movedim.int, aten.movedim.intlist, aten.contiguous.default,
+        aten.clone.default, operator.getitem,
+    }
+)  # fmt: skip
+_PRODUCTS = frozenset(
+    {
+        aten.matmul.default, aten.bmm.default, aten.mm.default, aten.addmm.default, aten.baddbmm.default,
+        aten.scaled_dot_product_attention.default, aten.einsum.default,
+    }
+)  # fmt: skip
+_MAX_POOLS = frozenset({aten.max_pool1d.default, aten.max_pool2d.default, aten.max_pool3d.default})
+_AVERAGE_POOLS = frozenset({aten.avg_pool2d.default, aten.adaptive_avg_pool2d.default, aten.mean.dim})
+
+
+def rectified_linear(x: torch.Tensor, cap: float | None) -> torch.Tensor:
+    """min(max(x, 0), cap): the one canonical form of ReLU (cap None), ReLU6 and their variants."""
+    return torch.relu(x) if cap is None else torch.clamp(x, 0.0, cap)
+
+
+def channel_affine(x: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+    """scale·x + shift per channel (dimension 1): an inference normalization that folds into no synapse.
+
+    Args:
+        x: [N, C, ...].
+        scale: [C].
+        shift: [C].
+    """
+    shape = [-1 if dim == 1 else 1 for dim in range(x.dim())]
+    return x * scale.view(shape) + shift.view(shape)
+
+
+def kind_of(node: fx.Node) -> OpKind:
+    """Classifies one node of a canonical graph by its operator alone."""
+    simple = {"placeholder": OpKind.INPUT, "output": OpKind.OUTPUT, "get_attr": OpKind.CONSTANT}
+    if node.op in simple:
+        return simple[node.op]
+    target = node.target
+    if target in CONVOLUTIONS or target is LINEAR:
+        return OpKind.SYNAPSE
+    if target is rectified_linear:
+        return OpKind.RECTIFIER
+    if target is channel_affine:
+        return OpKind.AFFINE
+    if target is aten.add.Tensor:
+        return OpKind.ADD
+    if target is aten.cat.default:
+        return OpKind.CONCAT
+    if target in _MAX_POOLS:
+        return OpKind.MAX_POOL
+    if target in _AVERAGE_POOLS:
+        return OpKind.AVERAGE_POOL
+    if target in _PRODUCTS:
+        return OpKind.PRODUCT
+    if target in _LAYOUTS or _is_zero_padding(node):
+        return OpKind.LAYOUT
+    return OpKind.ANALOG if _is_activation(node) else OpKind.SHAPE
+
+
+def op_name(node: fx.Node) -> str:
+    """The operator's plain name, such as "conv2d", "relu" or "layer_norm"."""
+    if node.target is rectified_linear:
+        return "relu" if node.args[1] is None else f"relu{node.args[1]:g}"
+    if node.target is channel_affine:
+        return "affine"
+    if isinstance(node.target, torch._ops.OpOverload):
+        return str(node.target.overloadpacket.__name__)
+    return node.op if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+
+
+def shape_of(node: fx.Node) -> tuple[int | torch.SymInt, ...] | None:
+    """The traced shape of a node's tensor (batch symbolic), or None if it isn't one tensor."""
+    value = node.meta.get("val")
+    return tuple(value.shape) if isinstance(value, torch.Tensor) else None
+
+
+def _is_activation(node: fx.Node) -> bool:
+    value = node.meta.get("val")
+    if isinstance(value, (tuple, list)):
+        return any(isinstance(item, torch.Tensor) for item in value)
+    return isinstance(value, torch.Tensor)
+
+
+def _is_zero_padding(node: fx.Node) -> bool:
+    if node.target is aten.constant_pad_nd.default:
+        return len(node.args) < 3 or node.args[2] == 0
+    return node.target is aten.pad.default and node.args[2:] in (
+        (),
+        ("constant",),
+        ("constant", None),
+        ("constant", 0),
+    )

@@ -1,0 +1,1 @@
+"""Graph-to-graph passes: each takes a GraphModule and returns it, equal to the ANN."""

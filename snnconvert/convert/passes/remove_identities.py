@@ -1,0 +1,74 @@
+"""y = x: drops operators that change nothing at inference. Holds exactly."""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+from torch import fx
+
+from snnconvert.convert.graph_tools import tidy
+
+aten = torch.ops.aten
+_ALWAYS = frozenset(
+    {
+        aten.clone.default,
+        aten.contiguous.default,
+        aten.detach.default,
+        aten.alias.default,
+        aten.lift_fresh_copy.default,
+    }
+)
+_CHECKS = frozenset(
+    {aten._assert_scalar.default, aten._assert_tensor_metadata.default, aten.sym_constrain_range.default}
+)
+
+
+def remove_identities(graph_module: fx.GraphModule) -> fx.GraphModule:
+    """Removes clones, evaluation-mode dropout, same-type casts, full slices and one-element concats."""
+    for node in list(graph_module.graph.nodes):
+        if node.op == "call_function" and node.target in _CHECKS and not node.users:
+            graph_module.graph.erase_node(node)
+        elif (source := _identity_source(node)) is not None:
+            node.replace_all_uses_with(source)
+            graph_module.graph.erase_node(node)
+    return tidy(graph_module)
+
+
+def _identity_source(node: fx.Node) -> fx.Node | None:
+    if node.op != "call_function" or not node.args:
+        return None
+    source = node.args[0]
+    if node.target is aten.cat.default and isinstance(source, (list, tuple)) and len(source) == 1:
+        source = source[0]
+        return source if isinstance(source, fx.Node) else None
+    if not isinstance(source, fx.Node):
+        return None
+    unchanged = (
+        node.target in _ALWAYS
+        or _is_inactive_dropout(node)
+        or _is_full_slice(node)
+        or (node.target is aten._to_copy.default and _same_type(node, source))
+    )
+    return source if unchanged else None
+
+
+def _is_inactive_dropout(node: fx.Node) -> bool:
+    return node.target is aten.dropout.default and node.args[2] is False
+
+
+def _is_full_slice(node: fx.Node) -> bool:
+    if node.target is not aten.slice.Tensor:
+        return False
+    _, _, start, end, step = (*node.args, *[None] * (5 - len(node.args)))
+    return start in (None, 0) and (end is None or end == sys.maxsize) and step in (None, 1)
+
+
+def _same_type(node: fx.Node, source: fx.Node) -> bool:
+    before, after = source.meta.get("val"), node.meta.get("val")
+    return (
+        isinstance(before, torch.Tensor)
+        and isinstance(after, torch.Tensor)
+        and before.dtype == after.dtype
+        and before.device == after.device
+    )

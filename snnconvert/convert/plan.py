@@ -1,0 +1,114 @@
+"""The plan: which layers become synapses, where neurons sit, and what stays analog and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from snnconvert.neurons.code import PackedCode
+
+Origin = Literal["activation", "inserted", "input", "repeater"]
+
+
+@dataclass(frozen=True)
+class Site:
+    """An edge where neurons sit.
+
+    Attributes:
+        node: the graph node whose value they encode.
+        layer: its layer name.
+        origin: "activation": the neurons replace a rectifier; "inserted": an edge without one;
+            "input": the network's input; "repeater": fires its spikes' own values again, without
+            loss, behind a max-pool.
+        family: sites of one family share one threshold and one code.
+        bits: spike bits.
+        T: time steps.
+        affine: a normalization in front of the rectifier that the neurons take over as gain and bias.
+    """
+
+    node: str
+    layer: str
+    origin: Origin
+    family: int
+    bits: int
+    T: int
+    affine: str | None = None
+
+    @property
+    def code(self) -> PackedCode:
+        """The unsigned code of the site; calibration adds an offset where values are negative."""
+        return PackedCode(self.bits, self.T)
+
+
+@dataclass(frozen=True)
+class SynapsePlan:
+    """A convolution or linear layer that will read spikes.
+
+    Attributes:
+        node: its graph node.
+        layer: its layer name.
+        op: its operator.
+        source: the graph node whose spikes it reads.
+        family: family of the sites those spikes come from.
+        bits: spike bits of its input.
+        T: time steps of its input.
+        weight_bits: weight bits.
+        macs: multiply-accumulates per sample.
+        reads_input: True if its spikes encode the network's input.
+    """
+
+    node: str
+    layer: str
+    op: str
+    source: str
+    family: int
+    bits: int
+    T: int
+    weight_bits: int
+    macs: int
+    reads_input: bool
+
+    @property
+    def bit_budget(self) -> int:
+        """BB = T·b_w·b_s (Shen et al., CVPR 2024)."""
+        return self.T * self.weight_bits * self.bits
+
+
+@dataclass(frozen=True)
+class AnalogPlan:
+    """A computing node that stays as it is in the ANN, with the reason."""
+
+    node: str
+    layer: str
+    op: str
+    reason: str
+    macs: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a conversion will do, before any calibration."""
+
+    sites: tuple[Site, ...]
+    synapses: tuple[SynapsePlan, ...]
+    analog: tuple[AnalogPlan, ...]
+
+    @property
+    def total_macs(self) -> int:
+        """Multiply-accumulates per sample of the whole network."""
+        return self.spiking_macs + sum(item.macs for item in self.analog)
+
+    @property
+    def spiking_macs(self) -> int:
+        """Multiply-accumulates per sample whose activations are spikes."""
+        return sum(item.macs for item in self.synapses)
+
+    @property
+    def coverage(self) -> float:
+        """Share of multiply-accumulates that run on spikes."""
+        return self.spiking_macs / self.total_macs if self.total_macs else 0.0
+
+    @property
+    def bit_budget(self) -> float:
+        """Mean BB of the spiking layers, weighted by multiply-accumulates."""
+        return sum(item.macs * item.bit_budget for item in self.synapses) / max(self.spiking_macs, 1)

@@ -1,0 +1,264 @@
+"""From a canonical graph to a plan: finds synapses, places neurons, names what stays analog."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from torch import fx
+
+from snnconvert.config import ConversionConfig, LayerOverride, matches
+from snnconvert.convert.flow import Carrier, Flow, infer_flows
+from snnconvert.convert.graph_tools import constant_of
+from snnconvert.convert.names import layer_name
+from snnconvert.convert.ops import OpKind, kind_of, op_name
+from snnconvert.convert.plan import AnalogPlan, Origin, Plan, Site, SynapsePlan
+from snnconvert.convert.shapes import macs_per_sample
+from snnconvert.errors import ConfigurationError, ConversionError
+
+_SILENT_KINDS = frozenset({OpKind.LAYOUT, OpKind.SHAPE, OpKind.CONSTANT, OpKind.INPUT, OpKind.OUTPUT})
+
+
+def make_plan(graph_module: fx.GraphModule, config: ConversionConfig) -> Plan:
+    """Plans the conversion of a canonical graph.
+
+    Raises:
+        ConfigurationError: if an override matches no layer, or overrides of layers that read the same
+            spikes disagree.
+        ConversionError: if no layer at all would read spikes.
+    """
+    return _Planner(graph_module, config).plan()
+
+
+class _Planner:
+    def __init__(self, graph_module: fx.GraphModule, config: ConversionConfig) -> None:
+        self.graph = graph_module.graph
+        self.config = config
+        self.layers = [node for node in self.graph.nodes if kind_of(node) is OpKind.SYNAPSE]
+        _check_overrides(config, [layer_name(node) for node in self.layers])
+        self.refused = {
+            node.name: reason for node in self.layers if (reason := self._refusal(graph_module, node))
+        }
+        self.synapses = [node for node in self.layers if node.name not in self.refused]
+        self.feeding = self._ancestors(self.synapses)
+        self.after_synapse = self._descendants(self.layers)
+        self.families: dict[str, int] = {}
+        self.origins: dict[str, Origin] = {}
+        self._place_neurons()
+
+    def plan(self) -> Plan:
+        if not self.synapses:
+            listed = "; ".join(f"{layer_name(node)}: {self.refused[node.name]}" for node in self.layers[:5])
+            raise ConversionError(
+                f"no layer would read spikes ({listed or 'the network has no convolution or linear layer'}): "
+                "nothing to convert"
+            )
+        codes = self._family_codes()
+        rectifiers = {
+            name: family for name, family in self.families.items() if self.origins[name] == "activation"
+        }
+        flows = infer_flows(self.graph, rectifiers, frozenset(node.name for node in self.synapses))
+        sites = tuple(
+            self._site(node, codes, flows) for node in self.graph.nodes if node.name in self.families
+        )
+        absorbed = {site.affine for site in sites if site.affine is not None}
+        return Plan(
+            sites=sites,
+            synapses=tuple(self._synapse(node, codes) for node in self.synapses),
+            analog=tuple(self._analog(flows, absorbed)),
+        )
+
+    def _refusal(self, graph_module: fx.GraphModule, node: fx.Node) -> str | None:
+        if self.config.override_for(layer_name(node)).analog:
+            return "kept analog by an override"
+        bias = node.args[2] if len(node.args) > 2 else None
+        if constant_of(graph_module, node.args[1]) is None or (
+            bias is not None and constant_of(graph_module, bias) is None
+        ):
+            return "its weight or bias is computed at run time, not a parameter"
+        return None
+
+    @staticmethod
+    def _ancestors(nodes: Iterable[fx.Node]) -> set[str]:
+        found: set[str] = set()
+        pending = [source for node in nodes for source in node.all_input_nodes]
+        while pending:
+            node = pending.pop()
+            if node.name not in found:
+                found.add(node.name)
+                pending.extend(node.all_input_nodes)
+        return found
+
+    @staticmethod
+    def _descendants(nodes: Iterable[fx.Node]) -> set[str]:
+        found: set[str] = set()
+        pending = list(nodes)
+        while pending:
+            node = pending.pop()
+            if node.name not in found:
+                found.add(node.name)
+                pending.extend(node.users)
+        return found
+
+    def _place_neurons(self) -> None:
+        for node in self.graph.nodes:
+            if kind_of(node) is OpKind.RECTIFIER and node.name in self.feeding:
+                self._add_site(node, "activation")
+        for synapse in self.synapses:
+            source = synapse.args[0]
+            assert isinstance(source, fx.Node)
+            if source.name in self.families:
+                continue
+            if (roots := self._spike_roots(source, through_pools=False)) is not None:
+                self._tie(roots)
+            elif (roots := self._spike_roots(source, through_pools=True)) is not None:
+                self._tie(roots)
+                self._add_site(source, "repeater", self.families[roots[0].name])
+            else:
+                self._add_site(source, "inserted" if source.name in self.after_synapse else "input")
+
+    def _add_site(self, node: fx.Node, origin: Origin, family: int | None = None) -> None:
+        self.families[node.name] = len(self.families) if family is None else family
+        self.origins[node.name] = origin
+
+    def _spike_roots(self, node: fx.Node, *, through_pools: bool) -> list[fx.Node] | None:
+        """The rectifier neurons whose spikes reach a node unchanged (or through max-pools), or None."""
+        if self.origins.get(node.name) == "activation":
+            return [node]
+        kind = kind_of(node)
+        carries = kind in (OpKind.LAYOUT, OpKind.CONCAT) or (through_pools and kind is OpKind.MAX_POOL)
+        sources = [source for source in node.all_input_nodes if kind_of(source) is not OpKind.SHAPE]
+        if not carries or not sources:
+            return None
+        found = [self._spike_roots(source, through_pools=through_pools) for source in sources]
+        if any(roots is None for roots in found):
+            return None
+        return [root for roots in found if roots is not None for root in roots]
+
+    def _tie(self, nodes: list[fx.Node]) -> None:
+        """Joins the families of sites whose spikes meet in one tensor: one threshold for all of them."""
+        joined = {self.families[node.name] for node in nodes}
+        lowest = min(joined)
+        self.families = {
+            name: lowest if family in joined else family for name, family in self.families.items()
+        }
+
+    def _source_site(self, synapse: fx.Node) -> str:
+        source = synapse.args[0]
+        assert isinstance(source, fx.Node)
+        if source.name in self.families:
+            return source.name
+        roots = self._spike_roots(source, through_pools=False)
+        assert roots is not None
+        return roots[0].name
+
+    def _family_codes(self) -> dict[int, tuple[int, int]]:
+        """(bits, T) of each family: the general setting, or what the overrides of its readers say."""
+        codes: dict[int, tuple[int, int]] = {}
+        told: dict[int, str] = {}
+        for name, family in self.families.items():
+            is_input = self.origins[name] == "input"
+            codes.setdefault(
+                family, (self.config.input_bits, 1) if is_input else (self.config.bits, self.config.T)
+            )
+        for synapse in self.synapses:
+            override = self.config.override_for(layer_name(synapse))
+            if override.bits is None and override.T is None:
+                continue
+            family = self.families[self._source_site(synapse)]
+            code = self._overridden_code(override)
+            if family in told and codes[family] != code:
+                raise ConfigurationError(
+                    f"{told[family]} and {layer_name(synapse)} read the same spikes but are told different bits or T: "
+                    "give them the same override"
+                )
+            codes[family], told[family] = code, layer_name(synapse)
+        return codes
+
+    def _overridden_code(self, override: LayerOverride) -> tuple[int, int]:
+        bits = self.config.bits if override.bits is None else override.bits
+        return bits, self.config.T if override.T is None else override.T
+
+    def _site(self, node: fx.Node, codes: dict[int, tuple[int, int]], flows: dict[str, Flow]) -> Site:
+        family, origin = self.families[node.name], self.origins[node.name]
+        bits, T = codes[family]
+        affine = self._absorbed_affine(node, flows) if origin == "activation" else None
+        return Site(node.name, layer_name(node), origin, family, bits, T, affine)
+
+    @staticmethod
+    def _absorbed_affine(rectifier: fx.Node, flows: dict[str, Flow]) -> str | None:
+        source = rectifier.args[0]
+        if not isinstance(source, fx.Node) or kind_of(source) is not OpKind.AFFINE:
+            return None
+        current = source.args[0]
+        assert isinstance(current, fx.Node)
+        flow = flows[current.name]
+        per_channel = flow.carrier is Carrier.SPIKES or (flow.carrier is Carrier.CURRENT and flow.axis == 1)
+        return source.name if per_channel else None
+
+    def _synapse(self, node: fx.Node, codes: dict[int, tuple[int, int]]) -> SynapsePlan:
+        site = self._source_site(node)
+        bits, T = codes[self.families[site]]
+        source = node.args[0]
+        assert isinstance(source, fx.Node)
+        return SynapsePlan(
+            node=node.name,
+            layer=layer_name(node),
+            op=op_name(node),
+            source=source.name,
+            family=self.families[site],
+            bits=bits,
+            T=T,
+            weight_bits=self._weight_bits(node, reads_input=self.origins[site] == "input"),
+            macs=macs_per_sample(node),
+            reads_input=self.origins[site] == "input",
+        )
+
+    def _weight_bits(self, node: fx.Node, *, reads_input: bool) -> int:
+        override = self.config.override_for(layer_name(node)).weight_bits
+        if override is not None:
+            return override
+        is_last = node.name not in self._ancestors(self.layers)
+        return self.config.first_last_weight_bits if reads_input or is_last else self.config.weight_bits
+
+    def _analog(self, flows: dict[str, Flow], absorbed: set[str]) -> Iterable[AnalogPlan]:
+        for node in self.graph.nodes:
+            kind = kind_of(node)
+            if kind in _SILENT_KINDS or flows[node.name].carrier is not Carrier.REAL:
+                continue
+            if kind is OpKind.AFFINE and node.name in absorbed and self._only_neurons_read(node):
+                continue
+            yield AnalogPlan(
+                node.name, layer_name(node), op_name(node), self._reason(node), macs_per_sample(node)
+            )
+
+    def _only_neurons_read(self, node: fx.Node) -> bool:
+        return all(self.origins.get(user.name) == "activation" for user in node.users)
+
+    def _reason(self, node: fx.Node) -> str:
+        if node.name in self.refused:
+            return self.refused[node.name]
+        if node.name not in self.after_synapse:
+            return "prepares the network's input"
+        return _REASONS.get(
+            kind_of(node), "no neuron computes this function yet: acts on membrane potentials"
+        )
+
+
+_REASONS = {
+    OpKind.PRODUCT: "product of two activations",
+    OpKind.RECTIFIER: "no synapse reads it",
+    OpKind.ADD: "adds real-valued currents",
+    OpKind.CONCAT: "joins real-valued currents",
+    OpKind.AFFINE: "normalization that is read by more than neurons",
+    OpKind.MAX_POOL: "pools real-valued currents",
+    OpKind.AVERAGE_POOL: "averages real-valued currents or windows of unequal size",
+}
+
+
+def _check_overrides(config: ConversionConfig, layers: list[str]) -> None:
+    for pattern in config.overrides:
+        if not any(matches(pattern, layer) for layer in layers):
+            near = difflib.get_close_matches(pattern, layers, n=3, cutoff=0.4)
+            hint = f"; near matches: {', '.join(near)}" if near else ""
+            raise ConfigurationError(f"override {pattern!r} matches no convolution or linear layer{hint}")

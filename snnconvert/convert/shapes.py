@@ -1,0 +1,70 @@
+"""Sizes of one sample: multiply-accumulates and elements, with the dynamic batch divided out."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import fx
+
+from snnconvert.convert.ops import CONVOLUTIONS, LINEAR, OpKind, kind_of
+
+aten = torch.ops.aten
+
+
+def hinted_shape(node: fx.Node) -> tuple[int, ...]:
+    """The shape of a node's tensor at the traced batch size."""
+    value = node.meta.get("val")
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(f"{node.name} is not one tensor")
+    return tuple(_hint(size) for size in value.shape)
+
+
+def traced_batch(graph: fx.Graph) -> int:
+    """The batch size the graph was traced at."""
+    (placeholder,) = [node for node in graph.nodes if node.op == "placeholder"]
+    return hinted_shape(placeholder)[0]
+
+
+def macs_per_sample(node: fx.Node) -> int:
+    """Multiply-accumulates of one sample: synapses and products of activations; 0 for anything else."""
+    kind = kind_of(node)
+    if kind is OpKind.SYNAPSE:
+        total = _synapse_macs(node)
+    elif kind is OpKind.PRODUCT:
+        total = _product_macs(node)
+    elif "conv" in str(node.target) and len(node.args) > 1 and isinstance(node.args[1], fx.Node):
+        total = math.prod(hinted_shape(_node(node.args[0]))) * math.prod(
+            hinted_shape(_node(node.args[1]))[1:]
+        )
+    else:
+        return 0
+    return total // traced_batch(node.graph)
+
+
+def _synapse_macs(node: fx.Node) -> int:
+    outputs, weight = math.prod(hinted_shape(node)), hinted_shape(_node(node.args[1]))
+    if node.target in CONVOLUTIONS or node.target is LINEAR:
+        return outputs * math.prod(weight[1:])
+    raise TypeError(f"{node.target} is no synapse")
+
+
+def _product_macs(node: fx.Node) -> int:
+    if node.target is aten.scaled_dot_product_attention.default:
+        query, key, value = (hinted_shape(_node(arg)) for arg in node.args[:3])
+        return math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
+    if node.target in (aten.addmm.default, aten.baddbmm.default):
+        return math.prod(hinted_shape(node)) * hinted_shape(_node(node.args[1]))[-1]
+    if node.target is aten.einsum.default:
+        return 0
+    return math.prod(hinted_shape(node)) * hinted_shape(_node(node.args[0]))[-1]
+
+
+def _node(argument: object) -> fx.Node:
+    if not isinstance(argument, fx.Node):
+        raise TypeError(f"{argument!r} is not a node")
+    return argument
+
+
+def _hint(size: int | torch.SymInt) -> int:
+    return size if isinstance(size, int) else int(size.node.hint)

@@ -1,0 +1,236 @@
+"""Units: every channel of current gets one, so that sums of currents are sums of integers.
+
+Currents that are added up must count in the same unit δ. A synapse can adapt (its weights are quantized
+afterwards), spikes and pooled spikes can't. For each group of channels that meet in a sum, δ and integer
+multipliers m_j are chosen so that every source's scale is m_j·δ and the proven bound Σ m_j·B_j stays
+below 2^24, where float32 is exact; where that would cost precision the group is summed in float64.
+
+δ is placed on a grid that makes a neuron's gain δ/Δ a number of few mantissa bits: then v·(δ/Δ) is exact
+in float32 wherever the neuron doesn't saturate, in any engine and any order of operations.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from snnconvert.errors import ConversionError
+from snnconvert.neurons.synapse import FLOAT32_EXACT
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+_SUBDIVISIONS = tuple(1 << power for power in range(12, 2, -1))
+_WIDE_SUBDIVISION = 1 << 10
+_UNCONSTRAINED_SUBDIVISION = 1 << 8
+_GAIN_GRID_BITS = 16
+_FEWEST_GAIN_BITS, _MOST_GAIN_BITS = 4, 8
+
+
+@dataclass
+class Source:
+    """Currents that enter sums: C channels with their natural scale and bound.
+
+    Attributes:
+        name: what it is, for messages.
+        first: index of its first channel among all channels of the problem.
+        scale: float64 [C], value of one count, 0 for a channel that takes any; None until the pooled current it stems from is solved.
+        bound: float64 [C], largest |count|; None as long as the scale.
+        flexible: True for a synapse, whose scale may grow.
+        pooled_from: channel indices of the current this pools, and the window size N.
+        multiplier: int64 [C], the solution m_j.
+        unit: float64 [C], the solution δ of each channel.
+        wide: True where sums need float64.
+    """
+
+    name: str
+    first: int
+    size: int
+    scale: FloatArray | None
+    bound: FloatArray | None
+    flexible: bool
+    pooled_from: tuple[IntArray, int] | None = None
+    multiplier: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
+    unit: FloatArray = field(default_factory=lambda: np.zeros(0))
+    wide: bool = False
+
+    @property
+    def channels(self) -> IntArray:
+        """Indices of its channels in the problem."""
+        return np.arange(self.first, self.first + self.size)
+
+
+class UnitProblem:
+    """Collects sources, sums and readers, then solves for units and multipliers."""
+
+    def __init__(self) -> None:
+        self.sources: list[Source] = []
+        self._size = 0
+        self._pairs: list[tuple[IntArray, IntArray]] = []
+        self._readers: list[tuple[IntArray, float]] = []
+
+    def add_source(
+        self,
+        name: str,
+        size: int,
+        scale: FloatArray | None,
+        bound: FloatArray | None,
+        *,
+        flexible: bool,
+        pooled_from: tuple[IntArray, int] | None = None,
+    ) -> Source:
+        """Adds a source of ``size`` channels; see :class:`Source`."""
+        source = Source(name, self._size, size, scale, bound, flexible, pooled_from)
+        self._size += size
+        self.sources.append(source)
+        return source
+
+    def join(self, left: IntArray, right: IntArray) -> None:
+        """States that channels left[i] and right[i] are added up."""
+        self._pairs.append((left, right))
+
+    def read(self, channels: IntArray, step: float) -> None:
+        """States that a neuron with step Δ reads these channels; the first reader places the unit."""
+        self._readers.append((channels, step))
+
+    def solve(self) -> None:
+        """Sets ``multiplier``, ``unit`` and ``wide`` of every source.
+
+        Raises:
+            ConversionError: if pooled currents depend on themselves.
+        """
+        labels = self._labels()
+        steps = self._reader_steps(labels)
+        units = np.zeros(steps.shape)
+        bounds = np.zeros(steps.shape)
+        wide = np.zeros(steps.shape, dtype=bool)
+        waiting = list(self.sources)
+        while waiting:
+            for source in waiting:
+                self._resolve_pool(source, labels, units, bounds)
+            unknown = np.unique(
+                np.concatenate([labels[s.channels] for s in waiting if s.scale is None] or [[-1]])
+            )
+            ready = [
+                s for s in waiting if s.scale is not None and not np.isin(labels[s.channels], unknown).any()
+            ]
+            if not ready:
+                raise ConversionError(
+                    f"{waiting[0].name}: pooled currents are added to what they are pooled from"
+                )
+            self._solve_classes(ready, labels, steps, units, bounds, wide)
+            waiting = [source for source in waiting if source not in ready]
+
+    def _labels(self) -> IntArray:
+        if not self._pairs:
+            return np.arange(self._size)
+        left = np.concatenate([pair[0] for pair in self._pairs])
+        right = np.concatenate([pair[1] for pair in self._pairs])
+        graph = coo_array((np.ones(len(left)), (left, right)), shape=(self._size, self._size))
+        labels: IntArray = connected_components(graph, directed=False)[1].astype(np.int64)
+        return labels
+
+    def _reader_steps(self, labels: IntArray) -> FloatArray:
+        steps = np.zeros(int(labels.max(initial=-1)) + 1)
+        for channels, step in reversed(self._readers):
+            steps[labels[channels]] = step
+        return steps
+
+    @staticmethod
+    def _resolve_pool(source: Source, labels: IntArray, units: FloatArray, bounds: FloatArray) -> None:
+        if source.scale is not None or source.pooled_from is None:
+            return
+        channels, window = source.pooled_from
+        pooled_units = units[labels[channels]]
+        if (pooled_units > 0).all():
+            source.scale = pooled_units / window
+            source.bound = bounds[labels[channels]] * window
+
+    @staticmethod
+    def _solve_classes(
+        ready: list[Source],
+        labels: IntArray,
+        steps: FloatArray,
+        units: FloatArray,
+        bounds: FloatArray,
+        wide: NDArray[np.bool_],
+    ) -> None:
+        label = np.concatenate([labels[s.channels] for s in ready])
+        scale = np.concatenate([s.scale for s in ready if s.scale is not None])
+        bound = np.concatenate([s.bound for s in ready if s.bound is not None])
+        flexible = np.concatenate([np.full(s.size, s.flexible) for s in ready])
+        present, label = np.unique(label, return_inverse=True)
+        chosen = _choose_units(label, len(present), scale, bound, flexible, steps[present])
+        units[present], bounds[present], wide[present] = chosen.unit, chosen.bound, chosen.wide
+        start = 0
+        for source in ready:
+            part = slice(start, start + source.size)
+            source.multiplier = chosen.multiplier[part]
+            source.unit = chosen.unit[label[part]]
+            source.wide = bool(chosen.wide[label[part]].any())
+            start += source.size
+
+
+@dataclass(frozen=True)
+class _Choice:
+    unit: FloatArray
+    bound: FloatArray
+    wide: NDArray[np.bool_]
+    multiplier: IntArray
+
+
+def _choose_units(
+    label: IntArray,
+    classes: int,
+    scale: FloatArray,
+    bound: FloatArray,
+    flexible: NDArray[np.bool_],
+    step: FloatArray,
+) -> _Choice:
+    """Solves all classes at once: the finest subdivision of the smallest scale that keeps sums exact."""
+    smallest = _smallest(label, scale, flexible & (scale > 0), classes)
+    no_synapse = np.isinf(smallest)
+    smallest = np.where(no_synapse, _smallest(label, scale, scale > 0, classes), smallest)
+    smallest = np.where(
+        np.isinf(smallest), np.where(step > 0, step, 1.0) / _UNCONSTRAINED_SUBDIVISION, smallest
+    )
+    alone = np.bincount(label, minlength=classes) == 1
+
+    def attempt(subdivision: int) -> tuple[FloatArray, IntArray, FloatArray]:
+        unit = smallest / np.where(alone, 1, subdivision)
+        adjustable = (step > 0) & ~(alone & no_synapse)
+        unit = np.where(
+            adjustable, np.where(step > 0, step, 1) * _coarser_gain(unit / np.where(step > 0, step, 1)), unit
+        )
+        ratio = scale / unit[label]
+        multiplier = np.where(flexible, np.ceil(ratio - 1e-9), np.rint(ratio)).clip(1).astype(np.int64)
+        return unit, multiplier, np.bincount(label, multiplier * bound, minlength=classes)
+
+    unit, multiplier, total = attempt(_WIDE_SUBDIVISION)
+    wide = np.ones(classes, dtype=bool)
+    for subdivision in reversed(_SUBDIVISIONS):
+        finer_unit, finer_multiplier, finer_total = attempt(subdivision)
+        fits = finer_total <= FLOAT32_EXACT
+        unit, total = np.where(fits, finer_unit, unit), np.where(fits, finer_total, total)
+        multiplier = np.where(fits[label], finer_multiplier, multiplier)
+        wide &= ~fits
+    return _Choice(unit, total, wide & ~alone, multiplier)
+
+
+def _smallest(label: IntArray, scale: FloatArray, among: NDArray[np.bool_], classes: int) -> FloatArray:
+    result = np.full(classes, np.inf)
+    np.minimum.at(result, label[among], scale[among])
+    return result
+
+
+def _coarser_gain(gain: FloatArray) -> FloatArray:
+    """The next gain m·2^−e at or above, with 4 to 8 mantissa bits, e ≤ 16 where 4 bits allow it."""
+    exponent = np.floor(np.log2(gain))
+    bits = np.clip(_GAIN_GRID_BITS + 1 + exponent, _FEWEST_GAIN_BITS, _MOST_GAIN_BITS)
+    grid = np.exp2(exponent + 1 - bits)
+    result: FloatArray = np.ceil(gain / grid - 1e-12) * grid
+    return result

@@ -1,0 +1,1 @@
+"""Images in: preprocessing, folders, archives, and the images that need no download."""

@@ -1,0 +1,1 @@
+"""Where networks come from: timm, a checkpoint, or the embedded digits network."""

@@ -1,0 +1,1 @@
+"""Spiking neurons and the integer synapses between them; nothing here knows of graphs."""

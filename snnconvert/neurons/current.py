@@ -1,0 +1,91 @@
+"""Currents without weights: integer scaling, pooled sums, and the way back to the ANN's units."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class IntegerScale(nn.Module):
+    """A one-to-one synapse I = m·z: brings words or integer currents to the unit of the sum they join.
+
+    Buffers:
+        multiplier: float32 integers, scalar or broadcastable to the input.
+    """
+
+    multiplier: Tensor
+
+    def __init__(self, multiplier: Tensor, *, wide: bool = False) -> None:
+        super().__init__()
+        self.wide = wide
+        self.register_buffer("multiplier", multiplier.to(torch.float32))
+
+    def forward(self, counts: Tensor) -> Tensor:
+        """m·z of integer counts; exact while |m·z| ≤ 2^24, in float64 where that isn't proven."""
+        return (counts.double() if self.wide else counts) * self.multiplier
+
+
+class SumPool(nn.Module):
+    """Average pooling without its division: I = m·Σ z over a window; the 1/N goes into the unit.
+
+    Buffers:
+        multiplier: float32 integers, scalar or broadcastable to the output.
+    """
+
+    multiplier: Tensor
+
+    def __init__(
+        self,
+        multiplier: Tensor,
+        *,
+        kernel: tuple[int, ...] | None = None,
+        stride: tuple[int, ...] | None = None,
+        padding: tuple[int, ...] | None = None,
+        dims: tuple[int, ...] | None = None,
+        keepdim: bool = False,
+        wide: bool = False,
+    ) -> None:
+        """Pools over sliding windows (kernel, stride, padding) or over whole dimensions (dims, keepdim)."""
+        super().__init__()
+        self.kernel, self.stride, self.padding = kernel, stride, padding
+        self.dims, self.keepdim = dims, keepdim
+        self.wide = wide
+        self.register_buffer("multiplier", multiplier.to(torch.float32))
+
+    def forward(self, counts: Tensor) -> Tensor:
+        """m·(window sums) of integer counts [N, C, ...]."""
+        if self.wide:
+            counts = counts.double()
+        if self.dims is not None:
+            return counts.sum(self.dims, keepdim=self.keepdim) * self.multiplier
+        assert self.kernel is not None
+        sums = F.avg_pool2d(
+            counts, self.kernel, self.stride, self.padding or 0, count_include_pad=True, divisor_override=1
+        )
+        return sums * self.multiplier
+
+    def extra_repr(self) -> str:
+        """Window for printing."""
+        return f"kernel={self.kernel}, stride={self.stride}, padding={self.padding}, dims={self.dims}"
+
+
+class ToReal(nn.Module):
+    """Back to the ANN's units, x = u·c of counts c: for analog nodes and the network's output.
+
+    Buffers:
+        unit: float64, scalar or broadcastable to the input.
+    """
+
+    unit: Tensor
+
+    def __init__(self, unit: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("unit", unit.to(torch.float64))
+        self.register_buffer("_unit32", unit.to(torch.float32), persistent=False)
+
+    def forward(self, counts: Tensor) -> Tensor:
+        """float32 values u·c, each rounded once."""
+        if counts.dtype == torch.float64:
+            return (counts * self.unit).to(torch.float32)
+        return counts * self.get_buffer("_unit32")

@@ -1,0 +1,190 @@
+"""Integer synapses: convolutions and linear layers of packed words with integer weights.
+
+A synapse computes I = (W·z + b)·m with integer words z, weights W, bias b and channel multipliers m.
+It runs in float32, where sums of integers are exact as long as no partial sum exceeds 2^24; the bound
+is proven from the weights. Where it doesn't hold the sum is split into parts that satisfy it and
+added up in float64.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+FLOAT32_EXACT = 1 << 24
+BIAS_RESERVE = 1 << 15
+_CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+
+
+@dataclass(frozen=True)
+class ConvGeometry:
+    """Stride, padding and dilation per spatial dimension, and the number of groups."""
+
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
+
+
+def accumulator_bound(weight: Tensor, bias: Tensor, low: int, high: int) -> Tensor:
+    """Largest |partial sum| of W·z + b over all words z in low..high and all orders of summation.
+
+    max(Σ max(w·low, w·high, 0), Σ max(−w·low, −w·high, 0)) + |b| for each output channel.
+
+    Args:
+        weight: integers [O, ...].
+        bias: integers [O].
+        low: smallest word, ≤ 0.
+        high: largest word, ≥ 0.
+
+    Returns:
+        float64 [O].
+    """
+    flat = weight.reshape(weight.shape[0], -1).to(torch.float64)
+    positive, negative = flat.clamp(min=0).sum(1), (-flat).clamp(min=0).sum(1)
+    upward = positive * high + negative * -low
+    downward = positive * -low + negative * high
+    return torch.maximum(upward, downward) + bias.to(torch.float64).abs()
+
+
+class Synapse(nn.Module):
+    """An integer convolution or linear layer, I = (W·z + b)·m.
+
+    Buffers:
+        weight: int8 [O, ...], symmetric, |w| ≤ 2^(b_w−1) − 1.
+        bias: int32 [O], in accumulator units.
+        multiplier: int32 [O], ≥ 1, brings currents that are added later to one unit.
+        unit: float64 [O], the ANN value of one count of the output current.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    multiplier: Tensor
+    unit: Tensor
+
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor,
+        multiplier: Tensor,
+        unit: Tensor,
+        *,
+        geometry: ConvGeometry | None,
+        weight_bits: int,
+        word_range: tuple[int, int],
+        wide: bool = False,
+    ) -> None:
+        """Stores the integers and prepares the float weights that run them.
+
+        Args:
+            weight: int8 [O, I/groups, ...kernel] or, for a linear layer, [O, I].
+            bias: int32 [O].
+            multiplier: int32 [O].
+            unit: float64 [O].
+            geometry: of a convolution; None for a linear layer.
+            weight_bits: b_w, for the account.
+            word_range: smallest (≤ 0) and largest (≥ 0) input word.
+            wide: return float64, because later sums of this current may pass 2^24.
+        """
+        super().__init__()
+        self.geometry = geometry
+        self.weight_bits = weight_bits
+        self.word_range = word_range
+        self.wide = wide
+        self._part_count = 0
+        self.register_buffer("weight", weight.to(torch.int8))
+        self.register_buffer("bias", bias.to(torch.int32))
+        self.register_buffer("multiplier", multiplier.to(torch.int32))
+        self.register_buffer("unit", unit.to(torch.float64))
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Derives the float tensors that run the integers; called again when the integers change.
+
+        The multiplier is folded into the float weights, or applied in float64 where the current is wide.
+        """
+        inside = torch.ones_like(self.multiplier) if self.wide else self.multiplier
+        self._set_derived("_inside", inside.to(torch.float64))
+        self._set_derived("_outside", (self.multiplier // inside).to(torch.float64))
+        self._set_derived("_bias", self.bias * self.get_buffer("_inside"))
+        weight = self.weight.to(torch.float32) * self.channelwise(
+            inside.to(torch.float32), self.weight.dim(), axis=0
+        )
+        parts = self._exact_parts(weight)
+        self._part_count = len(parts)
+        for index, part in enumerate(parts):
+            self._set_derived(f"_weight_{index}", part)
+
+    def shift_bias(self, counts: Tensor) -> Tensor:
+        """Adds integer counts [O] to the bias, at most ±2^15, and returns what was added."""
+        added = counts.round().clamp(-BIAS_RESERVE, BIAS_RESERVE).to(torch.int32)
+        self.bias += added
+        self._set_derived("_bias", self.bias * self.get_buffer("_inside"))
+        return added
+
+    def forward(self, words: Tensor) -> Tensor:
+        """Integer current [N, O, ...] ([..., O] if linear) of integer-valued float32 words.
+
+        float32, or float64 where it or later sums may pass 2^24.
+        """
+        if self._part_count == 1:
+            weight, bias = self.get_buffer("_weight_0"), self.get_buffer("_bias")
+            current = self._sum(words.to(weight.dtype), weight, bias.to(weight.dtype))
+        else:
+            current = self._sum_parts(words)
+        if not self.wide:
+            return current
+        return current.double() * self.channelwise(self.get_buffer("_outside"), current.dim())
+
+    def channelwise(self, values: Tensor, dims: int, axis: int | None = None) -> Tensor:
+        """Views [O] values so that they broadcast over the channel axis of a ``dims``-dimensional tensor."""
+        channel = self.channel_axis(dims) if axis is None else axis
+        return values.view([-1 if dim == channel else 1 for dim in range(dims)])
+
+    def channel_axis(self, dims: int) -> int:
+        """The axis of the output's channels: 1 for a convolution, the last for a linear layer."""
+        return dims - 1 if self.geometry is None else 1
+
+    def _set_derived(self, name: str, value: Tensor) -> None:
+        self.register_buffer(name, value, persistent=False)
+
+    def _exact_parts(self, weight: Tensor) -> list[Tensor]:
+        """Splits the input channels so that float32 sums of each part are proven exact."""
+        low, high = self.word_range
+        scaled_bias = self.get_buffer("_bias").abs() + BIAS_RESERVE * self.get_buffer("_inside")
+        if float(accumulator_bound(weight, scaled_bias, low, high).max()) <= FLOAT32_EXACT:
+            return [weight]
+        no_bias = torch.zeros_like(scaled_bias)
+        splittable = self.geometry is None or self.geometry.groups == 1
+        for count in range(2, weight.shape[1] + 1 if splittable else 2):
+            parts = list(weight.split(-(-weight.shape[1] // count), dim=1))
+            if all(float(accumulator_bound(p, no_bias, low, high).max()) <= FLOAT32_EXACT for p in parts):
+                return parts
+        return [weight.double()]
+
+    def _sum_parts(self, words: Tensor) -> Tensor:
+        axis = words.dim() - 1 if self.geometry is None else 1
+        total: Tensor | None = None
+        start = 0
+        for index in range(self._part_count):
+            weight = self.get_buffer(f"_weight_{index}")
+            part = self._sum(words.narrow(axis, start, weight.shape[1]), weight, None).double()
+            total = part if total is None else total.add_(part)
+            start += weight.shape[1]
+        assert total is not None
+        return total.add_(self.channelwise(self.get_buffer("_bias"), total.dim()))
+
+    def _sum(self, words: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if self.geometry is None:
+            return F.linear(words, weight, bias)
+        convolution = _CONVOLUTIONS[weight.dim() - 2]
+        g = self.geometry
+        return convolution(words, weight, bias, g.stride, g.padding, g.dilation, g.groups)
+
+    def extra_repr(self) -> str:
+        """Shape, width and geometry for printing."""
+        shape = "x".join(str(size) for size in self.weight.shape)
+        return f"{shape}, weight_bits={self.weight_bits}, geometry={self.geometry}"
