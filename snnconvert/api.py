@@ -1,0 +1,135 @@
+"""The one verb: an ANN and calibration data in, a spiking network out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from tqdm import tqdm
+
+from snnconvert.calibration.batches import input_batches
+from snnconvert.calibration.collect import collect_statistics
+from snnconvert.calibration.histogram import ValueHistogram
+from snnconvert.calibration.repair import repair_and_measure
+from snnconvert.calibration.thresholds import Threshold, choose_threshold
+from snnconvert.config import ConversionConfig
+from snnconvert.convert.canonical import canonicalize
+from snnconvert.convert.capture import capture
+from snnconvert.convert.insert import insert_neurons
+from snnconvert.convert.plan import Plan
+from snnconvert.convert.planner import make_plan
+from snnconvert.errors import InputError
+from snnconvert.evaluation import compare
+from snnconvert.neurons.code import PackedCode
+from snnconvert.neurons.synapse import Synapse
+from snnconvert.report.build import build_report
+from snnconvert.spiking_model import SpikingModel
+
+
+def plan(model: nn.Module, example: Tensor, config: ConversionConfig | None = None) -> Plan:
+    """What :func:`convert` would do, without calibration: synapses, neurons, and what stays analog.
+
+    Args:
+        model: the network.
+        example: one or more input samples, [N, ...].
+        config: the settings; defaults to ``ConversionConfig()``.
+
+    Raises:
+        ConversionError, ConfigurationError: as :func:`convert`.
+    """
+    device, _ = _placement(model)
+    return make_plan(canonicalize(capture(model, example.to(device))), config or ConversionConfig())
+
+
+def convert(
+    model: nn.Module,
+    calib_loader: Iterable[Any] | Tensor,
+    config: ConversionConfig | None = None,
+    *,
+    transform: Callable[[Any], Tensor] | None = None,
+    progress: bool = True,
+) -> SpikingModel:
+    """Converts a network into a spiking one.
+
+    The model's graph is captured, thresholds are chosen from one streaming pass over the loader, neurons
+    and integer weights are inserted, and channel means are corrected on a small sample. The model itself
+    is left untouched. The result doesn't depend on the loader's order or batch size.
+
+    Args:
+        model: any module that maps one tensor [N, ...] to one tensor.
+        calib_loader: batches as tensors, (input, label) pairs or dicts, or one tensor [N, ...].
+        config: the settings; defaults to ``ConversionConfig()``: 2-bit spikes, 4 steps, 8-bit weights.
+        transform: turns an item of the loader into an input tensor.
+        progress: show a progress bar on stderr if it is a terminal.
+
+    Returns:
+        The spiking network on the model's device, in the model's type, in evaluation mode.
+
+    Raises:
+        InputError: on an empty loader, or NaN or Inf in its images.
+        ConversionError: if the network can't be captured, or none of its layers would spike.
+        ConfigurationError: if an override matches no layer.
+    """
+    config = config or ConversionConfig()
+    device, dtype = _placement(model)
+    batches = input_batches(calib_loader, transform)
+    first = next(batches, None)
+    if first is None:
+        raise InputError("the calibration loader is empty: give it at least one batch")
+    graph = canonicalize(capture(model, first.to(device)))
+    conversion_plan = make_plan(graph, config)
+    observed = {site.node: site.layer for site in conversion_plan.sites if site.origin != "repeater"}
+    shown = _with_progress(chain([first], batches), calib_loader, progress)
+    histograms, sample, count = collect_statistics(graph, shown, observed, device)
+    thresholds = _thresholds(conversion_plan, histograms, config)
+    network = insert_neurons(graph, conversion_plan, thresholds)
+    measurements = repair_and_measure(graph, network, sample.to(device), correct=config.bias_correction)
+    fidelity = compare(graph, network, [(sample.to(device), None)]).fidelity(
+        "a sample of the calibration images"
+    )
+    report = build_report(
+        conversion_plan, thresholds, measurements, _weight_counts(network), fidelity, config, count
+    )
+    return SpikingModel(network, conversion_plan, config, report, tuple(first.shape[1:]), dtype).eval()
+
+
+def _placement(model: nn.Module) -> tuple[torch.device, torch.dtype]:
+    """Device of the model's tensors, and the floating type of its parameters."""
+    tensors = [*model.parameters(), *model.buffers()]
+    floating = [tensor.dtype for tensor in tensors if tensor.is_floating_point()]
+    return (tensors[0].device if tensors else torch.device("cpu")), (
+        floating[0] if floating else torch.float32
+    )
+
+
+def _with_progress(
+    batches: Iterator[Tensor], loader: Iterable[Any] | Tensor, progress: bool
+) -> Iterable[Tensor]:
+    total = len(loader) if hasattr(loader, "__len__") and not isinstance(loader, Tensor) else None
+    return tqdm(batches, desc="calibrating", total=total, unit="batch", disable=None if progress else True)
+
+
+def _thresholds(
+    conversion_plan: Plan, histograms: dict[str, ValueHistogram], config: ConversionConfig
+) -> dict[int, Threshold]:
+    merged: dict[int, tuple[PackedCode, ValueHistogram]] = {}
+    for site in conversion_plan.sites:
+        if site.node in histograms:
+            _, histogram = merged.setdefault(site.family, (site.code, ValueHistogram()))
+            histogram.merge(histograms[site.node])
+    return {
+        family: choose_threshold(histogram, code, config.threshold, config.percentile)
+        for family, (code, histogram) in merged.items()
+    }
+
+
+def _weight_counts(network: fx.GraphModule) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for node in network.graph.nodes:
+        module = network.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if isinstance(module, Synapse):
+            counts[str(node.meta["source"])] = module.weight.numel()
+    return counts

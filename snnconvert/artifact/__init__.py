@@ -1,0 +1,1 @@
+"""Saved networks: JSON and safetensors, no pickle, no code."""

@@ -1,0 +1,68 @@
+"""Folders that appear whole or not at all."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from snnconvert.errors import InputError
+
+
+def check_target(directory: Path, *, force: bool) -> None:
+    """Refuses a target that exists and isn't an empty folder, unless it may be replaced.
+
+    Raises:
+        InputError: naming the folder and the way out.
+    """
+    if directory.is_symlink() or (directory.exists() and not directory.is_dir()):
+        raise InputError(f"{directory} exists and is not a folder: choose another output folder")
+    if directory.is_dir() and any(directory.iterdir()) and not force:
+        raise InputError(
+            f"{directory} is not empty: choose another output folder or replace it with --force (force=True)"
+        )
+
+
+@contextmanager
+def replaced_folder(directory: Path, *, force: bool) -> Iterator[Path]:
+    """Gives an empty folder to write to, which takes the target's place when the block ends well.
+
+    If the block raises, the target is as it was. A folder that is replaced is moved aside first and
+    deleted last, so the old content is on disk until the new one is in place.
+
+    Args:
+        directory: the target.
+        force: replace a target that isn't empty.
+
+    Raises:
+        InputError: as :func:`check_target`, or if the folder can't be created.
+    """
+    check_target(directory, force=force)
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}.new-", dir=directory.parent))
+    except OSError as error:
+        raise InputError(f"{directory} can't be written: {error.strerror}") from None
+    try:
+        yield staging
+        staging.chmod(0o755)
+        _swap(staging, directory)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _swap(staging: Path, directory: Path) -> None:
+    if not directory.exists():
+        staging.rename(directory)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=f".{directory.name}.old-", dir=directory.parent))
+    directory.rename(aside / "old")
+    try:
+        staging.rename(directory)
+    except OSError:
+        (aside / "old").rename(directory)
+        raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)

@@ -1,0 +1,120 @@
+"""Saving and loading converted networks."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from snnconvert.artifact.atomic import replaced_folder
+from snnconvert.artifact.graph_codec import graph_from_json, graph_tensors, graph_to_json
+from snnconvert.config import ConversionConfig
+from snnconvert.convert.plan import AnalogPlan, Plan, Site, SynapsePlan
+from snnconvert.errors import ArtifactError, ConfigurationError
+from snnconvert.report.report import Report
+from snnconvert.spiking_model import SpikingModel
+
+ARTIFACT_VERSION = 1
+_CONFIG, _GRAPH, _TENSORS, _REPORT = "config.json", "graph.json", "model.safetensors", "report.json"
+
+
+def save_model(model: SpikingModel, directory: Path, *, force: bool = False) -> None:
+    """Writes a converted network to a folder, whole or not at all; see :meth:`SpikingModel.save`."""
+    with replaced_folder(directory, force=force) as folder:
+        _write_json(folder / _GRAPH, graph_to_json(model.network))
+        save_file(graph_tensors(model.network), str(folder / _TENSORS), metadata={"format": "pt"})
+        model.report.to_json(folder / _REPORT)
+        checksums = {name: _sha256(folder / name) for name in (_GRAPH, _TENSORS, _REPORT)}
+        _write_json(
+            folder / _CONFIG,
+            {
+                "version": ARTIFACT_VERSION,
+                "conversion": model.config.to_dict(),
+                "input_shape": list(model.input_shape),
+                "output_dtype": str(model.output_dtype).removeprefix("torch."),
+                "plan": dataclasses.asdict(model.plan),
+                "sha256": checksums,
+            },
+        )
+
+
+def load(directory: str | Path) -> SpikingModel:
+    """Loads a network that :meth:`SpikingModel.save` wrote; on the CPU, with bit-identical outputs.
+
+    Nothing in the folder is executed or unpickled: operators come from an allow-list.
+
+    Raises:
+        ArtifactError: if a file is missing, damaged (by its checksum), or of another version.
+    """
+    folder = Path(directory)
+    config = _read_json(folder / _CONFIG)
+    if config.get("version") != ARTIFACT_VERSION:
+        raise ArtifactError(
+            f"{folder / _CONFIG}: version {config.get('version')!r} is not {ARTIFACT_VERSION}"
+        )
+    try:
+        _check_sums(folder, config["sha256"])
+        network = graph_from_json(_read_json(folder / _GRAPH), load_file(str(folder / _TENSORS)))
+        model = SpikingModel(
+            network,
+            _plan(config["plan"]),
+            ConversionConfig.from_dict(config["conversion"]),
+            Report.from_dict(_read_json(folder / _REPORT)),
+            tuple(int(size) for size in config["input_shape"]),
+            _dtype(config["output_dtype"]),
+        )
+    except ArtifactError:
+        raise
+    except (KeyError, TypeError, ValueError, ConfigurationError, SafetensorError) as error:
+        raise ArtifactError(f"{folder} is damaged: {type(error).__name__}: {error}") from None
+    return model.eval()
+
+
+def _write_json(path: Path, data: object) -> None:
+    path.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ArtifactError(f"{path} can't be read: {error.strerror}") from None
+    except ValueError as error:
+        raise ArtifactError(f"{path} is not valid JSON: {error}") from None
+    if not isinstance(data, dict):
+        raise ArtifactError(f"{path} holds {type(data).__name__}, not an object")
+    return data
+
+
+def _check_sums(folder: Path, sums: dict[str, str]) -> None:
+    for name in (_GRAPH, _TENSORS, _REPORT):
+        if not (folder / name).is_file():
+            raise ArtifactError(f"{folder / name} is missing")
+        if _sha256(folder / name) != sums.get(name):
+            raise ArtifactError(f"{folder / name} is damaged: its checksum differs from the one in {_CONFIG}")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _plan(data: dict[str, Any]) -> Plan:
+    return Plan(
+        sites=tuple(Site(**item) for item in data["sites"]),
+        synapses=tuple(SynapsePlan(**item) for item in data["synapses"]),
+        analog=tuple(AnalogPlan(**item) for item in data["analog"]),
+    )
+
+
+def _dtype(name: str) -> torch.dtype:
+    found = getattr(torch, name, None)
+    if not isinstance(found, torch.dtype):
+        raise ArtifactError(f"unknown output type {name!r}")
+    return found

@@ -1,0 +1,140 @@
+"""Repair and measure: runs ANN and SNN on the same sample, layer by layer, and corrects channel means.
+
+A channel's mean error d = E[ANN] − E[SNN] is added to its integer bias where |d| exceeds twice its
+standard error over the images, in the order of the layers, so that later layers see corrected spikes.
+This is the "light" bias step of SNN-Calibration (Li et al., ICML 2021), applied to packed neurons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from snnconvert.calibration.histogram import fixed_subset
+from snnconvert.neurons.synapse import Synapse
+
+_SIGNIFICANT = 2.0
+
+
+@dataclass(frozen=True)
+class LayerMeasurement:
+    """What one synapse saw and did on the sample.
+
+    Attributes:
+        word_counts: int64 [2^(bT)], how often each input word occurred (offset code: the stored word).
+        signal: Σ a² over a fixed subset of the ANN's outputs a.
+        noise: Σ (a − s)² over the same outputs s of the SNN.
+    """
+
+    word_counts: Tensor
+    signal: float
+    noise: float
+
+
+@dataclass(frozen=True)
+class _Reference:
+    image_means: Tensor  # [K, C]
+    subset: Tensor  # [K, at most 16384]
+
+
+class _ReferenceRun(fx.Interpreter):
+    """Runs the ANN's graph and keeps a few numbers of each synapse's output."""
+
+    def __init__(self, graph_module: fx.GraphModule, axes: Mapping[str, int]) -> None:
+        super().__init__(graph_module)
+        self._axes = axes
+        self.references: dict[str, _Reference] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        if n.name in self._axes:
+            self.references[n.name] = _Reference(
+                _image_means(value, self._axes[n.name]), fixed_subset(value.flatten(1))
+            )
+        return value
+
+
+class _SpikingRun(fx.Interpreter):
+    """Runs the spiking graph, corrects biases on the way and compares with the references."""
+
+    def __init__(
+        self, network: fx.GraphModule, references: Mapping[str, _Reference], *, correct: bool
+    ) -> None:
+        super().__init__(network)
+        self._references = references
+        self._correct = correct
+        self.measurements: dict[str, LayerMeasurement] = {}
+
+    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        current = super().call_module(target, args, kwargs)
+        module = self.fetch_attr(str(target))
+        if not isinstance(module, Synapse):
+            return current
+        reference = self._references[self._source]
+        if self._correct:
+            current = _corrected(module, current, reference)
+        real = fixed_subset((current * module.channelwise(module.unit, current.dim())).float().flatten(1))
+        self.measurements[self._source] = LayerMeasurement(
+            word_counts=_word_counts(args[0], module.word_range),
+            signal=float(reference.subset.double().square().sum()),
+            noise=float((reference.subset - real).double().square().sum()),
+        )
+        return current
+
+    def run_node(self, n: fx.Node) -> Any:
+        self._source = str(n.meta.get("source", n.name))
+        return super().run_node(n)
+
+
+def repair_and_measure(
+    ann: fx.GraphModule, network: fx.GraphModule, sample: Tensor, *, correct: bool
+) -> dict[str, LayerMeasurement]:
+    """Corrects the spiking graph's biases in place (if told to) and measures every synapse.
+
+    Args:
+        ann: the canonical graph.
+        network: the spiking graph made of it; synapses carry ``meta["source"]``.
+        sample: input images [K, ...].
+        correct: whether to correct biases.
+
+    Returns:
+        Measurements by the synapse's node name in the canonical graph.
+    """
+    axes = {
+        str(node.meta["source"]): network.get_submodule(str(node.target)).geometry is None
+        for node in network.graph.nodes
+        if node.op == "call_module" and isinstance(network.get_submodule(str(node.target)), Synapse)
+    }
+    with torch.no_grad():
+        reference_run = _ReferenceRun(ann, {name: -1 if linear else 1 for name, linear in axes.items()})
+        reference_run.run(sample)
+        run = _SpikingRun(network, reference_run.references, correct=correct)
+        run.run(sample)
+    return run.measurements
+
+
+def _image_means(values: Tensor, axis: int) -> Tensor:
+    moved = values.movedim(axis, -1)
+    return moved.reshape(moved.shape[0], -1, moved.shape[-1]).double().mean(1)
+
+
+def _corrected(synapse: Synapse, current: Tensor, reference: _Reference) -> Tensor:
+    axis = synapse.channel_axis(current.dim())
+    images = reference.image_means.shape[0]
+    means = _image_means(current, axis).reshape(images, -1, len(synapse.unit)).mean(1) * synapse.unit
+    difference = reference.image_means.reshape(means.shape) - means
+    shift = difference.mean(0)
+    error = difference.std(0) / images**0.5 if images > 1 else torch.full_like(shift, torch.inf)
+    shift = torch.where(shift.abs() > _SIGNIFICANT * error, shift, torch.zeros_like(shift))
+    added = synapse.shift_bias(shift / (synapse.unit * synapse.multiplier))
+    return current + synapse.channelwise(added * synapse.multiplier, current.dim()).to(current.dtype)
+
+
+def _word_counts(words: Tensor, word_range: tuple[int, int]) -> Tensor:
+    low, high = word_range
+    subset = fixed_subset(words.flatten(1)).to(torch.int64) - low
+    return torch.bincount(subset.flatten(), minlength=high - low + 1).cpu()

@@ -1,0 +1,1 @@
+"""The report: what a conversion did, cost and kept; it only reads."""

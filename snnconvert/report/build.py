@@ -1,0 +1,103 @@
+"""Builds a report from a plan, its thresholds and what was measured."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+
+import torch
+
+import snnconvert.version
+from snnconvert.calibration.repair import LayerMeasurement
+from snnconvert.calibration.thresholds import Threshold
+from snnconvert.config import ConversionConfig
+from snnconvert.convert.plan import Plan, SynapsePlan
+from snnconvert.report.account import s_ace, spike_statistics
+from snnconvert.report.report import AnalogReport, Coverage, Fidelity, LayerReport, Report, Totals
+from snnconvert.report.statistics import decibels
+
+_REAL_BITS = 32
+
+
+def build_report(
+    plan: Plan,
+    thresholds: Mapping[int, Threshold],
+    measurements: Mapping[str, LayerMeasurement],
+    weight_counts: Mapping[str, int],
+    fidelity: Fidelity,
+    config: ConversionConfig,
+    calibration_images: int,
+) -> Report:
+    """Assembles the report of one conversion.
+
+    Args:
+        plan: the plan.
+        thresholds: threshold of each family of sites.
+        measurements: of each synapse, by node name.
+        weight_counts: number of weights of each synapse, by node name.
+        fidelity: agreement of SNN and ANN.
+        config: the settings.
+        calibration_images: how many images calibrated it.
+    """
+    layers = tuple(_layer(item, thresholds[item.family], measurements[item.node]) for item in plan.synapses)
+    bits = sum(weight_counts[item.node] * item.weight_bits for item in plan.synapses)
+    return Report(
+        metric=None,
+        fidelity=fidelity,
+        coverage=Coverage(plan.coverage),
+        totals=_totals(plan, layers, -(-bits // 8)),
+        layers=layers,
+        analog=tuple(AnalogReport(item.layer, item.op, item.reason, item.macs) for item in plan.analog),
+        config=config.to_dict(),
+        calibration_images=calibration_images,
+        versions=versions(),
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of what produced the figures."""
+    return {
+        "snnconvert": snnconvert.version.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _layer(plan: SynapsePlan, threshold: Threshold, measured: LayerMeasurement) -> LayerReport:
+    statistics = spike_statistics(measured.word_counts, threshold.code)
+    effort = s_ace(plan.macs, plan.weight_bits, plan.bits, plan.T)
+    return LayerReport(
+        name=plan.layer,
+        op=plan.op,
+        macs=plan.macs,
+        T=plan.T,
+        spike_bits=plan.bits,
+        weight_bits=plan.weight_bits,
+        bit_budget=plan.bit_budget,
+        s_ace=effort,
+        ns_ace=effort * statistics.firing_rate,
+        code="packed, offset" if threshold.code.offset else "packed",
+        threshold=threshold.step * (threshold.code.levels - 1),
+        step=threshold.step,
+        offset=threshold.code.offset,
+        firing_rate=statistics.firing_rate,
+        spikes_per_neuron=statistics.spikes_per_neuron,
+        word_sparsity=statistics.word_sparsity,
+        bit_sparsity=statistics.bit_sparsity,
+        sqnr_db=decibels(measured.signal, measured.noise),
+        reads_input=plan.reads_input,
+    )
+
+
+def _totals(plan: Plan, layers: tuple[LayerReport, ...], weight_bytes: int) -> Totals:
+    analog_macs = sum(item.macs for item in plan.analog)
+    return Totals(
+        bit_budget=plan.bit_budget,
+        s_ace=sum(layer.s_ace for layer in layers),
+        ns_ace=sum(layer.ns_ace for layer in layers),
+        macs=plan.total_macs,
+        analog_macs=analog_macs,
+        analog_ace=analog_macs * _REAL_BITS * _REAL_BITS,
+        input_layer_s_ace=sum(layer.s_ace for layer in layers if layer.reads_input),
+        weight_bytes=weight_bytes,
+    )
