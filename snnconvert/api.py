@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -22,11 +23,51 @@ from snnconvert.convert.insert import insert_neurons
 from snnconvert.convert.plan import Plan
 from snnconvert.convert.planner import make_plan
 from snnconvert.errors import InputError
-from snnconvert.evaluation import compare
+from snnconvert.evaluation import compare_outputs
 from snnconvert.neurons.code import PackedCode
 from snnconvert.neurons.synapse import Synapse
 from snnconvert.report.build import build_report
 from snnconvert.spiking_model import SpikingModel
+
+
+@dataclass(frozen=True)
+class PreparedConversion:
+    """A network captured and planned, before calibration.
+
+    Attributes:
+        graph: the canonical graph.
+        plan: what will be converted.
+        config: the settings.
+        device: where the network lives.
+        dtype: its floating type.
+    """
+
+    graph: fx.GraphModule
+    plan: Plan
+    config: ConversionConfig
+    device: torch.device
+    dtype: torch.dtype
+
+
+def prepare(model: nn.Module, example: Tensor, config: ConversionConfig | None = None) -> PreparedConversion:
+    """The first half of :func:`convert`: captures and plans; needs no images beyond an example [N, ...]."""
+    config = config or ConversionConfig()
+    device, dtype = _placement(model)
+    graph = canonicalize(capture(model, example.to(device)))
+    return PreparedConversion(graph, make_plan(graph, config), config, device, dtype)
+
+
+def calibrate(
+    prepared: PreparedConversion,
+    calib_loader: Iterable[Any] | Tensor,
+    *,
+    transform: Callable[[Any], Tensor] | None = None,
+    progress: bool = True,
+) -> SpikingModel:
+    """The second half of :func:`convert`: thresholds, neurons, weights, repair and report."""
+    batches = input_batches(calib_loader, transform)
+    shown = _with_progress(batches, calib_loader, progress)
+    return _finish(prepared, shown)
 
 
 def plan(model: nn.Module, example: Tensor, config: ConversionConfig | None = None) -> Plan:
@@ -38,10 +79,10 @@ def plan(model: nn.Module, example: Tensor, config: ConversionConfig | None = No
         config: the settings; defaults to ``ConversionConfig()``.
 
     Raises:
-        ConversionError, ConfigurationError: as :func:`convert`.
+        ConversionError: as :func:`convert`.
+        ConfigurationError: as :func:`convert`.
     """
-    device, _ = _placement(model)
-    return make_plan(canonicalize(capture(model, example.to(device))), config or ConversionConfig())
+    return prepare(model, example, config).plan
 
 
 def convert(
@@ -73,42 +114,39 @@ def convert(
         ConversionError: if the network can't be captured, or none of its layers would spike.
         ConfigurationError: if an override matches no layer.
     """
-    config = config or ConversionConfig()
-    device, dtype = _placement(model)
     batches = input_batches(calib_loader, transform)
     first = next(batches, None)
     if first is None:
         raise InputError("the calibration loader is empty: give it at least one batch")
-    graph = canonicalize(capture(model, first.to(device)))
-    conversion_plan = make_plan(graph, config)
+    prepared = prepare(model, first, config)
+    return _finish(prepared, _with_progress(chain([first], batches), calib_loader, progress))
+
+
+def _finish(prepared: PreparedConversion, batches: Iterable[Tensor]) -> SpikingModel:
+    graph, conversion_plan, config = prepared.graph, prepared.plan, prepared.config
     observed = {site.node: site.layer for site in conversion_plan.sites if site.origin != "repeater"}
-    shown = _with_progress(chain([first], batches), calib_loader, progress)
-    histograms, sample, count = collect_statistics(graph, shown, observed, device)
+    histograms, sample, count = collect_statistics(graph, batches, observed, prepared.device)
     thresholds = _thresholds(conversion_plan, histograms, config)
     network = insert_neurons(graph, conversion_plan, thresholds)
-    measurements = repair_and_measure(graph, network, sample.to(device), correct=config.bias_correction)
-    fidelity = compare(graph, network, [(sample.to(device), None)]).fidelity(
+    measured = repair_and_measure(graph, network, sample.to(prepared.device), correct=config.bias_correction)
+    fidelity = compare_outputs([(measured.ann_output, measured.snn_output, None)]).fidelity(
         "a sample of the calibration images"
     )
     report = build_report(
-        conversion_plan, thresholds, measurements, _weight_counts(network), fidelity, config, count
+        conversion_plan, thresholds, measured.layers, _weight_counts(network), fidelity, config, count
     )
-    return SpikingModel(network, conversion_plan, config, report, tuple(first.shape[1:]), dtype).eval()
+    return SpikingModel(network, conversion_plan, config, report, tuple(sample.shape[1:]), prepared.dtype).eval()
 
 
 def _placement(model: nn.Module) -> tuple[torch.device, torch.dtype]:
     """Device of the model's tensors, and the floating type of its parameters."""
     tensors = [*model.parameters(), *model.buffers()]
     floating = [tensor.dtype for tensor in tensors if tensor.is_floating_point()]
-    return (tensors[0].device if tensors else torch.device("cpu")), (
-        floating[0] if floating else torch.float32
-    )
+    return (tensors[0].device if tensors else torch.device("cpu")), (floating[0] if floating else torch.float32)
 
 
-def _with_progress(
-    batches: Iterator[Tensor], loader: Iterable[Any] | Tensor, progress: bool
-) -> Iterable[Tensor]:
-    total = len(loader) if hasattr(loader, "__len__") and not isinstance(loader, Tensor) else None
+def _with_progress(batches: Iterator[Tensor], loader: Iterable[Any] | Tensor, progress: bool) -> Iterable[Tensor]:
+    total = len(loader) if isinstance(loader, Sized) and not isinstance(loader, Tensor) else None
     return tqdm(batches, desc="calibrating", total=total, unit="batch", disable=None if progress else True)
 
 

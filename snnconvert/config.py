@@ -66,16 +66,12 @@ class ConversionConfig:
         for name in ("weight_bits", "first_last_weight_bits"):
             _check_weight_bits(getattr(self, name), name)
         if self.threshold not in THRESHOLD_METHODS:
-            raise ConfigurationError(
-                f"threshold must be one of {', '.join(THRESHOLD_METHODS)}, got {self.threshold!r}"
-            )
+            raise ConfigurationError(f"threshold must be one of {', '.join(THRESHOLD_METHODS)}, got {self.threshold!r}")
         if not isinstance(self.percentile, (int, float)) or not 50 < self.percentile <= 100:
             raise ConfigurationError(f"percentile must be above 50 and at most 100, got {self.percentile!r}")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
             raise ConfigurationError(f"seed must be a non-negative integer, got {self.seed!r}")
-        checked = {
-            pattern: self._checked_override(pattern, value) for pattern, value in self.overrides.items()
-        }
+        checked = {pattern: self._checked_override(pattern, value) for pattern, value in self.overrides.items()}
         object.__setattr__(self, "overrides", checked)
 
     def _checked_override(self, pattern: str, value: LayerOverride | Mapping[str, Any]) -> LayerOverride:

@@ -37,9 +37,7 @@ class Evaluation:
 
     def fidelity(self, measured_on: str) -> Fidelity:
         """Agreement and logit SQNR."""
-        return Fidelity(
-            self.agreeing / self.images, decibels(self.signal, self.noise), self.images, measured_on
-        )
+        return Fidelity(self.agreeing / self.images, decibels(self.signal, self.noise), self.images, measured_on)
 
     def metric(self) -> Metric:
         """Top-1 accuracies with the 95 % interval of their paired difference (SNN minus ANN)."""
@@ -63,29 +61,27 @@ def compare(ann: nn.Module, snn: nn.Module, batches: Iterable[tuple[Tensor, Tens
     Raises:
         InputError: if there are no images, or labels but no output [N, classes].
     """
+    with torch.no_grad():
+        return compare_outputs((ann(images), snn(images), labels) for images, labels in batches)
+
+
+def compare_outputs(outputs: Iterable[tuple[Tensor, Tensor, Tensor | None]]) -> Evaluation:
+    """Counts over (ANN output, SNN output, labels or None) of batches; see :func:`compare`."""
     counts = [0, 0, 0, 0]
     agreeing = signal = noise = 0.0
-    with torch.no_grad():
-        for images, labels in batches:
-            reference, output = ann(images).double(), snn(images).double()
-            if output.dim() < 2 or (labels is not None and output.dim() != 2):
-                raise InputError(
-                    f"evaluation needs logits [N, classes], the network returns {tuple(output.shape)}"
-                )
-            agreeing += float(
-                (reference.argmax(1) == output.argmax(1))
-                .flatten()
-                .view(len(reference), -1)
-                .double()
-                .mean(1)
-                .sum()
-            )
-            signal += float(reference.square().sum())
-            noise += float((reference - output).square().sum())
-            counts = [sum(pair) for pair in zip(counts, _count(reference, output, labels), strict=True)]
+    for ann_output, snn_output, labels in outputs:
+        reference, output = ann_output.double(), snn_output.double()
+        if output.dim() < 2 or (labels is not None and output.dim() != 2):
+            raise InputError(f"evaluation needs logits [N, classes], the network returns {tuple(output.shape)}")
+        equal = (reference.argmax(1) == output.argmax(1)).reshape(len(reference), -1)
+        agreeing += float(equal.double().mean(1).sum())
+        signal += float(reference.square().sum())
+        noise += float((reference - output).square().sum())
+        counts = [sum(pair) for pair in zip(counts, _count(reference, output, labels), strict=True)]
     if counts[0] == 0:
         raise InputError("there are no images to evaluate on")
-    return Evaluation(counts[0], agreeing, *counts[1:], signal=signal, noise=noise)
+    images, both, only_ann, only_snn = counts
+    return Evaluation(images, agreeing, both, only_ann, only_snn, signal, noise)
 
 
 def _count(reference: Tensor, output: Tensor, labels: Tensor | None) -> tuple[int, int, int, int]:

@@ -98,9 +98,7 @@ class SpikingModel(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SpikingModel:
         """Moves tensors but keeps their types; a cast changes the type of the output only."""
         requested = fn(torch.zeros(1)).dtype
-        self.output_dtype = (
-            requested if requested != torch.float32 or self._is_cast(fn) else self.output_dtype
-        )
+        self.output_dtype = requested if requested != torch.float32 or self._is_cast(fn) else self.output_dtype
         super()._apply(lambda tensor: fn(tensor).to(tensor.dtype), recurse)  # type: ignore[no-untyped-call]
         return self
 

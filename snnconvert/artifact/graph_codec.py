@@ -136,17 +136,9 @@ def _function(name: str) -> Callable[..., Any]:
         return _FUNCTIONS[name]
     namespace, _, rest = name.partition(".")
     packet_name, _, overload = rest.partition(".")
-    packet = (
-        getattr(torch.ops.aten, packet_name, None)
-        if namespace == "aten" and packet_name.isidentifier()
-        else None
-    )
+    packet = getattr(torch.ops.aten, packet_name, None) if namespace == "aten" and packet_name.isidentifier() else None
     found = getattr(packet, overload, None) if packet is not None and overload.isidentifier() else None
-    if (
-        not isinstance(found, torch._ops.OpOverload)
-        or found._schema.is_mutable
-        or packet_name in _FORBIDDEN_OPERATORS
-    ):
+    if not isinstance(found, torch._ops.OpOverload) or found._schema.is_mutable or packet_name in _FORBIDDEN_OPERATORS:
         raise ArtifactError(f"graph.json: operator {name!r} is not allowed")
     return found
 

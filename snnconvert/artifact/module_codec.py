@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from snnconvert.errors import ArtifactError
 from snnconvert.neurons.code import PackedCode
-from snnconvert.neurons.current import IntegerScale, SumPool, ToReal
+from snnconvert.neurons.current import IntegerScale, PoolGeometry, SumPool, ToReal
 from snnconvert.neurons.packed import PackedNeuron
 from snnconvert.neurons.synapse import ConvGeometry, Synapse
 
@@ -34,8 +34,7 @@ def module_to_json(module: nn.Module) -> dict[str, Any]:
     if isinstance(module, IntegerScale):
         return {"kind": "integer_scale", "wide": module.wide}
     if isinstance(module, SumPool):
-        names = ("kernel", "stride", "padding", "dims", "keepdim", "wide")
-        return {"kind": "sum_pool", **{name: getattr(module, name) for name in names}}
+        return {"kind": "sum_pool", "geometry": dataclasses.asdict(module.geometry), "wide": module.wide}
     if isinstance(module, ToReal):
         return {"kind": "to_real"}
     raise ArtifactError(f"{type(module).__name__} can't be saved: it is no neuron or synapse of this package")
@@ -58,8 +57,9 @@ def module_from_json(settings: Mapping[str, Any], tensors: Mapping[str, Tensor])
     if kind == "integer_scale":
         return IntegerScale(tensors["multiplier"], wide=bool(values["wide"]))
     if kind == "sum_pool":
-        window = {key: tuple(item) if isinstance(item, list) else item for key, item in values.items()}
-        return SumPool(tensors["multiplier"], **window)
+        sizes = {key: tuple(values["geometry"][key]) for key in ("kernel", "stride", "padding", "dims")}
+        geometry = PoolGeometry(**sizes, keepdim=bool(values["geometry"]["keepdim"]))
+        return SumPool(tensors["multiplier"], geometry, wide=bool(values["wide"]))
     if kind == "to_real":
         return ToReal(tensors["unit"])
     raise ArtifactError(f"graph.json: unknown module kind {kind!r}")

@@ -29,6 +29,7 @@ def save_model(model: SpikingModel, directory: Path, *, force: bool = False) -> 
     with replaced_folder(directory, force=force) as folder:
         _write_json(folder / _GRAPH, graph_to_json(model.network))
         save_file(graph_tensors(model.network), str(folder / _TENSORS), metadata={"format": "pt"})
+        (folder / _TENSORS).chmod(0o644)
         model.report.to_json(folder / _REPORT)
         checksums = {name: _sha256(folder / name) for name in (_GRAPH, _TENSORS, _REPORT)}
         _write_json(
@@ -55,9 +56,7 @@ def load(directory: str | Path) -> SpikingModel:
     folder = Path(directory)
     config = _read_json(folder / _CONFIG)
     if config.get("version") != ARTIFACT_VERSION:
-        raise ArtifactError(
-            f"{folder / _CONFIG}: version {config.get('version')!r} is not {ARTIFACT_VERSION}"
-        )
+        raise ArtifactError(f"{folder / _CONFIG}: version {config.get('version')!r} is not {ARTIFACT_VERSION}")
     try:
         _check_sums(folder, config["sha256"])
         network = graph_from_json(_read_json(folder / _GRAPH), load_file(str(folder / _TENSORS)))
@@ -101,8 +100,11 @@ def _check_sums(folder: Path, sums: dict[str, str]) -> None:
 
 
 def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _plan(data: dict[str, Any]) -> Plan:

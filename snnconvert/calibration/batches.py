@@ -14,9 +14,7 @@ _INPUT_KEYS = ("image", "images", "pixel_values", "input", "inputs", "x", "img")
 _CHUNK = 32
 
 
-def input_batches(
-    loader: Iterable[Any] | Tensor, transform: Callable[[Any], Tensor] | None = None
-) -> Iterator[Tensor]:
+def input_batches(loader: Iterable[Any] | Tensor, transform: Callable[[Any], Tensor] | None = None) -> Iterator[Tensor]:
     """Yields float32 input batches [N, ...] of a loader, each checked.
 
     Args:
@@ -26,7 +24,7 @@ def input_batches(
     Raises:
         InputError: on an item with no input tensor, an empty batch, or NaN or Inf, naming the batch.
     """
-    items = loader.split(_CHUNK) if isinstance(loader, Tensor) else loader
+    items = torch.split(loader, _CHUNK) if isinstance(loader, Tensor) else loader
     for index, item in enumerate(items):
         batch = transform(item) if transform is not None else _input_of(item, index)
         _check(batch, index)
@@ -39,9 +37,10 @@ def _input_of(item: Any, index: int) -> Tensor:
     if isinstance(item, (tuple, list)) and item and isinstance(item[0], Tensor):
         return item[0]
     if isinstance(item, Mapping):
-        found = [item[key] for key in _INPUT_KEYS if isinstance(item.get(key), Tensor)]
-        if found:
-            return found[0]
+        for key in _INPUT_KEYS:
+            value = item.get(key)
+            if isinstance(value, Tensor):
+                return value
         raise InputError(
             f"batch {index} is a dict with keys {sorted(map(str, item))}, none of {', '.join(_INPUT_KEYS)}: "
             "pass transform= to pick the input tensor"
@@ -56,8 +55,6 @@ def _check(batch: object, index: int) -> None:
     if not isinstance(batch, Tensor):
         raise InputError(f"transform returned {type(batch).__name__} for batch {index}, not a tensor")
     if batch.dim() < 2 or batch.shape[0] == 0:
-        raise InputError(
-            f"batch {index} has shape {tuple(batch.shape)}: expected [N, ...] with N of at least 1"
-        )
+        raise InputError(f"batch {index} has shape {tuple(batch.shape)}: expected [N, ...] with N of at least 1")
     if batch.is_complex() or not torch.isfinite(batch).all():
         raise InputError(f"batch {index} holds NaN, Inf or complex numbers: clean the calibration images")

@@ -46,9 +46,7 @@ class ValueHistogram:
         self.minimum = min(self.minimum, float(low))
         self.maximum = max(self.maximum, float(high))
         self.finite = self.finite and math.isfinite(float(low)) and math.isfinite(float(high))
-        subset = (
-            fixed_subset(values.flatten(1) if values.dim() > 1 else values.unsqueeze(1)).float().contiguous()
-        )
+        subset = fixed_subset(values.flatten(1) if values.dim() > 1 else values.unsqueeze(1)).float().contiguous()
         keys = (subset.abs().view(torch.int32) >> _SHIFT).sub_(_FIRST_KEY - 1).clamp_(0, BINS - 1)
         keys += (subset < 0).to(torch.int32) * BINS
         counted = torch.bincount(keys.flatten().to(torch.int64), minlength=2 * BINS)

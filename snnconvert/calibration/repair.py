@@ -53,7 +53,7 @@ class _ReferenceRun(fx.Interpreter):
         value = super().run_node(n)
         if n.name in self._axes:
             self.references[n.name] = _Reference(
-                _image_means(value, self._axes[n.name]), fixed_subset(value.flatten(1))
+                _image_means(value, self._axes[n.name]), fixed_subset(value.flatten(1)).clone()
             )
         return value
 
@@ -61,9 +61,7 @@ class _ReferenceRun(fx.Interpreter):
 class _SpikingRun(fx.Interpreter):
     """Runs the spiking graph, corrects biases on the way and compares with the references."""
 
-    def __init__(
-        self, network: fx.GraphModule, references: Mapping[str, _Reference], *, correct: bool
-    ) -> None:
+    def __init__(self, network: fx.GraphModule, references: Mapping[str, _Reference], *, correct: bool) -> None:
         super().__init__(network)
         self._references = references
         self._correct = correct
@@ -77,11 +75,12 @@ class _SpikingRun(fx.Interpreter):
         reference = self._references[self._source]
         if self._correct:
             current = _corrected(module, current, reference)
-        real = fixed_subset((current * module.channelwise(module.unit, current.dim())).float().flatten(1))
+        units = module.channelwise(module.unit, current.dim()).expand_as(current[:1])
+        real = fixed_subset(current.flatten(1)) * fixed_subset(units.flatten(1))
         self.measurements[self._source] = LayerMeasurement(
             word_counts=_word_counts(args[0], module.word_range),
             signal=float(reference.subset.double().square().sum()),
-            noise=float((reference.subset - real).double().square().sum()),
+            noise=float((reference.subset - real).square().sum()),
         )
         return current
 
@@ -90,9 +89,16 @@ class _SpikingRun(fx.Interpreter):
         return super().run_node(n)
 
 
-def repair_and_measure(
-    ann: fx.GraphModule, network: fx.GraphModule, sample: Tensor, *, correct: bool
-) -> dict[str, LayerMeasurement]:
+@dataclass(frozen=True)
+class Measurement:
+    """Measurements of each synapse by its node name in the ANN's graph, and both networks' outputs [K, ...]."""
+
+    layers: Mapping[str, LayerMeasurement]
+    ann_output: Tensor
+    snn_output: Tensor
+
+
+def repair_and_measure(ann: fx.GraphModule, network: fx.GraphModule, sample: Tensor, *, correct: bool) -> Measurement:
     """Corrects the spiking graph's biases in place (if told to) and measures every synapse.
 
     Args:
@@ -100,33 +106,29 @@ def repair_and_measure(
         network: the spiking graph made of it; synapses carry ``meta["source"]``.
         sample: input images [K, ...].
         correct: whether to correct biases.
-
-    Returns:
-        Measurements by the synapse's node name in the canonical graph.
     """
-    axes = {
-        str(node.meta["source"]): network.get_submodule(str(node.target)).geometry is None
-        for node in network.graph.nodes
-        if node.op == "call_module" and isinstance(network.get_submodule(str(node.target)), Synapse)
-    }
+    axes: dict[str, int] = {}
+    for node in network.graph.nodes:
+        module = network.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if isinstance(module, Synapse):
+            axes[str(node.meta["source"])] = -1 if module.geometry is None else 1
     with torch.no_grad():
-        reference_run = _ReferenceRun(ann, {name: -1 if linear else 1 for name, linear in axes.items()})
-        reference_run.run(sample)
+        reference_run = _ReferenceRun(ann, axes)
+        expected = reference_run.run(sample)
         run = _SpikingRun(network, reference_run.references, correct=correct)
-        run.run(sample)
-    return run.measurements
+        actual = run.run(sample)
+    return Measurement(run.measurements, expected, actual)
 
 
 def _image_means(values: Tensor, axis: int) -> Tensor:
-    moved = values.movedim(axis, -1)
-    return moved.reshape(moved.shape[0], -1, moved.shape[-1]).double().mean(1)
+    others = [dim for dim in range(1, values.dim()) if dim != axis % values.dim()]
+    return (values.mean(others) if others else values).double()
 
 
 def _corrected(synapse: Synapse, current: Tensor, reference: _Reference) -> Tensor:
     axis = synapse.channel_axis(current.dim())
     images = reference.image_means.shape[0]
-    means = _image_means(current, axis).reshape(images, -1, len(synapse.unit)).mean(1) * synapse.unit
-    difference = reference.image_means.reshape(means.shape) - means
+    difference = reference.image_means - _image_means(current, axis) * synapse.unit
     shift = difference.mean(0)
     error = difference.std(0) / images**0.5 if images > 1 else torch.full_like(shift, torch.inf)
     shift = torch.where(shift.abs() > _SIGNIFICANT * error, shift, torch.zeros_like(shift))

@@ -22,9 +22,7 @@ class Threshold:
     code: PackedCode
 
 
-def choose_threshold(
-    histogram: ValueHistogram, code: PackedCode, method: str, percentile: float
-) -> Threshold:
+def choose_threshold(histogram: ValueHistogram, code: PackedCode, method: str, percentile: float) -> Threshold:
     """Chooses Δ (and an offset, if values are negative) for one site.
 
     "max": the code spans minimum..maximum. "percentile": it spans the central ``percentile`` % of the

@@ -136,9 +136,7 @@ def _check_equal(graph_module: fx.GraphModule, batch: Tensor, expected: Tensor) 
         with torch.no_grad():
             actual = graph_module(batch)
     except Exception as error:  # a graph specialized on its batch size fails in its own ways
-        raise ConversionError(
-            f"the captured graph fails at another batch size: {_first_line(error)}"
-        ) from error
+        raise ConversionError(f"the captured graph fails at another batch size: {_first_line(error)}") from error
     scale = expected.abs().max().clamp(min=1e-12)
     difference = float((actual - expected).abs().max() / scale)
     if actual.shape != expected.shape or not difference <= RELATIVE_TOLERANCE:

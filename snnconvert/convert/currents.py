@@ -17,7 +17,11 @@ from snnconvert.convert.plan import Plan, SynapsePlan
 from snnconvert.convert.shapes import hinted_shape
 from snnconvert.convert.units import FloatArray, IntArray, Source, UnitProblem
 from snnconvert.convert.weights import natural_scale, quantize
-from snnconvert.neurons.synapse import BIAS_RESERVE, accumulator_bound
+from snnconvert.neurons.code import PackedCode
+from snnconvert.neurons.synapse import BIAS_RESERVE, FLOAT32_EXACT, accumulator_bound
+
+_WORTH_COARSENING = 1.5
+_ROUNDING_MARGIN = 1.005
 
 
 @dataclass
@@ -58,9 +62,7 @@ def folded_parameters(graph_module: fx.GraphModule, node: fx.Node, step: float) 
     weight = constant_of(graph_module, node.args[1])
     assert weight is not None
     bias = constant_of(graph_module, node.args[2]) if len(node.args) > 2 else None
-    return weight * step, torch.zeros_like(
-        weight[:, 0].flatten()[: weight.shape[0]]
-    ) if bias is None else bias
+    return weight * step, torch.zeros_like(weight[:, 0].flatten()[: weight.shape[0]]) if bias is None else bias
 
 
 class _Builder:
@@ -128,12 +130,13 @@ class _Builder:
         threshold = self.thresholds[plan.family]
         weight, bias = folded_parameters(self.graph_module, node, threshold.step)
         scale = natural_scale(weight, bias, plan.weight_bits)
-        integers = quantize(weight, scale, plan.weight_bits)
-        biases = torch.where(scale > 0, bias.double() / scale, torch.zeros_like(scale)).abs() + BIAS_RESERVE
-        bound = accumulator_bound(integers, biases, threshold.code.minimum, threshold.code.maximum)
-        return self.problem.add_source(
-            plan.layer, len(scale), scale.cpu().numpy(), bound.cpu().numpy(), flexible=True
-        )
+        bound = _bound(weight, bias, scale, plan.weight_bits, threshold.code)
+        excess = bound / FLOAT32_EXACT
+        slightly = (excess > 1) & (excess <= _WORTH_COARSENING)
+        if bool(slightly.any()):
+            scale = torch.where(slightly, scale * excess * _ROUNDING_MARGIN, scale)
+            bound = _bound(weight, bias, scale, plan.weight_bits, threshold.code)
+        return self.problem.add_source(plan.layer, len(scale), scale.cpu().numpy(), bound.cpu().numpy(), flexible=True)
 
     def _pool_source(self, node: fx.Node) -> Source:
         operand, window = operands_of(node)[0], average_pool_divisor(node)
@@ -161,6 +164,12 @@ class _Builder:
         source = node.args[0] if site.origin == "activation" else node
         if site.affine is None and isinstance(source, fx.Node) and source.name in self.channels:
             self.problem.read(self.channels[source.name], self.thresholds[site.family].step)
+
+
+def _bound(weight: Tensor, bias: Tensor, scale: Tensor, weight_bits: int, code: PackedCode) -> Tensor:
+    """Bound of the integer current at a scale, with room for a later correction of the bias, [O]."""
+    biases = torch.where(scale > 0, bias.double() / scale, torch.zeros_like(scale)).abs() + BIAS_RESERVE
+    return accumulator_bound(quantize(weight, scale, weight_bits), biases, code.minimum, code.maximum)
 
 
 def operands_of(node: fx.Node) -> list[fx.Node]:

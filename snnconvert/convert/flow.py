@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -9,6 +10,7 @@ from enum import Enum
 import torch
 from torch import fx
 
+from snnconvert.convert.arguments import as_int, as_ints, with_defaults
 from snnconvert.convert.ops import OpKind, kind_of
 from snnconvert.convert.shapes import hinted_shape
 
@@ -74,18 +76,18 @@ def average_pool_divisor(node: fx.Node) -> int | None:
     before, after = hinted_shape(source), hinted_shape(node)
     if node.target is aten.mean.dim:
         dims = reduced_dims(node)
-        return None if 0 in dims else _product(before[dim] for dim in dims)
+        return None if 0 in dims else math.prod(before[dim] for dim in dims)
     if len(before) != 4:
         return None
     if node.target is aten.adaptive_avg_pool2d.default:
         divisible = all(i % o == 0 for i, o in zip(before[2:], after[2:], strict=True))
-        return _product(before[2:]) // _product(after[2:]) if divisible else None
-    _, kernel, _, padding, ceil_mode, count_padding, divisor = pool_arguments(node)
-    if divisor is not None:
-        return divisor
-    if ceil_mode or (any(padding) and not count_padding):
+        return math.prod(before[2:]) // math.prod(after[2:]) if divisible else None
+    window = pool_window(node)
+    if window.divisor is not None:
+        return window.divisor
+    if window.ceil_mode or (any(window.padding) and not window.count_padding):
         return None
-    return _product(kernel)
+    return math.prod(window.kernel)
 
 
 def reduced_dims(node: fx.Node) -> tuple[int, ...]:
@@ -94,42 +96,33 @@ def reduced_dims(node: fx.Node) -> tuple[int, ...]:
     assert source is not None
     rank = len(hinted_shape(source))
     dims = node.args[1]
-    listed = list(dims) if isinstance(dims, (list, tuple)) else list(range(rank))
-    return tuple(sorted(int(dim) % rank for dim in listed))  # type: ignore[arg-type]
+    listed = [as_int(dim) for dim in dims] if isinstance(dims, (list, tuple)) else list(range(rank))
+    return tuple(sorted(dim % rank for dim in listed))
 
 
-PoolArguments = tuple[object, tuple[int, ...], tuple[int, ...], tuple[int, ...], bool, bool, "int | None"]
+@dataclass(frozen=True)
+class PoolWindow:
+    """Arguments of an ``avg_pool2d`` node, sizes as pairs."""
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    ceil_mode: bool
+    count_padding: bool
+    divisor: int | None
 
 
-def pool_arguments(node: fx.Node) -> PoolArguments:
-    """Arguments of an ``avg_pool2d`` node with every default filled in and sizes as pairs."""
-    defaults = (None, None, None, (0, 0), False, True, None)
-    source, kernel, stride, padding, ceil_mode, count_padding, divisor = (
-        *node.args,
-        *defaults[len(node.args) :],
+def pool_window(node: fx.Node) -> PoolWindow:
+    """The window of an ``avg_pool2d`` node with every default filled in."""
+    kernel, stride, padding, ceil_mode, count_padding, divisor = with_defaults(node, None, None, 0, False, True, None)
+    return PoolWindow(
+        kernel=as_ints(kernel, 2),
+        stride=as_ints(stride or kernel, 2),
+        padding=as_ints(padding, 2),
+        ceil_mode=bool(ceil_mode),
+        count_padding=bool(count_padding),
+        divisor=None if divisor is None else as_int(divisor),
     )
-    kernel = _pair(kernel)
-    return (
-        source,
-        kernel,
-        _pair(stride) if stride else kernel,
-        _pair(padding),
-        bool(ceil_mode),
-        bool(count_padding),
-        None if divisor is None else int(divisor),  # type: ignore[call-overload]
-    )
-
-
-def _pair(value: object) -> tuple[int, ...]:
-    items = tuple(value) if isinstance(value, (list, tuple)) else (value,)
-    return tuple(int(item) for item in (items * 2)[:2])  # type: ignore[call-overload]
-
-
-def _product(sizes: object) -> int:
-    total = 1
-    for size in sizes:  # type: ignore[attr-defined]
-        total *= int(size)
-    return total
 
 
 def _source(node: fx.Node) -> fx.Node | None:
@@ -149,12 +142,11 @@ def _keeps_channels(node: fx.Node, source: fx.Node, axis: int) -> bool:
         return False
     before, after = hinted_shape(source), hinted_shape(node)
     if node.target in _RESHAPES:
-        return axis == 1 and before[:2] == after[:2] and _product(before[2:]) == 1 == _product(after[2:])
+        return axis == 1 and before[:2] == after[:2] and math.prod(before[2:]) == 1 == math.prod(after[2:])
     if node.target is aten.slice.Tensor:
-        dim = int(node.args[1]) if len(node.args) > 1 else 0  # type: ignore[arg-type]
-        return dim % len(before) not in (0, axis)
+        return as_int(with_defaults(node, 0)[0]) % len(before) not in (0, axis)
     if node.target in (aten.constant_pad_nd.default, aten.pad.default):
-        return len(node.args[1]) // 2 <= len(before) - 1 - axis  # type: ignore[arg-type]
+        return len(with_defaults(node)[0]) // 2 <= len(before) - 1 - axis
     return False
 
 
@@ -163,13 +155,10 @@ def _concat(node: fx.Node, flows: Mapping[str, Flow]) -> Flow:
     assert isinstance(items, (list, tuple))
     sources = [flows[item.name] for item in items if isinstance(item, fx.Node)]
     rank = len(hinted_shape(node))
-    dim = (int(node.args[1]) if len(node.args) > 1 else 0) % rank  # type: ignore[arg-type]
+    dim = as_int(with_defaults(node, 0)[0]) % rank
     if any(flow.carrier is Carrier.REAL for flow in sources):
         return REAL
-    if (
-        all(flow.carrier is Carrier.SPIKES for flow in sources)
-        and len({flow.family for flow in sources}) == 1
-    ):
+    if all(flow.carrier is Carrier.SPIKES for flow in sources) and len({flow.family for flow in sources}) == 1:
         return sources[0]
     channels_first = all(flow.carrier is Carrier.SPIKES or flow.axis == 1 for flow in sources)
     return Flow(Carrier.CURRENT, axis=1) if dim == 1 and channels_first else REAL
@@ -198,11 +187,7 @@ def _average_pool(node: fx.Node, flows: Mapping[str, Flow]) -> Flow:
     if source is None or flow.carrier is Carrier.REAL or average_pool_divisor(node) is None:
         return REAL
     dims = reduced_dims(node) if node.target is aten.mean.dim else (2, 3)
-    axis = (
-        flow.axis
-        if flow.carrier is Carrier.CURRENT
-        else (1 if 1 not in dims else len(hinted_shape(source)) - 1)
-    )
+    axis = flow.axis if flow.carrier is Carrier.CURRENT else (1 if 1 not in dims else len(hinted_shape(source)) - 1)
     if axis in dims:
         return REAL
     kept = len(hinted_shape(node)) == len(hinted_shape(source))

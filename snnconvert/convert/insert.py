@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, fx, nn
 
 from snnconvert.calibration.thresholds import Threshold
+from snnconvert.convert.arguments import as_int, as_ints, with_defaults
 from snnconvert.convert.currents import Currents, folded_parameters, operands_of, solve_currents
-from snnconvert.convert.flow import Carrier, Flow, infer_flows, pool_arguments, reduced_dims
+from snnconvert.convert.flow import Carrier, Flow, infer_flows, pool_window, reduced_dims
 from snnconvert.convert.graph_tools import constant_of
 from snnconvert.convert.names import layer_name
 from snnconvert.convert.ops import CONVOLUTIONS, OpKind, kind_of
@@ -18,16 +19,14 @@ from snnconvert.convert.plan import Plan, Site, SynapsePlan
 from snnconvert.convert.shapes import hinted_shape
 from snnconvert.convert.units import FloatArray
 from snnconvert.convert.weights import quantize
-from snnconvert.neurons.current import IntegerScale, SumPool, ToReal
+from snnconvert.neurons.current import IntegerScale, PoolGeometry, SumPool, ToReal
 from snnconvert.neurons.packed import PackedNeuron
 from snnconvert.neurons.synapse import ConvGeometry, Synapse
 
 aten = torch.ops.aten
 
 
-def insert_neurons(
-    graph_module: fx.GraphModule, plan: Plan, thresholds: Mapping[int, Threshold]
-) -> fx.GraphModule:
+def insert_neurons(graph_module: fx.GraphModule, plan: Plan, thresholds: Mapping[int, Threshold]) -> fx.GraphModule:
     """Builds the spiking network of a canonical graph.
 
     Every planned synapse becomes a :class:`Synapse` of integers that reads packed words, every site a
@@ -79,19 +78,13 @@ class _Emitter:
         full = fx.GraphModule(self.root, self.graph)
         full.graph.eliminate_dead_code()
         used = {str(node.target) for node in full.graph.nodes if node.op in ("get_attr", "call_module")}
-        converted = fx.GraphModule(
-            {name: item for name, item in self.root.items() if name in used}, full.graph
-        )
+        converted = fx.GraphModule({name: item for name, item in self.root.items() if name in used}, full.graph)
         converted.graph.lint()
         return converted
 
     def _is_absorbed(self, node: fx.Node) -> bool:
         """A normalization that neurons take over entirely."""
-        takers = [
-            user
-            for user in node.users
-            if user.name in self.sites and self.sites[user.name].affine == node.name
-        ]
+        takers = [user for user in node.users if user.name in self.sites and self.sites[user.name].affine == node.name]
         return bool(takers) and len(takers) == len(node.users)
 
     def _emit_node(self, node: fx.Node) -> fx.Node:
@@ -164,9 +157,7 @@ class _Emitter:
         threshold = self.thresholds[site.family]
         unit, axis = self._unit_of(source)
         rank = len(hinted_shape(source))
-        scale, shift = (
-            (torch.ones(1), torch.zeros(1)) if affine is None else (affine[0].cpu(), affine[1].cpu())
-        )
+        scale, shift = (torch.ones(1), torch.zeros(1)) if affine is None else (affine[0].cpu(), affine[1].cpu())
         gain = _nonzero(torch.as_tensor(unit) * scale.double()) / threshold.step
         bias = None if affine is None else _shaped(shift.double() / threshold.step / gain, axis, rank)
         neuron = PackedNeuron(threshold.code, _shaped(gain, axis, rank), torch.tensor(threshold.step), bias)
@@ -195,9 +186,7 @@ class _Emitter:
             return self.native[operand.name]
         flow = self.flows[consumer.name]
         multiplier = _shaped(torch.from_numpy(source.multiplier), flow.axis, len(hinted_shape(operand)))
-        return self._call(
-            "scale", operand, IntegerScale(multiplier, wide=source.wide), self.native[operand.name]
-        )
+        return self._call("scale", operand, IntegerScale(multiplier, wide=source.wide), self.native[operand.name])
 
     def _emit_pool(self, node: fx.Node, operand: fx.Node) -> fx.Node:
         source = self.currents.pools[node.name]
@@ -205,7 +194,7 @@ class _Emitter:
         multiplier = _shaped(torch.from_numpy(source.multiplier), flow.axis, len(hinted_shape(node)))
         bound = source.bound
         exceeds = bound is not None and bool((bound * source.multiplier).max() > 1 << 24)
-        pool = SumPool(multiplier, wide=source.wide or exceeds, **_pool_window(node, operand))
+        pool = SumPool(multiplier, _pool_window(node, operand), wide=source.wide or exceeds)
         return self._call("pool", node, pool, self.native[operand.name])
 
     def _as_real(self, node: fx.Node) -> fx.Node:
@@ -236,27 +225,21 @@ def _nonzero(gain: Tensor) -> Tensor:
 
 
 def _geometry(node: fx.Node) -> ConvGeometry | None:
-    if node.target not in CONVOLUTIONS:
+    rank = CONVOLUTIONS.get(node.target)
+    if rank is None:
         return None
-    rank = CONVOLUTIONS[node.target]  # type: ignore[index]
-    defaults = (None, None, None, 1, 0, 1, 1)
-    stride, padding, dilation, groups = (*node.args, *defaults[len(node.args) :])[3:7]
-    return ConvGeometry(_tuple(stride, rank), _tuple(padding, rank), _tuple(dilation, rank), int(groups))  # type: ignore[call-overload]
+    _, _, stride, padding, dilation, groups = with_defaults(node, None, None, 1, 0, 1, 1)
+    return ConvGeometry(as_ints(stride, rank), as_ints(padding, rank), as_ints(dilation, rank), as_int(groups))
 
 
-def _tuple(value: object, rank: int) -> tuple[int, ...]:
-    items = tuple(value) if isinstance(value, (list, tuple)) else (value,)
-    return tuple(int(item) for item in (items if len(items) == rank else items * rank))  # type: ignore[call-overload]
-
-
-def _pool_window(node: fx.Node, operand: fx.Node) -> dict[str, object]:
+def _pool_window(node: fx.Node, operand: fx.Node) -> PoolGeometry:
+    before, after = hinted_shape(operand), hinted_shape(node)
     if node.target is aten.mean.dim:
-        return {"dims": reduced_dims(node), "keepdim": len(hinted_shape(node)) == len(hinted_shape(operand))}
+        return PoolGeometry(dims=reduced_dims(node), keepdim=len(before) == len(after))
     if node.target is aten.avg_pool2d.default:
-        _, kernel, stride, padding, *_ = pool_arguments(node)
-        return {"kernel": kernel, "stride": stride, "padding": padding}
-    before, after = hinted_shape(operand)[2:], hinted_shape(node)[2:]
-    if after == (1, 1):
-        return {"dims": (2, 3), "keepdim": True}
-    kernel = tuple(b // a for b, a in zip(before, after, strict=True))
-    return {"kernel": kernel, "stride": kernel, "padding": (0, 0)}
+        window = pool_window(node)
+        return PoolGeometry(kernel=window.kernel, stride=window.stride, padding=window.padding)
+    if after[2:] == (1, 1):
+        return PoolGeometry(dims=(2, 3), keepdim=True)
+    kernel = tuple(b // a for b, a in zip(before[2:], after[2:], strict=True))
+    return PoolGeometry(kernel=kernel, stride=kernel, padding=(0, 0))

@@ -22,9 +22,7 @@ def assign_layer_names(graph_module: fx.GraphModule) -> fx.GraphModule:
     seen: Counter[str] = Counter()
     for node in nodes:
         path = _module_path(node)
-        name = _weight_owner(node) or (
-            path if path and per_module[path] == 1 else _joined(path, op_name(node))
-        )
+        name = _weight_owner(node) or (path if path and per_module[path] == 1 else _joined(path, op_name(node)))
         seen[name] += 1
         node.meta[LAYER] = name if seen[name] == 1 else f"{name}#{seen[name]}"
     return graph_module
@@ -46,11 +44,7 @@ def _module_path(node: fx.Node) -> str:
 
 
 def _weight_owner(node: fx.Node) -> str | None:
-    if (
-        kind_of(node) is not OpKind.SYNAPSE
-        or not isinstance(node.args[1], fx.Node)
-        or node.args[1].op != "get_attr"
-    ):
+    if kind_of(node) is not OpKind.SYNAPSE or not isinstance(node.args[1], fx.Node) or node.args[1].op != "get_attr":
         return None
     parameter = str(node.args[1].meta.get("parameter", node.args[1].target))
     owner, _, _ = parameter.rpartition(".")

@@ -30,7 +30,7 @@ class OpKind(Enum):
     ANALOG = "analog"
 
 
-CONVOLUTIONS = {aten.conv1d.default: 1, aten.conv2d.default: 2, aten.conv3d.default: 3}
+CONVOLUTIONS: dict[object, int] = {aten.conv1d.default: 1, aten.conv2d.default: 2, aten.conv3d.default: 3}
 LINEAR = aten.linear.default
 
 _LAYOUTS = frozenset(
@@ -125,7 +125,7 @@ def _is_activation(node: fx.Node) -> bool:
 
 def _is_zero_padding(node: fx.Node) -> bool:
     if node.target is aten.constant_pad_nd.default:
-        return len(node.args) < 3 or node.args[2] == 0
+        return len(node.args) < 3 or bool(node.args[2] == 0)
     return node.target is aten.pad.default and node.args[2:] in (
         (),
         ("constant",),

@@ -36,9 +36,7 @@ class _Planner:
         self.config = config
         self.layers = [node for node in self.graph.nodes if kind_of(node) is OpKind.SYNAPSE]
         _check_overrides(config, [layer_name(node) for node in self.layers])
-        self.refused = {
-            node.name: reason for node in self.layers if (reason := self._refusal(graph_module, node))
-        }
+        self.refused = {node.name: reason for node in self.layers if (reason := self._refusal(graph_module, node))}
         self.synapses = [node for node in self.layers if node.name not in self.refused]
         self.feeding = self._ancestors(self.synapses)
         self.after_synapse = self._descendants(self.layers)
@@ -54,13 +52,9 @@ class _Planner:
                 "nothing to convert"
             )
         codes = self._family_codes()
-        rectifiers = {
-            name: family for name, family in self.families.items() if self.origins[name] == "activation"
-        }
+        rectifiers = {name: family for name, family in self.families.items() if self.origins[name] == "activation"}
         flows = infer_flows(self.graph, rectifiers, frozenset(node.name for node in self.synapses))
-        sites = tuple(
-            self._site(node, codes, flows) for node in self.graph.nodes if node.name in self.families
-        )
+        sites = tuple(self._site(node, codes, flows) for node in self.graph.nodes if node.name in self.families)
         absorbed = {site.affine for site in sites if site.affine is not None}
         return Plan(
             sites=sites,
@@ -139,9 +133,7 @@ class _Planner:
         """Joins the families of sites whose spikes meet in one tensor: one threshold for all of them."""
         joined = {self.families[node.name] for node in nodes}
         lowest = min(joined)
-        self.families = {
-            name: lowest if family in joined else family for name, family in self.families.items()
-        }
+        self.families = {name: lowest if family in joined else family for name, family in self.families.items()}
 
     def _source_site(self, synapse: fx.Node) -> str:
         source = synapse.args[0]
@@ -158,9 +150,7 @@ class _Planner:
         told: dict[int, str] = {}
         for name, family in self.families.items():
             is_input = self.origins[name] == "input"
-            codes.setdefault(
-                family, (self.config.input_bits, 1) if is_input else (self.config.bits, self.config.T)
-            )
+            codes.setdefault(family, (self.config.input_bits, 1) if is_input else (self.config.bits, self.config.T))
         for synapse in self.synapses:
             override = self.config.override_for(layer_name(synapse))
             if override.bits is None and override.T is None:
@@ -228,9 +218,7 @@ class _Planner:
                 continue
             if kind is OpKind.AFFINE and node.name in absorbed and self._only_neurons_read(node):
                 continue
-            yield AnalogPlan(
-                node.name, layer_name(node), op_name(node), self._reason(node), macs_per_sample(node)
-            )
+            yield AnalogPlan(node.name, layer_name(node), op_name(node), self._reason(node), macs_per_sample(node))
 
     def _only_neurons_read(self, node: fx.Node) -> bool:
         return all(self.origins.get(user.name) == "activation" for user in node.users)
@@ -240,9 +228,7 @@ class _Planner:
             return self.refused[node.name]
         if node.name not in self.after_synapse:
             return "prepares the network's input"
-        return _REASONS.get(
-            kind_of(node), "no neuron computes this function yet: acts on membrane potentials"
-        )
+        return _REASONS.get(kind_of(node), "no neuron computes this function yet: acts on membrane potentials")
 
 
 _REASONS = {

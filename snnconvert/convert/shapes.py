@@ -34,9 +34,7 @@ def macs_per_sample(node: fx.Node) -> int:
     elif kind is OpKind.PRODUCT:
         total = _product_macs(node)
     elif "conv" in str(node.target) and len(node.args) > 1 and isinstance(node.args[1], fx.Node):
-        total = math.prod(hinted_shape(_node(node.args[0]))) * math.prod(
-            hinted_shape(_node(node.args[1]))[1:]
-        )
+        total = math.prod(hinted_shape(_node(node.args[0]))) * math.prod(hinted_shape(_node(node.args[1]))[1:])
     else:
         return 0
     return total // traced_batch(node.graph)
@@ -67,4 +65,4 @@ def _node(argument: object) -> fx.Node:
 
 
 def _hint(size: int | torch.SymInt) -> int:
-    return size if isinstance(size, int) else int(size.node.hint)
+    return size if isinstance(size, int) else int(str(size.node.hint))

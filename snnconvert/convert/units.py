@@ -38,7 +38,8 @@ class Source:
     Attributes:
         name: what it is, for messages.
         first: index of its first channel among all channels of the problem.
-        scale: float64 [C], value of one count, 0 for a channel that takes any; None until the pooled current it stems from is solved.
+        scale: float64 [C], value of one count, 0 for a channel that takes any; None until the pooled
+            current it stems from is solved.
         bound: float64 [C], largest |count|; None as long as the scale.
         flexible: True for a synapse, whose scale may grow.
         pooled_from: channel indices of the current this pools, and the window size N.
@@ -112,16 +113,12 @@ class UnitProblem:
         while waiting:
             for source in waiting:
                 self._resolve_pool(source, labels, units, bounds)
-            unknown = np.unique(
-                np.concatenate([labels[s.channels] for s in waiting if s.scale is None] or [[-1]])
-            )
-            ready = [
-                s for s in waiting if s.scale is not None and not np.isin(labels[s.channels], unknown).any()
-            ]
+            blocked = np.zeros(steps.shape, dtype=bool)
+            for source in waiting:
+                blocked[labels[source.channels]] |= source.scale is None
+            ready = [source for source in waiting if not blocked[labels[source.channels]].any()]
             if not ready:
-                raise ConversionError(
-                    f"{waiting[0].name}: pooled currents are added to what they are pooled from"
-                )
+                raise ConversionError(f"{waiting[0].name}: pooled currents are added to what they are pooled from")
             self._solve_classes(ready, labels, steps, units, bounds, wide)
             waiting = [source for source in waiting if source not in ready]
 
@@ -195,9 +192,7 @@ def _choose_units(
     smallest = _smallest(label, scale, flexible & (scale > 0), classes)
     no_synapse = np.isinf(smallest)
     smallest = np.where(no_synapse, _smallest(label, scale, scale > 0, classes), smallest)
-    smallest = np.where(
-        np.isinf(smallest), np.where(step > 0, step, 1.0) / _UNCONSTRAINED_SUBDIVISION, smallest
-    )
+    smallest = np.where(np.isinf(smallest), np.where(step > 0, step, 1.0) / _UNCONSTRAINED_SUBDIVISION, smallest)
     alone = np.bincount(label, minlength=classes) == 1
 
     def attempt(subdivision: int) -> tuple[FloatArray, IntArray, FloatArray]:
@@ -208,7 +203,7 @@ def _choose_units(
         )
         ratio = scale / unit[label]
         multiplier = np.where(flexible, np.ceil(ratio - 1e-9), np.rint(ratio)).clip(1).astype(np.int64)
-        return unit, multiplier, np.bincount(label, multiplier * bound, minlength=classes)
+        return unit, multiplier, np.bincount(label, multiplier * bound, minlength=classes).astype(np.float64)
 
     unit, multiplier, total = attempt(_WIDE_SUBDIVISION)
     wide = np.ones(classes, dtype=bool)

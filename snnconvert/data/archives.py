@@ -86,9 +86,7 @@ def _pick_images(path: Path, arrays: dict[str, NDArray[Any]]) -> tuple[str, NDAr
         raise InputError(f"{path} has {problem} (it holds {found}): keep exactly one 3-D or 4-D array")
     images = arrays[names[0]]
     if images.size == 0:
-        raise InputError(
-            f"{path}: the array '{names[0]}' of shape {list(images.shape)} is empty: save some images"
-        )
+        raise InputError(f"{path}: the array '{names[0]}' of shape {list(images.shape)} is empty: save some images")
     return names[0], images
 
 
@@ -126,29 +124,19 @@ def _check_pixels(path: Path, name: str, images: NDArray[Any]) -> None:
             )
 
 
-def _pick_labels(
-    path: Path, arrays: dict[str, NDArray[Any]], count: int, num_classes: int
-) -> NDArray[np.int64] | None:
+def _pick_labels(path: Path, arrays: dict[str, NDArray[Any]], count: int, num_classes: int) -> NDArray[np.int64] | None:
     columns = {name: array.reshape(-1) for name, array in arrays.items() if _is_column(array)}
     names = [name for name, array in columns.items() if array.dtype.kind in "ui"]
     if not names:
-        numbers = [
-            name for name, array in columns.items() if array.dtype.kind in "fb" and len(array) == count
-        ]
+        numbers = [name for name, array in columns.items() if array.dtype.kind in "fb" and len(array) == count]
         if numbers:
-            raise InputError(
-                f"{path}: '{numbers[0]}' is {columns[numbers[0]].dtype}: save labels as integers"
-            )
+            raise InputError(f"{path}: '{numbers[0]}' is {columns[numbers[0]].dtype}: save labels as integers")
         return None
     if len(names) > 1:
-        raise InputError(
-            f"{path} has more than one array that could be the labels ({', '.join(names)}): keep one"
-        )
+        raise InputError(f"{path} has more than one array that could be the labels ({', '.join(names)}): keep one")
     labels = columns[names[0]]
     if len(labels) != count:
-        raise InputError(
-            f"{path}: {len(labels)} labels in '{names[0]}' for {count} images: save one for each"
-        )
+        raise InputError(f"{path}: {len(labels)} labels in '{names[0]}' for {count} images: save one for each")
     wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))
     if wrong.size:
         raise InputError(

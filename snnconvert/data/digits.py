@@ -24,9 +24,7 @@ def digits_preprocessing() -> Preprocessing:
     Returns:
         Grey 8 x 8 images, normalized with the mean and standard deviation of the training pixels.
     """
-    return Preprocessing(
-        input_size=(1, 8, 8), mean=(0.3054,), std=(0.3765,), interpolation="bilinear", crop_pct=1.0
-    )
+    return Preprocessing(input_size=(1, 8, 8), mean=(0.3054,), std=(0.3765,), interpolation="bilinear", crop_pct=1.0)
 
 
 def load_digits_arrays() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -89,9 +87,7 @@ def digits_images(
     calibration = [training[index] for index in choose_indices(len(training), calibration_images, seed)]
     evaluation = list(held_out)
     if evaluation_images is not None and evaluation_images < len(held_out):
-        evaluation = [
-            held_out[index] for index in sorted(choose_indices(len(held_out), evaluation_images, seed))
-        ]
+        evaluation = [held_out[index] for index in sorted(choose_indices(len(held_out), evaluation_images, seed))]
     return ImageSets(
         calibration=ArrayImages(images, labels, calibration, preprocessing),
         evaluation=ArrayImages(images, labels, evaluation, preprocessing),

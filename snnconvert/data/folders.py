@@ -78,9 +78,7 @@ def open_folder(
     labels = class_indices(names, num_classes, layout.evaluation)
     held_out = _list_images(layout.evaluation, labels)
     if layout.training is None:
-        return _split_one(
-            layout.evaluation, held_out, preprocessing, calibration_images, evaluation_images, seed
-        )
+        return _split_one(layout.evaluation, held_out, preprocessing, calibration_images, evaluation_images, seed)
     training = _list_images(layout.training, labels)
     calibration = choose_indices(len(training), calibration_images, seed)
     evaluation: Sequence[int] = range(len(held_out))
@@ -157,7 +155,5 @@ def _is_image(name: str) -> bool:
     return not name.startswith(".") and Path(name).suffix.lower() in _EXTENSIONS
 
 
-def _subset(
-    files: list[tuple[str, int]], chosen: Sequence[int], preprocessing: Preprocessing
-) -> FolderImages:
+def _subset(files: list[tuple[str, int]], chosen: Sequence[int], preprocessing: Preprocessing) -> FolderImages:
     return FolderImages([files[index] for index in chosen], preprocessing)

@@ -47,9 +47,7 @@ def load_state_dict(path: Path) -> dict[str, Tensor]:
         content = _read_pickled(path)
     else:
         known = ", ".join((".safetensors", *_PICKLED))
-        raise InputError(
-            f"{path} isn't of a known checkpoint type ({known}): rename it or save it as one of these"
-        )
+        raise InputError(f"{path} isn't of a known checkpoint type ({known}): rename it or save it as one of these")
     state = _strip_prefixes(_tensors(content, path))
     for name, tensor in state.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor.float()).all()):
@@ -155,9 +153,7 @@ def compare_state_dict(module: nn.Module, state: Mapping[str, Tensor]) -> str:
     expected = module.state_dict()
     missing = [name for name in expected if name not in state and not name.endswith("num_batches_tracked")]
     unexpected = [name for name in state if name not in expected]
-    shapes = {
-        name: (tuple(state[name].shape), tuple(expected[name].shape)) for name in expected if name in state
-    }
+    shapes = {name: (tuple(state[name].shape), tuple(expected[name].shape)) for name in expected if name in state}
     mismatched = {name: pair for name, pair in shapes.items() if pair[0] != pair[1]}
     if not missing and not unexpected and not mismatched:
         return ""

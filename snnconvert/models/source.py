@@ -88,9 +88,7 @@ def _check_arguments(
     checkpoint: Path | None, random_weights: bool, num_classes: int | None, image_size: int | None, seed: int
 ) -> None:
     if checkpoint is not None and random_weights:
-        raise InputError(
-            f"--checkpoint {checkpoint} and --random-weights exclude each other: give one of them"
-        )
+        raise InputError(f"--checkpoint {checkpoint} and --random-weights exclude each other: give one of them")
     if num_classes is not None and num_classes < 1:
         raise InputError(f"num_classes is {num_classes}: it must be 1 or more")
     if image_size is not None and image_size < 1:
@@ -111,9 +109,7 @@ def _load_digits(
     preprocessing = digits_preprocessing()
     side = preprocessing.input_size[1]
     if image_size not in (None, side):
-        raise InputError(
-            f"image_size is {image_size}: the digits network takes {side} x {side} pixels, leave it out"
-        )
+        raise InputError(f"image_size is {image_size}: the digits network takes {side} x {side} pixels, leave it out")
     classes = num_classes or DIGITS_CLASSES
     if checkpoint is None and not random_weights:
         if classes != DIGITS_CLASSES:

@@ -49,9 +49,7 @@ def resolve_name(name: str, *, also: tuple[str, ...] = ()) -> str:
     return plain
 
 
-def build_pretrained(
-    name: str, *, num_classes: int | None, image_size: int | None, seed: int
-) -> tuple[str, nn.Module]:
+def build_pretrained(name: str, *, num_classes: int | None, image_size: int | None, seed: int) -> tuple[str, nn.Module]:
     """Builds a model with its pretrained weights, downloaded or from the cache.
 
     Args:
@@ -68,9 +66,7 @@ def build_pretrained(
     """
     cfg = get_pretrained_cfg(name)
     if cfg is None or not (cfg.hf_hub_id or cfg.url):
-        raise InputError(
-            f"timm has no pretrained weights for {name}: pass --checkpoint FILE or --random-weights"
-        )
+        raise InputError(f"timm has no pretrained weights for {name}: pass --checkpoint FILE or --random-weights")
     full_name = f"{cfg.architecture}.{cfg.tag}" if cfg.tag else name
     overlay: dict[str, Any] | None = None
     cached = cached_weights(cfg)
@@ -108,9 +104,7 @@ def build_untrained(name: str, *, num_classes: int | None, image_size: int | Non
         return _create(name, get_pretrained_cfg(name), False, None, num_classes, image_size, seed)
     except Exception as error:  # model constructors raise whatever they run into
         settings = f"num_classes={num_classes}, image_size={image_size}"
-        raise InputError(
-            f"timm can't build {name} with {settings} ({first_line(error)}): change these"
-        ) from error
+        raise InputError(f"timm can't build {name} with {settings} ({first_line(error)}): change these") from error
 
 
 def load_checkpoint(module: nn.Module, path: Path) -> None:
@@ -136,9 +130,7 @@ def _translated(module: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor
     try:
         translated: Mapping[str, Tensor] = translate(dict(state), module)
         fits = not compare_state_dict(module, translated)
-    except (
-        Exception
-    ):  # a translation of a foreign checkpoint fails in its own ways; the original keys tell more
+    except Exception:  # a translation of a foreign checkpoint fails in its own ways; the original keys tell more
         return state
     return dict(translated) if fits else state
 

@@ -124,9 +124,7 @@ def count_correct(network: nn.Module, images: Tensor, labels: Tensor) -> int:
         return int((network(images).argmax(1) == labels).sum())
 
 
-def save_digits(
-    network: DigitsNet, path: Path, *, settings: DigitsTraining, correct: int, held_out: int
-) -> None:
+def save_digits(network: DigitsNet, path: Path, *, settings: DigitsTraining, correct: int, held_out: int) -> None:
     """Writes the weights, and how they came about, to a safetensors file.
 
     Args:
@@ -145,9 +143,7 @@ def save_digits(
         "held_out_accuracy": round(correct / held_out, 4),
     }
     tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-    path.write_bytes(
-        safetensors.torch.save(tensors, metadata={"training": json.dumps(record, sort_keys=True)})
-    )
+    path.write_bytes(safetensors.torch.save(tensors, metadata={"training": json.dumps(record, sort_keys=True)}))
 
 
 @contextmanager
@@ -192,9 +188,7 @@ def main(arguments: list[str] | None = None) -> None:
         len(tensors.test_labels),
     )
     save_digits(network, out, settings=settings, correct=correct, held_out=held_out)
-    sys.stderr.write(
-        f"{correct} of {held_out} held-out digits correct ({correct / held_out:.2%}), saved to {out}\n"
-    )
+    sys.stderr.write(f"{correct} of {held_out} held-out digits correct ({correct / held_out:.2%}), saved to {out}\n")
 
 
 if __name__ == "__main__":

@@ -26,9 +26,7 @@ def check_bits_and_steps(bits: int, T: int, where: str = "") -> None:
     place = f"{where}: " if where else ""
     for name, value in (("bits", bits), ("T", T)):
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_WORD_BITS:
-            raise ConfigurationError(
-                f"{place}{name} must be an integer from 1 to {MAX_WORD_BITS}, got {value!r}"
-            )
+            raise ConfigurationError(f"{place}{name} must be an integer from 1 to {MAX_WORD_BITS}, got {value!r}")
     if bits * T > MAX_WORD_BITS:
         raise ConfigurationError(
             f"{place}bits x T = {bits} x {T} = {bits * T} exceeds {MAX_WORD_BITS}: "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -26,6 +28,17 @@ class IntegerScale(nn.Module):
         return (counts.double() if self.wide else counts) * self.multiplier
 
 
+@dataclass(frozen=True)
+class PoolGeometry:
+    """Sliding windows over the last two dimensions (kernel, stride, padding), or whole dimensions."""
+
+    kernel: tuple[int, ...] = ()
+    stride: tuple[int, ...] = ()
+    padding: tuple[int, ...] = ()
+    dims: tuple[int, ...] = ()
+    keepdim: bool = False
+
+
 class SumPool(nn.Module):
     """Average pooling without its division: I = m·Σ z over a window; the 1/N goes into the unit.
 
@@ -35,39 +48,24 @@ class SumPool(nn.Module):
 
     multiplier: Tensor
 
-    def __init__(
-        self,
-        multiplier: Tensor,
-        *,
-        kernel: tuple[int, ...] | None = None,
-        stride: tuple[int, ...] | None = None,
-        padding: tuple[int, ...] | None = None,
-        dims: tuple[int, ...] | None = None,
-        keepdim: bool = False,
-        wide: bool = False,
-    ) -> None:
-        """Pools over sliding windows (kernel, stride, padding) or over whole dimensions (dims, keepdim)."""
+    def __init__(self, multiplier: Tensor, geometry: PoolGeometry, *, wide: bool = False) -> None:
         super().__init__()
-        self.kernel, self.stride, self.padding = kernel, stride, padding
-        self.dims, self.keepdim = dims, keepdim
+        self.geometry = geometry
         self.wide = wide
         self.register_buffer("multiplier", multiplier.to(torch.float32))
 
     def forward(self, counts: Tensor) -> Tensor:
         """m·(window sums) of integer counts [N, C, ...]."""
+        g = self.geometry
         if self.wide:
             counts = counts.double()
-        if self.dims is not None:
-            return counts.sum(self.dims, keepdim=self.keepdim) * self.multiplier
-        assert self.kernel is not None
-        sums = F.avg_pool2d(
-            counts, self.kernel, self.stride, self.padding or 0, count_include_pad=True, divisor_override=1
-        )
-        return sums * self.multiplier
+        if g.dims:
+            return counts.sum(g.dims, keepdim=g.keepdim) * self.multiplier
+        return F.avg_pool2d(counts, g.kernel, g.stride, g.padding, divisor_override=1) * self.multiplier
 
     def extra_repr(self) -> str:
         """Window for printing."""
-        return f"kernel={self.kernel}, stride={self.stride}, padding={self.padding}, dims={self.dims}"
+        return str(self.geometry)
 
 
 class ToReal(nn.Module):

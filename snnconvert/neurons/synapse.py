@@ -101,6 +101,11 @@ class Synapse(nn.Module):
         self.register_buffer("unit", unit.to(torch.float64))
         self.prepare()
 
+    def bound(self) -> Tensor:
+        """Proven bound of |I|, with room for :meth:`shift_bias`, for each output channel, float64 [O]."""
+        bias = self.bias.to(torch.float64).abs() + BIAS_RESERVE
+        return accumulator_bound(self.weight, bias, *self.word_range) * self.multiplier
+
     def prepare(self) -> None:
         """Derives the float tensors that run the integers; called again when the integers change.
 
@@ -110,9 +115,7 @@ class Synapse(nn.Module):
         self._set_derived("_inside", inside.to(torch.float64))
         self._set_derived("_outside", (self.multiplier // inside).to(torch.float64))
         self._set_derived("_bias", self.bias * self.get_buffer("_inside"))
-        weight = self.weight.to(torch.float32) * self.channelwise(
-            inside.to(torch.float32), self.weight.dim(), axis=0
-        )
+        weight = self.weight.to(torch.float32) * self.channelwise(inside.to(torch.float32), self.weight.dim(), axis=0)
         parts = self._exact_parts(weight)
         self._part_count = len(parts)
         for index, part in enumerate(parts):
@@ -160,7 +163,7 @@ class Synapse(nn.Module):
         no_bias = torch.zeros_like(scaled_bias)
         splittable = self.geometry is None or self.geometry.groups == 1
         for count in range(2, weight.shape[1] + 1 if splittable else 2):
-            parts = list(weight.split(-(-weight.shape[1] // count), dim=1))
+            parts = list(torch.split(weight, -(-weight.shape[1] // count), dim=1))
             if all(float(accumulator_bound(p, no_bias, low, high).max()) <= FLOAT32_EXACT for p in parts):
                 return parts
         return [weight.double()]

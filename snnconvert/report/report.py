@@ -149,9 +149,7 @@ class Report:
             metric = data["metric"]
             values = dict(data)
             values["metric"] = (
-                None
-                if metric is None
-                else Metric(**{**metric, "difference_ci95": tuple(metric["difference_ci95"])})
+                None if metric is None else Metric(**{**metric, "difference_ci95": tuple(metric["difference_ci95"])})
             )
             values["fidelity"] = Fidelity(**data["fidelity"])
             values["coverage"] = Coverage(**data["coverage"])

@@ -95,8 +95,6 @@ def test_module_fires_the_function_and_survives_its_state(with_bias):
     expected = oracle(potential.numpy(), gain.numpy(), bias.numpy() if with_bias else 0.0, code)
     np.testing.assert_array_equal(neuron(potential).numpy(), expected)
     assert neuron.threshold == pytest.approx(0.1 * 63)
-    fresh = PackedNeuron(
-        code, torch.zeros(2, 1), torch.tensor(0.0), torch.zeros(2, 1) if with_bias else None
-    )
+    fresh = PackedNeuron(code, torch.zeros(2, 1), torch.tensor(0.0), torch.zeros(2, 1) if with_bias else None)
     fresh.load_state_dict(neuron.state_dict())
     np.testing.assert_array_equal(fresh(potential).numpy(), expected)

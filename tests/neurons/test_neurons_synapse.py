@@ -38,8 +38,7 @@ def naive_conv(words, weight, geometry):
     words = np.pad(words, pads)
     kernel, outputs = weight.shape[2:], weight.shape[0]
     size = [
-        (words.shape[2 + d] - geometry.dilation[d] * (kernel[d] - 1) - 1) // geometry.stride[d] + 1
-        for d in range(rank)
+        (words.shape[2 + d] - geometry.dilation[d] * (kernel[d] - 1) - 1) // geometry.stride[d] + 1 for d in range(rank)
     ]
     result = np.zeros((words.shape[0], outputs, *size), np.int64)
     per_group_in, per_group_out = weight.shape[1], outputs // geometry.groups
@@ -84,9 +83,7 @@ def test_convolution_is_integer_arithmetic(case, word_range, wide):
     multiplier = integers(1, 5 if not wide else 5000, (outputs,), 3)
     words = integers(*word_range, (2, channels, 9, 8, 7)[: rank + 2], 4)
     shape = (1, -1, *[1] * rank)
-    expected = (naive_conv(words, weight, geometry) + bias.numpy().reshape(shape)) * multiplier.numpy().reshape(
-        shape
-    )
+    expected = (naive_conv(words, weight, geometry) + bias.numpy().reshape(shape)) * multiplier.numpy().reshape(shape)
     current = make(weight, bias, multiplier, geometry, word_range, wide=wide)(words.float())
     if wide:
         assert current.dtype == torch.float64
@@ -121,7 +118,11 @@ def test_long_sums_stay_exact(word_range, wide):
     weight[3, 0] = 126  # an odd sum, which float32 couldn't hold
     bias = torch.tensor([1, -1, 30000, 3])
     words = torch.stack(
-        [torch.full((inputs,), word_range[1]), integers(*word_range, (inputs,), 8), torch.full((inputs,), word_range[0])]
+        [
+            torch.full((inputs,), word_range[1]),
+            integers(*word_range, (inputs,), 8),
+            torch.full((inputs,), word_range[0]),
+        ]
     )
     words[0, 0] -= 1
     expected = words @ weight.T + bias

@@ -56,9 +56,7 @@ def _affine_terms(graph_module: fx.GraphModule, node: fx.Node) -> tuple[fx.Node,
     """The synapse in front of an affine node with its scale and shift [O], or None if it can't fold."""
     if node.op != "call_function":
         return None
-    synapse = next(
-        (arg for arg in node.args if isinstance(arg, fx.Node) and _is_foldable(graph_module, arg)), None
-    )
+    synapse = next((arg for arg in node.args if isinstance(arg, fx.Node) and _is_foldable(graph_module, arg)), None)
     if synapse is None:
         return None
     channels = _channels(graph_module, synapse)
@@ -108,9 +106,7 @@ def _channels(graph_module: fx.GraphModule, synapse: fx.Node) -> int:
     return int(weight.shape[0])
 
 
-def _channel_vector(
-    graph_module: fx.GraphModule, value: object, synapse: fx.Node, channels: int
-) -> Tensor | None:
+def _channel_vector(graph_module: fx.GraphModule, value: object, synapse: fx.Node, channels: int) -> Tensor | None:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return torch.full((channels,), float(value), dtype=torch.float64)
     constant, shape = constant_of(graph_module, value), shape_of(synapse)
@@ -123,9 +119,7 @@ def _channel_vector(
     return padded.reshape(-1).double().expand(channels).cpu().clone()
 
 
-def _fold(
-    graph_module: fx.GraphModule, node: fx.Node, synapse: fx.Node, scale: Tensor, shift: Tensor
-) -> None:
+def _fold(graph_module: fx.GraphModule, node: fx.Node, synapse: fx.Node, scale: Tensor, shift: Tensor) -> None:
     weight = constant_of(graph_module, synapse.args[1])
     assert weight is not None
     bias = constant_of(graph_module, synapse.args[2]) if len(synapse.args) > 2 else None

@@ -7,6 +7,7 @@ import sys
 import torch
 from torch import fx
 
+from snnconvert.convert.arguments import with_defaults
 from snnconvert.convert.graph_tools import tidy
 
 aten = torch.ops.aten
@@ -60,8 +61,8 @@ def _is_inactive_dropout(node: fx.Node) -> bool:
 def _is_full_slice(node: fx.Node) -> bool:
     if node.target is not aten.slice.Tensor:
         return False
-    _, _, start, end, step = (*node.args, *[None] * (5 - len(node.args)))
-    return start in (None, 0) and (end is None or end == sys.maxsize) and step in (None, 1)
+    _, start, end, step = with_defaults(node, 0, None, None, 1)
+    return start in (None, 0) and (end is None or bool(end == sys.maxsize)) and step == 1
 
 
 def _same_type(node: fx.Node, source: fx.Node) -> bool:

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import fx
 
+from snnconvert.convert.arguments import with_defaults
 from snnconvert.convert.graph_tools import replace_node, tidy
 from snnconvert.convert.ops import rectified_linear
 
@@ -36,9 +37,10 @@ def _cap(node: fx.Node) -> float | None:
         return 6.0
     if target is aten.clamp_min.default and args == (0,):
         return None
-    if target is aten.hardtanh.default or target is aten.clamp.default:
-        low, high = (*args, *((-1.0, 1.0) if target is aten.hardtanh.default else (None, None))[len(args) :])
-        return _checked_cap(low, high)
+    if target is aten.hardtanh.default:
+        return _checked_cap(*with_defaults(node, -1.0, 1.0))
+    if target is aten.clamp.default:
+        return _checked_cap(*with_defaults(node, None, None))
     return _NO_MATCH
 
 
@@ -47,7 +49,6 @@ def _checked_cap(low: object, high: object) -> float | None:
         return _NO_MATCH
     if high is None:
         return None
-    usable = isinstance(high, (int, float)) and high > 0
-    if usable and math.isinf(float(high)):  # type: ignore[arg-type]
-        return None
-    return float(high) if usable else _NO_MATCH  # type: ignore[arg-type]
+    if not isinstance(high, (int, float)) or high <= 0:
+        return _NO_MATCH
+    return None if math.isinf(high) else float(high)

@@ -1,0 +1,194 @@
+"""The command line's options, and the settings they stand for."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from snnconvert.config import THRESHOLD_METHODS, ConversionConfig, LayerOverride
+from snnconvert.errors import ConfigurationError
+from snnconvert.version import __version__
+
+_DEFAULTS = ConversionConfig()
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of ``snnconvert MODEL [options]``."""
+    parser = argparse.ArgumentParser(
+        prog="snnconvert",
+        description="Convert a pretrained network into a spiking one and report what it costs and keeps.",
+        epilog="The last line on stdout is one JSON object. Exit code 2 means bad input: nothing was written.",
+    )
+    parser.add_argument(
+        "model", help='a timm model name, or "digits" for the small network that comes with the package'
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    _add_conversion(parser.add_argument_group("conversion"))
+    _add_weights(parser.add_argument_group("weights"))
+    _add_data(parser.add_argument_group("images"))
+    _add_run(parser.add_argument_group("run and output"))
+    return parser
+
+
+def config_from(options: argparse.Namespace) -> ConversionConfig:
+    """The validated settings of parsed options.
+
+    Raises:
+        ConfigurationError: on a value out of its range or a malformed override.
+    """
+    overrides = dict(parse_override(text) for text in options.override)
+    overrides.update({pattern: LayerOverride(analog=True) for pattern in options.keep_analog})
+    return ConversionConfig(
+        bits=options.bits,
+        T=options.T,
+        weight_bits=options.weight_bits,
+        first_last_weight_bits=options.first_last_weight_bits,
+        input_bits=options.input_bits,
+        threshold=options.threshold,
+        percentile=options.percentile,
+        bias_correction=options.bias_correction,
+        overrides=overrides,
+        seed=options.seed,
+    )
+
+
+def parse_override(text: str) -> tuple[str, LayerOverride]:
+    """Reads "PATTERN:bits=4,T=1,weight_bits=8".
+
+    Raises:
+        ConfigurationError: if the text isn't of that form.
+    """
+    pattern, separator, settings = text.rpartition(":")
+    try:
+        pairs = dict(part.split("=", 1) for part in settings.split(","))
+        values = {key.strip(): int(value) for key, value in pairs.items()}
+        if not separator or not set(values) <= {"bits", "T", "weight_bits"}:
+            raise ValueError
+    except ValueError:
+        raise ConfigurationError(
+            f"--override {text!r} is not of the form PATTERN:bits=B,T=T,weight_bits=W (any of the three)"
+        ) from None
+    return pattern, LayerOverride(bits=values.get("bits"), T=values.get("T"), weight_bits=values.get("weight_bits"))
+
+
+def _add_conversion(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--bits",
+        type=int,
+        default=_DEFAULTS.bits,
+        metavar="B",
+        help="bits of a spike, 1..8 (default %(default)s)",
+    )
+    group.add_argument(
+        "--T",
+        type=int,
+        default=_DEFAULTS.T,
+        metavar="T",
+        help="time steps, 1..8; B x T <= 8 (default %(default)s)",
+    )
+    group.add_argument(
+        "--weight-bits",
+        type=int,
+        default=_DEFAULTS.weight_bits,
+        metavar="W",
+        help="weight bits, 2..8 (default %(default)s)",
+    )
+    group.add_argument(
+        "--first-last-weight-bits", type=int, default=_DEFAULTS.first_last_weight_bits, metavar="W",
+        help="weight bits of the first and last layers (default %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--input-bits", type=int, default=_DEFAULTS.input_bits, metavar="B",
+        help="bits of an input value, fired as one spike (default %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--threshold", choices=THRESHOLD_METHODS, default=_DEFAULTS.threshold,
+        help="how thresholds are chosen: minimal mean squared error, maximum or percentile (default %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--percentile",
+        type=float,
+        default=_DEFAULTS.percentile,
+        metavar="P",
+        help="for --threshold percentile (default %(default)s)",
+    )
+    group.add_argument(
+        "--bias-correction", action=argparse.BooleanOptionalAction, default=True,
+        help="correct each channel's mean output on calibration images (default: on)",
+    )  # fmt: skip
+    group.add_argument(
+        "--override", action="append", default=[], metavar="PATTERN:KEY=N,...",
+        help="bits, T or weight_bits of the layers a name or regular expression matches; may be repeated",
+    )  # fmt: skip
+    group.add_argument(
+        "--keep-analog",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="leave the matching layers as they are in the ANN",
+    )
+
+
+def _add_weights(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--checkpoint", type=Path, metavar="FILE", help="weights from a .safetensors, .pth, .pt or .th file"
+    )
+    group.add_argument(
+        "--random-weights", action="store_true", help="random weights, for trying out; the report says so"
+    )
+    group.add_argument("--num-classes", type=int, metavar="N", help="classes of the network, if not its default")
+    group.add_argument("--image-size", type=int, metavar="PX", help="input size, if not the network's default")
+
+
+def _add_data(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--data", type=Path, metavar="DIR|NPZ",
+        help="DIR/val/<class>/... or DIR/<class>/..., or an .npz of images and labels; without it, photograph crops",
+    )  # fmt: skip
+    group.add_argument(
+        "--calib-images",
+        type=int,
+        default=128,
+        metavar="N",
+        help="images to calibrate on (default %(default)s)",
+    )
+    group.add_argument(
+        "--eval-images",
+        type=int,
+        metavar="N",
+        help="images to evaluate on (default: all; 128 photograph crops)",
+    )
+    group.add_argument(
+        "-b", "--batch-size", type=int, default=32, metavar="N", help="images a batch (default %(default)s)"
+    )
+    group.add_argument(
+        "-j",
+        "--workers",
+        type=int,
+        default=0,
+        metavar="N",
+        help="processes that load images (default %(default)s)",
+    )
+
+
+def _add_run(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "-o",
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder for the converted network and its report (default: snn-MODEL)",
+    )
+    group.add_argument("--force", action="store_true", help="replace the output folder if it isn't empty")
+    group.add_argument(
+        "--dry-run", action="store_true", help="print the plan and stop: no calibration, nothing written"
+    )
+    group.add_argument("--device", default="cpu", help="torch device to run on (default %(default)s)")
+    group.add_argument("--threads", type=int, metavar="N", help="CPU threads of torch")
+    group.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        help="seed of random weights and of the choice of images (default %(default)s)",
+    )
+    group.add_argument("-q", "--quiet", action="store_true", help="no tables and no progress bar: only the last line")

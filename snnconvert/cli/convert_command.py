@@ -1,0 +1,191 @@
+"""``snnconvert MODEL``: load, plan, calibrate, evaluate, save, and say what happened."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from snnconvert.api import PreparedConversion, calibrate, prepare
+from snnconvert.artifact.atomic import check_target
+from snnconvert.cli.arguments import config_from
+from snnconvert.convert.plan import Plan
+from snnconvert.data.images import ImageSets, digits_images, open_images, sample_photographs
+from snnconvert.errors import InputError
+from snnconvert.evaluation import Evaluation, compare
+from snnconvert.models.source import DIGITS, LoadedModel, load_model
+from snnconvert.report.report import Report
+from snnconvert.report.tables import plan_table, report_table
+from snnconvert.spiking_model import SpikingModel
+
+PLAN_SCHEMA = "snnconvert.plan/1"
+_PHOTOGRAPH_CROPS = 128
+
+
+def run(options: argparse.Namespace) -> None:
+    """Runs one conversion from parsed options.
+
+    Raises:
+        SnnConvertError: on anything the user has to change; nothing is written then.
+    """
+    config = config_from(options)
+    _check_numbers(options)
+    device = _device(options.device)
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    target = options.out if options.out is not None else Path(f"snn-{_folder_name(options.model)}")
+    if not options.dry_run:
+        check_target(target, force=options.force)
+    loaded = load_model(
+        options.model,
+        checkpoint=options.checkpoint,
+        random_weights=options.random_weights,
+        num_classes=options.num_classes,
+        image_size=options.image_size,
+        seed=options.seed,
+    )
+    images = None if options.dry_run and options.data is None else _images(options, loaded)
+    ann = loaded.module.to(device)
+    prepared = prepare(ann, _example(loaded), config)
+    _say(options, f"{loaded.name} ({loaded.weights} weights)\n\n{plan_table(prepared.plan)}\n\n")
+    if options.dry_run:
+        _emit_json(_plan_summary(prepared.plan, loaded))
+        return
+    assert images is not None
+    snn = calibrate(prepared, _loader(images.calibration, options), progress=not options.quiet)
+    evaluation = _evaluate(ann, snn, images, options)
+    snn.report = _completed(snn.report, evaluation, images, loaded)
+    snn.save(target, force=options.force)
+    _say(options, f"{report_table(snn.report)}\n\nwritten to {target}\n")
+    _emit_json(snn.report.summary())
+
+
+def _say(options: argparse.Namespace, text: str) -> None:
+    if not options.quiet:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+
+def _emit_json(data: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(data, allow_nan=False) + "\n")
+
+
+def _check_numbers(options: argparse.Namespace) -> None:
+    lowest = {"calib_images": 1, "eval_images": 1, "batch_size": 1, "workers": 0, "threads": 1}
+    for name, low in lowest.items():
+        value = getattr(options, name)
+        if value is not None and value < low:
+            raise InputError(f"--{name.replace('_', '-')} must be at least {low}, got {value}")
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"--device {name} can't be used: {str(error).splitlines()[0]}") from None
+    return device
+
+
+def _folder_name(model: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", model)
+
+
+def _images(options: argparse.Namespace, loaded: LoadedModel) -> ImageSets:
+    if options.data is not None:
+        return open_images(
+            options.data,
+            loaded.preprocessing,
+            num_classes=loaded.num_classes,
+            calibration_images=options.calib_images,
+            evaluation_images=options.eval_images,
+            seed=options.seed,
+        )
+    if loaded.name == DIGITS:
+        return digits_images(
+            loaded.preprocessing,
+            calibration_images=options.calib_images,
+            evaluation_images=options.eval_images,
+            seed=options.seed,
+        )
+    return sample_photographs(
+        loaded.preprocessing,
+        calibration_images=options.calib_images,
+        evaluation_images=options.eval_images or _PHOTOGRAPH_CROPS,
+        seed=options.seed,
+    )
+
+
+def _example(loaded: LoadedModel) -> Tensor:
+    return torch.randn(2, *loaded.input_size, generator=torch.Generator().manual_seed(0))
+
+
+def _loader(dataset: Any, options: argparse.Namespace) -> DataLoader[Any]:
+    return DataLoader(dataset, batch_size=options.batch_size, num_workers=options.workers)
+
+
+def _evaluate(ann: nn.Module, snn: SpikingModel, images: ImageSets, options: argparse.Namespace) -> Evaluation:
+    device = next(snn.buffers()).device
+    loader = _loader(images.evaluation, options)
+
+    def batches() -> Iterator[tuple[Tensor, Tensor | None]]:
+        for index, (inputs, labels) in enumerate(
+            tqdm(loader, desc="evaluating", unit="batch", disable=True if options.quiet else None)
+        ):
+            if not torch.isfinite(inputs).all():
+                raise InputError(f"evaluation batch {index} holds NaN or Inf")
+            yield inputs.to(device), labels.to(device) if images.labelled else None
+
+    return compare(ann, snn, batches())
+
+
+def _completed(report: Report, evaluation: Evaluation, images: ImageSets, loaded: LoadedModel) -> Report:
+    """The report with what only the command knows: the evaluation, the data and the weights."""
+    unlabelled = () if images.labelled else ("no labels: fidelity to the ANN is reported instead of accuracy",)
+    return dataclasses.replace(
+        report,
+        metric=evaluation.metric() if images.labelled else None,
+        fidelity=evaluation.fidelity("evaluation images"),
+        model=loaded.name,
+        weights=loaded.weights,
+        data=images.description,
+        notes=(*loaded.notes, *unlabelled),
+    )
+
+
+def _plan_summary(plan: Plan, loaded: LoadedModel) -> dict[str, Any]:
+    layers = [
+        {
+            "name": item.layer,
+            "op": item.op,
+            "macs": item.macs,
+            "T": item.T,
+            "spike_bits": item.bits,
+            "weight_bits": item.weight_bits,
+            "code": "packed",
+        }
+        for item in plan.synapses
+    ]
+    return {
+        "schema": PLAN_SCHEMA,
+        "model": loaded.name,
+        "coverage": {"macs_on_spikes": plan.coverage},
+        "totals": {"bit_budget": plan.bit_budget, "macs": plan.total_macs},
+        "layers": layers,
+        "analog": [
+            {"name": item.layer, "op": item.op, "reason": item.reason, "macs": item.macs} for item in plan.analog
+        ],
+    }
+
+
+__all__ = ["PLAN_SCHEMA", "PreparedConversion", "run"]

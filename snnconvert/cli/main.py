@@ -1,0 +1,45 @@
+"""Entry point: errors a user can act on become one line on stderr and exit code 2."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Sequence
+
+from snnconvert.cli.arguments import build_parser
+from snnconvert.errors import SnnConvertError
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line.
+
+    Args:
+        arguments: without the program's name; defaults to the process's own.
+
+    Returns:
+        0 on success, 2 on bad input (nothing was written), 130 when interrupted.
+    """
+    options = build_parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    try:
+        from snnconvert.cli.convert_command import run
+
+        run(options)
+    except SnnConvertError as error:
+        sys.stderr.write(f"snnconvert: error: {one_line(error)}\n")
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        sys.stderr.write("snnconvert: interrupted, nothing was written\n")
+        return EXIT_INTERRUPTED
+    return 0
+
+
+def one_line(error: SnnConvertError) -> str:
+    """An error's message on one line; of one relayed from a loader's worker, the last line."""
+    last = str(error).strip().splitlines()[-1]
+    return last.removeprefix(f"{type(error).__module__}.{type(error).__name__}: ")

@@ -1,0 +1,134 @@
+"""Plain-text tables of plans and reports for a terminal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from snnconvert.convert.plan import Plan
+from snnconvert.report.report import LayerReport, Report
+
+_ANALOG_SHOWN = 12
+
+
+def format_table(headers: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """A table with aligned columns: the first ``left`` columns to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in [headers, *rows]) for i in range(len(headers))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if index < left else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in [headers, ["-" * width for width in widths], *rows]
+    ]
+    return "\n".join(lines)
+
+
+def quantity(value: float) -> str:
+    """A count with three digits and a decimal prefix: 1.82 G, 640, 12.3 M."""
+    for factor, prefix in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if abs(value) >= factor:
+            return f"{value / factor:.3g}{prefix}"
+    return f"{value:.3g}"
+
+
+def plan_table(plan: Plan) -> str:
+    """The plan: one row a synapse and a row an analog node, then the totals."""
+    rows = [
+        [
+            item.layer,
+            item.op,
+            "input spikes" if item.reads_input else "spikes",
+            "packed",
+            f"{item.weight_bits}/{item.bits}/{item.T}",
+            quantity(item.macs),
+            "",
+        ]
+        for item in plan.synapses
+    ]
+    rows += [
+        [item.layer, item.op, "analog", "-", "-", quantity(item.macs) if item.macs else "-", item.reason]
+        for item in plan.analog
+    ]
+    table = format_table(["layer", "op", "action", "code", "b_w/b_s/T", "MACs", "reason if analog"], rows, left=7)
+    neurons = Counter(site.origin for site in plan.sites)
+    placed = ", ".join(f"{count} {origin}" for origin, count in sorted(neurons.items()))
+    return (
+        f"{table}\n\n{len(plan.synapses)} synapse layers, neuron layers: {placed}; {len(plan.analog)} analog nodes\n"
+        f"{plan.coverage:.2%} of {quantity(plan.total_macs)} MACs on spikes, mean bit budget {plan.bit_budget:.4g}"
+    )
+
+
+def report_table(report: Report) -> str:
+    """The report's layers, analog remainder and headline."""
+    headers = [
+        "layer",
+        "op",
+        "MACs",
+        "b_w/b_s/T",
+        "BB",
+        "S-ACE",
+        "NS-ACE",
+        "threshold",
+        "rate",
+        "words 0",
+        "bits 0",
+        "SQNR dB",
+    ]
+    parts = [format_table(headers, [_layer_row(layer) for layer in report.layers], left=2)]
+    if report.analog:
+        parts.append(_analog_lines(report))
+    parts.append(_headline(report))
+    return "\n\n".join(parts)
+
+
+def _layer_row(layer: LayerReport) -> list[str]:
+    return [
+        layer.name,
+        layer.op,
+        quantity(layer.macs),
+        f"{layer.weight_bits}/{layer.spike_bits}/{layer.T}",
+        str(layer.bit_budget),
+        quantity(layer.s_ace),
+        quantity(layer.ns_ace),
+        f"{layer.threshold:.4g}",
+        f"{layer.firing_rate:.3f}",
+        f"{layer.word_sparsity:.3f}",
+        f"{layer.bit_sparsity:.3f}",
+        "-" if layer.sqnr_db is None else f"{layer.sqnr_db:.1f}",
+    ]
+
+
+def _analog_lines(report: Report) -> str:
+    grouped = Counter((item.op, item.reason) for item in report.analog)
+    shown = [f"  {count} x {op}: {reason}" for (op, reason), count in grouped.most_common(_ANALOG_SHOWN)]
+    hidden = len(grouped) - len(shown)
+    more = [f"  and {hidden} more kinds, all named in report.json"] if hidden > 0 else []
+    return "\n".join([f"stays analog ({len(report.analog)} nodes, each named in report.json):", *shown, *more])
+
+
+def _headline(report: Report) -> str:
+    totals, fidelity = report.totals, report.fidelity
+    lines = [f"note        {note}" for note in report.notes]
+    if report.metric is not None:
+        metric = report.metric
+        low, high = metric.difference_ci95
+        lines.append(
+            f"accuracy    ANN {metric.ann:.2%}, SNN {metric.snn:.2%} on {metric.images} images; "
+            f"difference {100 * (metric.snn - metric.ann):+.2f} points, "
+            f"95 % interval {100 * low:+.2f} to {100 * high:+.2f}"
+        )
+    sqnr = "exact" if fidelity.logit_sqnr_db is None else f"{fidelity.logit_sqnr_db:.1f} dB"
+    lines += [
+        f"fidelity    top-1 agreement with the ANN {fidelity.top1_agreement:.2%}, logit SQNR {sqnr} "
+        f"on {fidelity.images} images ({fidelity.measured_on})",
+        f"coverage    {report.coverage.macs_on_spikes:.2%} of {quantity(totals.macs)} MACs on spikes",
+        f"bit budget  {totals.bit_budget:.4g} = mean of b_w x b_s x T over MACs; "
+        f"weights {quantity(totals.weight_bytes)}B",
+        f"effort      S-ACE {quantity(totals.s_ace)} per image (input layer {quantity(totals.input_layer_s_ace)}), "
+        f"NS-ACE {quantity(totals.ns_ace)}",
+    ]
+    if totals.analog_macs:
+        macs, ace = quantity(totals.analog_macs), quantity(totals.analog_ace)
+        lines.append(f"            analog: {macs} MACs at 32 x 32 bits, ACE {ace}")
+    return "\n".join(lines)

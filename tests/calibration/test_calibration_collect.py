@@ -1,0 +1,64 @@
+import pytest
+import torch
+from torch import nn
+
+from snnconvert.calibration.collect import collect_statistics
+from snnconvert.convert.capture import capture
+from snnconvert.errors import ConversionError, InputError
+
+CPU = torch.device("cpu")
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3)
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.head(torch.relu(self.conv(x)).mean((2, 3)))
+
+
+@pytest.fixture
+def net():
+    torch.manual_seed(0)
+    return Net().eval()
+
+
+def sites_of(graph):
+    return {node.name: f"layer {node.name}" for node in graph.graph.nodes if "relu" in str(node.target)}
+
+
+def test_statistics_are_those_of_the_activations(net):
+    images = torch.randn(20, 1, 6, 6)
+    graph = capture(net, images)
+    sites = sites_of(graph)
+    (name,) = sites
+    histograms, sample, count = collect_statistics(graph, images.split(7), sites, CPU)
+    with torch.no_grad():
+        activation = torch.relu(net.conv(images))
+    assert count == 20
+    assert len(sample) == 20
+    assert histograms[name].maximum == pytest.approx(float(activation.max()), rel=1e-5)
+    assert histograms[name].minimum == 0.0
+    assert int(histograms[name].counts.sum()) == activation.numel()
+    assert histograms[name].quantile(0.9) == pytest.approx(float(activation.quantile(0.9)), rel=0.04)
+
+
+def test_an_empty_loader_is_refused(net):
+    graph = capture(net, torch.randn(2, 1, 6, 6))
+    with pytest.raises(InputError, match="empty"):
+        collect_statistics(graph, [], sites_of(graph), CPU)
+
+
+def test_one_size_only(net):
+    graph = capture(net, torch.randn(2, 1, 6, 6))
+    with pytest.raises(InputError, match=r"\(2, 1, 7, 7\).*\(1, 6, 6\)"):
+        collect_statistics(graph, [torch.randn(2, 1, 6, 6), torch.randn(2, 1, 7, 7)], sites_of(graph), CPU)
+
+
+def test_exploding_activations_name_their_layer(net):
+    graph = capture(net, torch.randn(2, 1, 6, 6))
+    huge = torch.full((1, 1, 6, 6), 3e38) * torch.sign(net.conv.weight.detach()[0].mean())
+    with pytest.raises(ConversionError, match=r"^layer .*: activations reach NaN or Inf"):
+        collect_statistics(graph, [huge, -huge], sites_of(graph), CPU)

@@ -1,0 +1,64 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from snnconvert.calibration.sample import ContentSample
+
+
+def sample_of(batches):
+    sample = ContentSample()
+    for batch in batches:
+        sample.update(batch)
+    return sample.tensor()
+
+
+IMAGES = torch.randn(600, 2, 3, generator=torch.Generator().manual_seed(0))
+
+
+@given(st.randoms(use_true_random=False), st.integers(1, 97), st.sampled_from([5, 250, 600]))
+@settings(max_examples=25, deadline=None)
+def test_neither_order_nor_batches_matter(random, batch_size, count):
+    images = IMAGES[:count]
+    order = list(range(count))
+    random.shuffle(order)
+    assert torch.equal(sample_of(images[order].split(batch_size)), sample_of([images]))
+
+
+@pytest.mark.parametrize("count", [1, 100, 600])
+def test_samples_are_images_and_as_many_as_fit(count):
+    sample = sample_of([IMAGES[:count]])
+    assert len(sample) == min(count, 256)
+    known = {tuple(image.flatten().tolist()) for image in IMAGES[:count]}
+    chosen = [tuple(image.flatten().tolist()) for image in sample]
+    assert set(chosen) <= known
+    assert len(set(chosen)) == len(chosen)
+
+
+def test_large_images_stay_within_memory():
+    images = torch.randn(24, 3, 512, 512, generator=torch.Generator().manual_seed(1))
+    sample = sample_of(images.split(5))
+    assert len(sample) == 16
+    assert torch.equal(sample, sample_of(images.flip(0).split(7)))
+
+
+def test_repeated_images_do_not_disturb():
+    repeated = IMAGES[:3].repeat(200, 1, 1)
+    left = sample_of([repeated, IMAGES])
+    right = sample_of([*IMAGES.flip(0).split(11), repeated.flip(0)])
+    assert torch.equal(left, right)
+
+
+def test_the_sample_does_not_alias_the_batch():
+    batch = IMAGES[:10].clone()
+    sample = ContentSample()
+    sample.update(batch)
+    expected = sample.tensor()
+    batch.zero_()
+    assert torch.equal(sample.tensor(), expected)
+    assert float(expected.abs().min()) > 0
+
+
+def test_noncontiguous_images():
+    images = torch.randn(5, 4, 3, generator=torch.Generator().manual_seed(2)).transpose(1, 2)
+    assert torch.equal(sample_of([images]), sample_of([images.contiguous()]))
