@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--models", nargs="+", default=list(_MODELS), help="timm names or cifar_resnet20")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--steps", type=int, nargs="+", choices=(1, 2, 4, 8), default=[1, 2, 4, 8])
-    parser.add_argument("--rounds", type=int, default=7, help="interleaved rounds the median is taken of")
+    parser.add_argument("--rounds", type=int, default=10, help="interleaved rounds the median is taken of")
     parser.add_argument("--threads", type=int, default=2)
     return parser
 
@@ -73,16 +73,22 @@ def _ratios(networks: Mapping[str, nn.Module], images: Tensor, rounds: int) -> d
     with torch.no_grad():
         for network in networks.values():
             network(images)
-        for _ in range(rounds):
-            for name, network in networks.items():
+        for turn in range(rounds):
+            for name in _rotated(list(networks), turn):
                 start = time.perf_counter()
-                network(images)
+                networks[name](images)
                 times[name].append(time.perf_counter() - start)
     reference = times.pop("ann")
     return {
         name: statistics.median(t / a for t, a in zip(own, reference, strict=True))
         for name, own in times.items()
     }
+
+
+def _rotated(names: list[str], turn: int) -> list[str]:
+    """The names from another one on each turn, so that none always follows the same one."""
+    start = turn % len(names)
+    return names[start:] + names[:start]
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:

@@ -24,8 +24,8 @@ from snnconvert.neurons.synapse import FLOAT32_EXACT
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-_SUBDIVISIONS = tuple(1 << power for power in range(12, 2, -1))
-_WIDE_SUBDIVISION = 1 << 10
+_SUBDIVISIONS = tuple(1 << power for power in range(12, 0, -1))
+_WIDE_SUBDIVISION = 1 << 6
 _UNCONSTRAINED_SUBDIVISION = 1 << 8
 _GAIN_GRID_BITS = 16
 _FEWEST_GAIN_BITS, _MOST_GAIN_BITS = 4, 8

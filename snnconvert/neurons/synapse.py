@@ -95,6 +95,7 @@ class Synapse(nn.Module):
         self.word_range = word_range
         self.wide = wide
         self._part_count = 0
+        self._scales_outside = False
         self.register_buffer("weight", weight.to(torch.int8))
         self.register_buffer("bias", bias.to(torch.int32))
         self.register_buffer("multiplier", multiplier.to(torch.int32))
@@ -109,9 +110,11 @@ class Synapse(nn.Module):
     def prepare(self) -> None:
         """Derives the float tensors that run the integers; called again when the integers change.
 
-        The multiplier is folded into the float weights, or applied in float64 where the current is wide.
+        The multiplier is folded into the float weights, or applied in float64 where they would not fit.
         """
-        inside = torch.ones_like(self.multiplier) if self.wide else self.multiplier
+        fits = not self.wide or bool(self.bound().max() <= FLOAT32_EXACT)
+        inside = self.multiplier if fits else torch.ones_like(self.multiplier)
+        self._scales_outside = not fits
         self._set_derived("_inside", inside.to(torch.float64))
         self._set_derived("_outside", (self.multiplier // inside).to(torch.float64))
         self._set_derived("_bias", self.bias * self.get_buffer("_inside"))
@@ -140,6 +143,8 @@ class Synapse(nn.Module):
             current = self._sum_parts(words)
         if not self.wide:
             return current
+        if not self._scales_outside:
+            return current.double()
         return current.double() * self.channelwise(self.get_buffer("_outside"), current.dim())
 
     def channelwise(self, values: Tensor, dims: int, axis: int | None = None) -> Tensor:

@@ -69,13 +69,30 @@ class TestRemoveIdentities:
 
     def test_what_changes_values_stays(self):
         changes = [
-            lambda n, y: y[:, 1:], lambda n, y: y[:, ::2], lambda n, y: y[:, :-1], lambda n, y: torch.cat([y, y], 1),
+            lambda n, y: y[:, 1:].relu(), lambda n, y: y[:, ::2].relu(), lambda n, y: y[:, :-1].relu(),
+            lambda n, y: torch.cat([y, y], 1),
         ]  # fmt: skip
         net = side_by_side(changes, [conv() for _ in changes])
         graph = remove_identities(capture(net, X))
         assert count(graph, "slice") == 3
         assert count(graph, "cat") == 2
         equal(graph, net, X)
+
+    @pytest.mark.xfail(
+        strict=True, raises=RuntimeError, reason="without the contiguous copy a view of a transposed tensor fails"
+    )
+    @pytest.mark.parametrize(
+        "function",
+        [
+            lambda y: y.view(-1, 2, 3, 6, 6).transpose(1, 2).contiguous().view(-1, 6, 6, 6),
+            lambda y: y.transpose(1, 2).flatten(1),
+            lambda y: y[:, ::2].flatten(1),
+        ],
+        ids=["channel shuffle", "flatten", "slice"],
+    )
+    def test_copies_that_a_view_needs(self, function):
+        net = Net(lambda net, x: function(net.a(x)), a=conv())
+        equal(remove_identities(capture(net, X)), net, X)
 
     def test_a_network_of_nothing(self):
         net = Net(lambda net, x: net.d(x.clone()), d=nn.Dropout())

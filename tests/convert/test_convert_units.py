@@ -1,5 +1,6 @@
 """The unit problem from outside: whatever is chosen must make sums of currents sums of integers."""
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,7 +65,7 @@ def cases(draw, spread=3.0):
             bound = np.full(channels, float(rng.choice([1, 3, 15, 255])))
         sources.append(problem.add_source(f"s{index}", channels, scale, bound, flexible=flexible))
         known.append((scale, bound))
-    for left, right in zip(sources, sources[1:], strict=False):
+    for left, right in itertools.pairwise(sources):
         if draw(st.booleans()):
             problem.join(left.channels, right.channels)
     steps = {}

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snnconvert.neurons.current import IntegerScale, SumPool, ToReal
+from snnconvert.neurons.current import IntegerScale, PoolGeometry, SumPool, ToReal
 
 
 def window_sums(counts, kernel, stride, padding):
@@ -33,7 +33,7 @@ def test_window_sums(seed, kernel, stride, padded, wide):
     counts = rng.integers(-300, 300, (2, 3, 7, 8))
     padding = (kernel[0] // 2, kernel[1] // 2) if padded else (0, 0)
     multiplier = rng.integers(1, 50, (3, 1, 1))
-    pool = SumPool(torch.tensor(multiplier), kernel=kernel, stride=stride, padding=padding, wide=wide)
+    pool = SumPool(torch.tensor(multiplier), PoolGeometry(kernel, stride, padding), wide=wide)
     result = pool(torch.tensor(counts, dtype=torch.float32))
     assert result.dtype == (torch.float64 if wide else torch.float32)
     np.testing.assert_array_equal(result.numpy(), window_sums(counts, kernel, stride, padding) * multiplier)
@@ -43,7 +43,7 @@ def test_window_sums(seed, kernel, stride, padded, wide):
 @pytest.mark.parametrize("dims", [(2, 3), (1,), (3,)])
 def test_whole_dimensions(dims, keepdim):
     counts = torch.randint(-255, 256, (2, 5, 7, 7))
-    pool = SumPool(torch.tensor(3), dims=dims, keepdim=keepdim)
+    pool = SumPool(torch.tensor(3), PoolGeometry(dims=dims, keepdim=keepdim))
     assert torch.equal(pool(counts.float()).to(torch.int64), counts.sum(dims, keepdim=keepdim) * 3)
 
 
@@ -52,8 +52,8 @@ def test_wide_sums_hold_more_than_float32():
     counts[0, 0, 0, 0] = 254
     multiplier = torch.tensor(97)
     expected = (300 * 300 * 255 - 1) * 97
-    for window in ({"dims": (2, 3)}, {"kernel": (300, 300), "stride": (300, 300), "padding": (0, 0)}):
-        assert int(SumPool(multiplier, wide=True, **window)(counts)) == expected
+    for geometry in (PoolGeometry(dims=(2, 3)), PoolGeometry((300, 300), (300, 300), (0, 0))):
+        assert int(SumPool(multiplier, geometry, wide=True)(counts)) == expected
 
 
 def test_integer_scale():
