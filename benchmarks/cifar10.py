@@ -99,9 +99,7 @@ def _rows_of(folder: Path, depth: int, options: argparse.Namespace) -> list[dict
 def _measure(
     ann: nn.Module, depth: int, setting: Setting, calibration: Tensor, images: Tensor, labels: Tensor
 ) -> dict[str, Any]:
-    config = snnconvert.ConversionConfig(
-        bits=setting.bits, T=setting.T, weight_bits=setting.weight_bits, input_bits=8
-    )
+    config = snnconvert.ConversionConfig(bits=setting.bits, T=setting.T, weight_bits=setting.weight_bits, input_bits=8)
     snn = snnconvert.convert(ann, calibration, config, progress=False)
     batches = [(images[i : i + _BATCH], labels[i : i + _BATCH]) for i in range(0, len(images), _BATCH)]
     evaluation = compare(ann, snn, batches)

@@ -79,10 +79,7 @@ def _ratios(networks: Mapping[str, nn.Module], images: Tensor, rounds: int) -> d
                 networks[name](images)
                 times[name].append(time.perf_counter() - start)
     reference = times.pop("ann")
-    return {
-        name: statistics.median(t / a for t, a in zip(own, reference, strict=True))
-        for name, own in times.items()
-    }
+    return {name: statistics.median(t / a for t, a in zip(own, reference, strict=True)) for name, own in times.items()}
 
 
 def _rotated(names: list[str], turn: int) -> list[str]:

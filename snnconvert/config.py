@@ -71,6 +71,10 @@ class ConversionConfig:
             raise ConfigurationError(f"percentile must be above 50 and at most 100, got {self.percentile!r}")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
             raise ConfigurationError(f"seed must be a non-negative integer, got {self.seed!r}")
+        if not isinstance(self.bias_correction, bool):
+            raise ConfigurationError(f"bias_correction must be true or false, got {self.bias_correction!r}")
+        if not isinstance(self.overrides, Mapping) or not all(isinstance(key, str) for key in self.overrides):
+            raise ConfigurationError("overrides must map layer names or regular expressions to settings")
         checked = {pattern: self._checked_override(pattern, value) for pattern, value in self.overrides.items()}
         object.__setattr__(self, "overrides", checked)
 
@@ -86,9 +90,7 @@ class ConversionConfig:
             raise ConfigurationError(f"override {pattern!r} takes {known}; got {value!r}") from None
         where = f"override {pattern!r}"
         check_bits_and_steps(
-            self.bits if override.bits is None else override.bits,
-            self.T if override.T is None else override.T,
-            where,
+            1 if override.bits is None else override.bits, 1 if override.T is None else override.T, where
         )
         if override.weight_bits is not None:
             _check_weight_bits(override.weight_bits, f"{where}: weight_bits")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import keyword
 import operator
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -37,6 +39,8 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
         )
     },
 }
+_KEPT_META = ("layer", "source")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*", re.ASCII)
 _NAMES = {function: name for name, function in _FUNCTIONS.items()}
 _FORBIDDEN_OPERATORS = frozenset({"from_file", "set_", "resize_", "_foobar", "record_stream", "pin_memory"})
 
@@ -68,6 +72,7 @@ def graph_from_json(data: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> f
     try:
         root: dict[str, Tensor | nn.Module] = {}
         for name, settings in data["modules"].items():
+            _checked_name(name)
             prefix = f"{name}."
             own = {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
             root[name] = module_from_json(settings, own)
@@ -104,19 +109,30 @@ def _node_to_json(node: fx.Node) -> dict[str, Any]:
     }
     if node.kwargs:
         item["kwargs"] = {key: _value_to_json(value, node) for key, value in node.kwargs.items()}
-    kept = {key: node.meta[key] for key in ("layer", "source") if key in node.meta}
+    kept = {key: node.meta[key] for key in _KEPT_META if key in node.meta}
     return {**item, **({"meta": kept} if kept else {})}
 
 
 def _node_from_json(graph: fx.Graph, item: Mapping[str, Any], nodes: Mapping[str, fx.Node]) -> fx.Node:
     if item["op"] not in ("placeholder", "get_attr", "call_function", "call_module", "output"):
         raise ArtifactError(f"graph.json: node {item['name']} has unknown kind {item['op']!r}")
-    target = _function(item["target"]) if item["op"] == "call_function" else str(item["target"])
+    target = _function(item["target"]) if item["op"] == "call_function" else _checked_name(item["target"])
     args = _value_from_json(item["args"], nodes)
-    kwargs = {str(key): _value_from_json(value, nodes) for key, value in item.get("kwargs", {}).items()}
-    node = graph.create_node(item["op"], target, tuple(args), kwargs, name=item["name"])
-    node.meta.update(item.get("meta", {}))
+    kwargs = {_checked_name(key): _value_from_json(value, nodes) for key, value in item.get("kwargs", {}).items()}
+    node = graph.create_node(item["op"], target, tuple(args), kwargs, name=_checked_name(item["name"]))
+    node.meta.update({key: str(value) for key, value in item.get("meta", {}).items() if key in _KEPT_META})
     return node
+
+
+def _checked_name(name: object) -> str:
+    """A name that is safe in the Python source torch.fx generates: dotted letters, digits and underscores.
+
+    Raises:
+        ArtifactError: on anything else.
+    """
+    if not isinstance(name, str) or _NAME.fullmatch(name) is None or any(map(keyword.iskeyword, name.split("."))):
+        raise ArtifactError(f"graph.json: {name!r} is not a valid name")
+    return name
 
 
 def _target_to_json(node: fx.Node) -> str:

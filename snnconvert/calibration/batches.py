@@ -24,11 +24,17 @@ def input_batches(loader: Iterable[Any] | Tensor, transform: Callable[[Any], Ten
     Raises:
         InputError: on an item with no input tensor, an empty batch, or NaN or Inf, naming the batch.
     """
-    items = torch.split(loader, _CHUNK) if isinstance(loader, Tensor) else loader
-    for index, item in enumerate(items):
+    if isinstance(loader, Tensor):
+        if loader.dim() < 2:
+            raise InputError(f"the calibration tensor has shape {tuple(loader.shape)}: expected [N, ...]")
+        loader = torch.split(loader, _CHUNK)
+    if not isinstance(loader, Iterable):
+        raise InputError(
+            f"the calibration loader is {type(loader).__name__}: give it an iterable of batches or a tensor"
+        )
+    for index, item in enumerate(loader):
         batch = transform(item) if transform is not None else _input_of(item, index)
-        _check(batch, index)
-        yield batch if batch.dtype == torch.float32 else batch.float()
+        yield _checked(batch, index)
 
 
 def _input_of(item: Any, index: int) -> Tensor:
@@ -51,10 +57,12 @@ def _input_of(item: Any, index: int) -> Tensor:
     )
 
 
-def _check(batch: object, index: int) -> None:
+def _checked(batch: object, index: int) -> Tensor:
     if not isinstance(batch, Tensor):
         raise InputError(f"transform returned {type(batch).__name__} for batch {index}, not a tensor")
     if batch.dim() < 2 or batch.shape[0] == 0:
         raise InputError(f"batch {index} has shape {tuple(batch.shape)}: expected [N, ...] with N of at least 1")
-    if batch.is_complex() or not torch.isfinite(batch).all():
+    values = batch if batch.is_complex() else batch.float()
+    if values.is_complex() or not torch.isfinite(values).all():
         raise InputError(f"batch {index} holds NaN, Inf or complex numbers: clean the calibration images")
+    return values

@@ -101,4 +101,5 @@ def _round_up(value: float) -> float:
     edges = bin_edges()
     if value <= 0:
         return -float(edges[max(int(np.searchsorted(edges, -value, side="right")) - 1, 0)])
-    return float(edges[min(int(np.searchsorted(edges, value)), len(edges) - 1)])
+    position = int(np.searchsorted(edges, value))
+    return float(edges[position]) if position < len(edges) else value

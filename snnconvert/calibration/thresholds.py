@@ -11,6 +11,8 @@ from snnconvert.calibration.histogram import ValueHistogram
 from snnconvert.neurons.code import PackedCode
 
 _COARSE = np.geomspace(1.05, 0.004, 80)
+_NOTHING = 1e-6
+_ROUNDS = 2
 _FINE = np.linspace(0.93, 1.07, 29)
 
 
@@ -26,8 +28,8 @@ def choose_threshold(histogram: ValueHistogram, code: PackedCode, method: str, p
     """Chooses Δ (and an offset, if values are negative) for one site.
 
     "max": the code spans minimum..maximum. "percentile": it spans the central ``percentile`` % of the
-    values. "mse": it spans the range r·minimum..r·maximum whose r minimizes the mean squared error
-    E[(x − Q(x))²] under the histogram.
+    values. "mse": it spans the range that minimizes the mean squared error E[(x − Q(x))²] under the
+    histogram.
 
     Args:
         histogram: statistics of the site.
@@ -45,8 +47,8 @@ def choose_threshold(histogram: ValueHistogram, code: PackedCode, method: str, p
         tail = (1 - percentile / 100) / (2 if low < 0 else 1)
         bottom = min(histogram.quantile(tail), 0.0) if low < 0 else 0.0
         top = min(max(histogram.quantile(1 - tail), 0.0), high)
-        return _spanning(bottom, top, code) if top > bottom else _spanning(low, high, code)
-    return _minimal_mse(histogram, low, high, code)
+        return _spanning(bottom, top, code) if top - bottom > _NOTHING * (high - low) else _spanning(low, high, code)
+    return _minimal_mse(histogram, code)
 
 
 def quantization_mse(histogram: ValueHistogram, threshold: Threshold) -> float:
@@ -72,11 +74,24 @@ def _spanning(low: float, high: float, code: PackedCode) -> Threshold:
     return Threshold(step, PackedCode(code.bits, code.T, offset))
 
 
-def _minimal_mse(histogram: ValueHistogram, low: float, high: float, code: PackedCode) -> Threshold:
-    def best_of(ratios: NDArray[np.float64]) -> float:
-        errors = [quantization_mse(histogram, _spanning(r * low, r * high, code)) for r in ratios]
-        return float(ratios[int(np.argmin(errors))])
+def _minimal_mse(histogram: ValueHistogram, code: PackedCode) -> Threshold:
+    """Searches the range low..high: both ends together first, then each by itself where values are negative."""
+    edges_low, edges_high, _ = histogram.bins()
+    low, high = min(float(edges_low[0]), 0.0), max(float(edges_high[-1]), 0.0)
 
-    coarse = best_of(_COARSE)
-    ratio = best_of(coarse * _FINE)
-    return _spanning(ratio * low, ratio * high, code)
+    def refined(low_moves: bool, high_moves: bool) -> tuple[float, float]:
+        def ends(ratio: float) -> tuple[float, float]:
+            return (low * ratio if low_moves else low), (high * ratio if high_moves else high)
+
+        def best_of(ratios: NDArray[np.float64]) -> float:
+            errors = [quantization_mse(histogram, _spanning(*ends(ratio), code)) for ratio in ratios]
+            return float(ratios[int(np.argmin(errors))])
+
+        return ends(best_of(best_of(_COARSE) * _FINE))
+
+    low, high = refined(True, True)
+    if low < 0 < high:
+        for _ in range(_ROUNDS):
+            low, high = refined(False, True)
+            low, high = refined(True, False)
+    return _spanning(low, high, code)

@@ -6,11 +6,22 @@ from torch import fx
 
 from snnconvert.convert.names import assign_layer_names
 from snnconvert.convert.passes.fold_affine import fold_affine
+from snnconvert.convert.passes.fold_constants import fold_constants
+from snnconvert.convert.passes.lower_synapses import lower_synapses
+from snnconvert.convert.passes.lower_views import lower_views
 from snnconvert.convert.passes.rectify_after_max_pool import rectify_after_max_pool
 from snnconvert.convert.passes.remove_identities import remove_identities
 from snnconvert.convert.passes.standardize_rectifiers import standardize_rectifiers
 
-PASSES = (remove_identities, fold_affine, standardize_rectifiers, rectify_after_max_pool)
+PASSES = (
+    lower_views,
+    remove_identities,
+    fold_constants,
+    lower_synapses,
+    fold_affine,
+    standardize_rectifiers,
+    rectify_after_max_pool,
+)
 
 
 def canonicalize(graph_module: fx.GraphModule) -> fx.GraphModule:

@@ -33,12 +33,14 @@ class Currents:
         pools: source of each average pool that carries current, by node name.
         scales: source of the spikes that join a sum, by (node of the sum, position among its operands).
         units: float64 [C] unit of each node that carries current, by node name.
+        problem: the problem itself, to check true bounds against.
     """
 
     synapses: dict[str, Source]
     pools: dict[str, Source]
     scales: dict[tuple[str, int], Source]
     units: dict[str, FloatArray]
+    problem: UnitProblem
 
 
 def solve_currents(
@@ -77,7 +79,7 @@ class _Builder:
         self.plans = {item.node: item for item in plan.synapses}
         self.sites = {site.node: site for site in plan.sites}
         self.problem = UnitProblem()
-        self.result = Currents({}, {}, {}, {})
+        self.result = Currents({}, {}, {}, {}, self.problem)
         self.channels: dict[str, IntArray] = {}
 
     def build(self) -> None:

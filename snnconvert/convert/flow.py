@@ -27,11 +27,19 @@ class Carrier(Enum):
 
 @dataclass(frozen=True)
 class Flow:
-    """A value's carrier; for spikes their family, for currents the axis of their channels."""
+    """A value's carrier.
+
+    Attributes:
+        carrier: how it travels.
+        family: of spikes, the family of their sites.
+        axis: of currents, the dimension of their channels.
+        pools: of currents, how many average pools they passed since their synapse or spikes.
+    """
 
     carrier: Carrier
     family: int = -1
     axis: int = -1
+    pools: int = 0
 
 
 REAL = Flow(Carrier.REAL)
@@ -83,9 +91,11 @@ def average_pool_divisor(node: fx.Node) -> int | None:
         divisible = all(i % o == 0 for i, o in zip(before[2:], after[2:], strict=True))
         return math.prod(before[2:]) // math.prod(after[2:]) if divisible else None
     window = pool_window(node)
+    if window.ceil_mode:
+        return None
     if window.divisor is not None:
         return window.divisor
-    if window.ceil_mode or (any(window.padding) and not window.count_padding):
+    if any(window.padding) and not window.count_padding:
         return None
     return math.prod(window.kernel)
 
@@ -161,7 +171,8 @@ def _concat(node: fx.Node, flows: Mapping[str, Flow]) -> Flow:
     if all(flow.carrier is Carrier.SPIKES for flow in sources) and len({flow.family for flow in sources}) == 1:
         return sources[0]
     channels_first = all(flow.carrier is Carrier.SPIKES or flow.axis == 1 for flow in sources)
-    return Flow(Carrier.CURRENT, axis=1) if dim == 1 and channels_first else REAL
+    pools = max(flow.pools for flow in sources)
+    return Flow(Carrier.CURRENT, axis=1, pools=pools) if dim == 1 and channels_first else REAL
 
 
 def _add(node: fx.Node, flows: Mapping[str, Flow]) -> Flow:
@@ -171,14 +182,18 @@ def _add(node: fx.Node, flows: Mapping[str, Flow]) -> Flow:
     sources = [flows[arg.name] for arg in operands]
     if any(flow.carrier is Carrier.REAL for flow in sources):
         return REAL
-    axes = {flow.axis for flow in sources if flow.carrier is Carrier.CURRENT} or {1}
-    return Flow(Carrier.CURRENT, axis=axes.pop()) if len(axes) == 1 and len(hinted_shape(node)) > 1 else REAL
+    currents = [flow for flow in sources if flow.carrier is Carrier.CURRENT] or [Flow(Carrier.CURRENT, axis=1)]
+    if len({(flow.axis, flow.pools) for flow in currents}) > 1 or len(hinted_shape(node)) < 2:
+        return REAL
+    return currents[0]
 
 
 def _max_pool(node: fx.Node, flows: Mapping[str, Flow]) -> Flow:
     source = _source(node)
     flow = flows[source.name] if source is not None else REAL
-    return REAL if flow.carrier is Carrier.REAL else Flow(Carrier.CURRENT, axis=1)
+    if flow.carrier is Carrier.SPIKES:
+        return Flow(Carrier.CURRENT, axis=1)
+    return flow if flow.carrier is Carrier.CURRENT and flow.axis == 1 else REAL
 
 
 def _average_pool(node: fx.Node, flows: Mapping[str, Flow]) -> Flow:
@@ -191,7 +206,8 @@ def _average_pool(node: fx.Node, flows: Mapping[str, Flow]) -> Flow:
     if axis in dims:
         return REAL
     kept = len(hinted_shape(node)) == len(hinted_shape(source))
-    return Flow(Carrier.CURRENT, axis=axis if kept else axis - sum(dim < axis for dim in dims))
+    pools = flow.pools + 1 if flow.carrier is Carrier.CURRENT else 0
+    return Flow(Carrier.CURRENT, axis=axis if kept else axis - sum(dim < axis for dim in dims), pools=pools)
 
 
 _RULES: dict[OpKind, Callable[[fx.Node, Mapping[str, Flow]], Flow]] = {

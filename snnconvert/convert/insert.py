@@ -61,6 +61,7 @@ class _Emitter:
         self.native: dict[str, fx.Node] = {}
         self.spikes: dict[str, fx.Node] = {}
         self.real: dict[str, fx.Node] = {}
+        self.emitted: dict[str, Synapse] = {}
         self.device = next((t.device for t in graph_module.buffers()), torch.device("cpu"))
 
     def emit(self) -> fx.GraphModule:
@@ -75,12 +76,22 @@ class _Emitter:
             site = self.sites.get(node.name)
             if site is not None and site.origin != "activation":
                 self.spikes[node.name] = self._emit_neuron(site, node, None)
+        self._widen_inexact_sums()
         full = fx.GraphModule(self.root, self.graph)
         full.graph.eliminate_dead_code()
         used = {str(node.target) for node in full.graph.nodes if node.op in ("get_attr", "call_module")}
         converted = fx.GraphModule({name: item for name, item in self.root.items() if name in used}, full.graph)
         converted.graph.lint()
         return converted
+
+    def _widen_inexact_sums(self) -> None:
+        """Sums in float64 what the integers' true bounds, known only now, do not prove exact in float32."""
+        synapses = {self.currents.synapses[name].first: synapse for name, synapse in self.emitted.items()}
+        bounds = {first: synapse.bound().cpu().numpy() for first, synapse in synapses.items()}
+        for first in self.currents.problem.inexact_sums(bounds):
+            if first in synapses:
+                synapses[first].wide = True
+                synapses[first].prepare()
 
     def _is_absorbed(self, node: fx.Node) -> bool:
         """A normalization that neurons take over entirely."""
@@ -135,6 +146,7 @@ class _Emitter:
             word_range=(threshold.code.minimum, threshold.code.maximum),
             wide=source.wide,
         )
+        self.emitted[node.name] = synapse
         words = self.spikes.get(plan.source, self.native[plan.source])
         return self._call("synapse", node, synapse, words)
 

@@ -15,6 +15,7 @@ from snnconvert.convert.ops import OpKind, kind_of, op_name
 from snnconvert.convert.plan import AnalogPlan, Origin, Plan, Site, SynapsePlan
 from snnconvert.convert.shapes import macs_per_sample
 from snnconvert.errors import ConfigurationError, ConversionError
+from snnconvert.neurons.code import check_bits_and_steps
 
 _SILENT_KINDS = frozenset({OpKind.LAYOUT, OpKind.SHAPE, OpKind.CONSTANT, OpKind.INPUT, OpKind.OUTPUT})
 
@@ -151,12 +152,14 @@ class _Planner:
         for name, family in self.families.items():
             is_input = self.origins[name] == "input"
             codes.setdefault(family, (self.config.input_bits, 1) if is_input else (self.config.bits, self.config.T))
+        general = dict(codes)
         for synapse in self.synapses:
             override = self.config.override_for(layer_name(synapse))
             if override.bits is None and override.T is None:
                 continue
             family = self.families[self._source_site(synapse)]
-            code = self._overridden_code(override)
+            code = _overridden(general[family], override)
+            check_bits_and_steps(*code, layer_name(synapse))
             if family in told and codes[family] != code:
                 raise ConfigurationError(
                     f"{told[family]} and {layer_name(synapse)} read the same spikes but are told different bits or T: "
@@ -164,10 +167,6 @@ class _Planner:
                 )
             codes[family], told[family] = code, layer_name(synapse)
         return codes
-
-    def _overridden_code(self, override: LayerOverride) -> tuple[int, int]:
-        bits = self.config.bits if override.bits is None else override.bits
-        return bits, self.config.T if override.T is None else override.T
 
     def _site(self, node: fx.Node, codes: dict[int, tuple[int, int]], flows: dict[str, Flow]) -> Site:
         family, origin = self.families[node.name], self.origins[node.name]
@@ -240,6 +239,11 @@ _REASONS = {
     OpKind.MAX_POOL: "pools real-valued currents",
     OpKind.AVERAGE_POOL: "averages real-valued currents or windows of unequal size",
 }
+
+
+def _overridden(code: tuple[int, int], override: LayerOverride) -> tuple[int, int]:
+    bits, T = code
+    return bits if override.bits is None else override.bits, T if override.T is None else override.T
 
 
 def _check_overrides(config: ConversionConfig, layers: list[str]) -> None:

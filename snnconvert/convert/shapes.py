@@ -34,7 +34,7 @@ def macs_per_sample(node: fx.Node) -> int:
     elif kind is OpKind.PRODUCT:
         total = _product_macs(node)
     elif "conv" in str(node.target) and len(node.args) > 1 and isinstance(node.args[1], fx.Node):
-        total = math.prod(hinted_shape(_node(node.args[0]))) * math.prod(hinted_shape(_node(node.args[1]))[1:])
+        total = _other_convolution_macs(node)
     else:
         return 0
     return total // traced_batch(node.graph)
@@ -47,6 +47,12 @@ def _synapse_macs(node: fx.Node) -> int:
     raise TypeError(f"{node.target} is no synapse")
 
 
+def _other_convolution_macs(node: fx.Node) -> int:
+    """Transposed convolutions: every input element meets weight[1:]; any other: every output element."""
+    counted = _node(node.args[0]) if "transpose" in str(node.target) else node
+    return math.prod(hinted_shape(counted)) * math.prod(hinted_shape(_node(node.args[1]))[1:])
+
+
 def _product_macs(node: fx.Node) -> int:
     if node.target is aten.scaled_dot_product_attention.default:
         query, key, value = (hinted_shape(_node(arg)) for arg in node.args[:3])
@@ -54,8 +60,23 @@ def _product_macs(node: fx.Node) -> int:
     if node.target in (aten.addmm.default, aten.baddbmm.default):
         return math.prod(hinted_shape(node)) * hinted_shape(_node(node.args[1]))[-1]
     if node.target is aten.einsum.default:
-        return 0
+        return _einsum_macs(node)
     return math.prod(hinted_shape(node)) * hinted_shape(_node(node.args[0]))[-1]
+
+
+def _einsum_macs(node: fx.Node) -> int:
+    """The product of all index sizes; a sequence of more than two operands counts as if done at once."""
+    equation, operands = node.args[0], node.args[1]
+    assert isinstance(operands, (list, tuple))
+    terms = str(equation).replace(" ", "").split("->")[0].split(",")
+    sizes: dict[str, int] = {}
+    for term, operand in zip(terms, operands, strict=True):
+        shape = hinted_shape(_node(operand))
+        before, dots, after = term.partition("...")
+        hidden = len(shape) - len(before) - len(after)
+        letters = [*before, *([f"...{index}" for index in range(hidden)] if dots else []), *after]
+        sizes.update(zip(letters, shape, strict=True))
+    return math.prod(sizes.values())
 
 
 def _node(argument: object) -> fx.Node:

@@ -11,6 +11,7 @@ in float32 wherever the neuron doesn't saturate, in any engine and any order of 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -27,6 +28,7 @@ IntArray = NDArray[np.int64]
 _SUBDIVISIONS = tuple(1 << power for power in range(12, 0, -1))
 _WIDE_SUBDIVISION = 1 << 6
 _UNCONSTRAINED_SUBDIVISION = 1 << 8
+_FIXED_PRECISION = 32
 _GAIN_GRID_BITS = 16
 _FEWEST_GAIN_BITS, _MOST_GAIN_BITS = 4, 8
 
@@ -122,6 +124,28 @@ class UnitProblem:
             self._solve_classes(ready, labels, steps, units, bounds, wide)
             waiting = [source for source in waiting if source not in ready]
 
+    def inexact_sums(self, bounds: Mapping[int, FloatArray]) -> set[int]:
+        """Sources whose sums pass 2^24 although they are not wide, once their true bounds are known.
+
+        Args:
+            bounds: float64 [C] bound of each source's current, multiplier included, by its first channel;
+                the bound it was solved with stands for any that is missing.
+
+        Returns:
+            The first channels of those sources.
+        """
+        labels = self._labels()
+        totals = np.zeros(int(labels.max(initial=-1)) + 1)
+        for source in self.sources:
+            assumed = source.multiplier * (source.bound if source.bound is not None else 0.0)
+            np.add.at(totals, labels[source.channels], bounds.get(source.first, assumed))
+        alone = np.bincount(labels) == 1
+        return {
+            source.first
+            for source in self.sources
+            if not source.wide and bool(((totals > FLOAT32_EXACT) & ~alone)[labels[source.channels]].any())
+        }
+
     def _labels(self) -> IntArray:
         if not self._pairs:
             return np.arange(self._size)
@@ -189,9 +213,10 @@ def _choose_units(
     step: FloatArray,
 ) -> _Choice:
     """Solves all classes at once: the finest subdivision of the smallest scale that keeps sums exact."""
-    smallest = _smallest(label, scale, flexible & (scale > 0), classes)
-    no_synapse = np.isinf(smallest)
-    smallest = np.where(no_synapse, _smallest(label, scale, scale > 0, classes), smallest)
+    flexible_smallest = _smallest(label, scale, flexible & (scale > 0), classes)
+    no_synapse = np.isinf(flexible_smallest)
+    fixed_smallest = _smallest(label, scale, ~flexible, classes)
+    smallest = np.where(no_synapse, fixed_smallest, np.minimum(flexible_smallest, fixed_smallest / _FIXED_PRECISION))
     smallest = np.where(np.isinf(smallest), np.where(step > 0, step, 1.0) / _UNCONSTRAINED_SUBDIVISION, smallest)
     alone = np.bincount(label, minlength=classes) == 1
 

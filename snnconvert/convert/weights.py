@@ -31,7 +31,7 @@ def natural_scale(weight: Tensor, bias: Tensor, bits: int) -> Tensor:
     if bits < _SEARCH_BELOW_BITS:
         scale = _least_squares_scale(flat, scale, largest)
     raised = torch.maximum(scale.double(), bias.double().abs() / _LARGEST_BIAS)
-    return torch.where(scale > 0, raised, torch.zeros_like(raised))
+    return torch.where(flat.abs().amax(1) > 0, raised, torch.zeros_like(raised))
 
 
 def quantize(values: Tensor, scale: Tensor, bits: int) -> Tensor:

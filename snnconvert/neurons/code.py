@@ -56,7 +56,7 @@ class PackedCode:
 
     def __post_init__(self) -> None:
         check_bits_and_steps(self.bits, self.T)
-        if not 0 <= self.offset < self.levels:
+        if isinstance(self.offset, bool) or not isinstance(self.offset, int) or not 0 <= self.offset < self.levels:
             raise ConfigurationError(f"offset must lie in 0..{self.levels - 1}, got {self.offset!r}")
 
     @property

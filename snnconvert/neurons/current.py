@@ -80,10 +80,9 @@ class ToReal(nn.Module):
     def __init__(self, unit: Tensor) -> None:
         super().__init__()
         self.register_buffer("unit", unit.to(torch.float64))
-        self.register_buffer("_unit32", unit.to(torch.float32), persistent=False)
 
     def forward(self, counts: Tensor) -> Tensor:
         """float32 values u·c, each rounded once."""
         if counts.dtype == torch.float64:
             return (counts * self.unit).to(torch.float32)
-        return counts * self.get_buffer("_unit32")
+        return counts * self.unit.to(torch.float32)

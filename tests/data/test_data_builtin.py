@@ -13,9 +13,7 @@ from snnconvert.data.photographs import PhotographCrops
 from snnconvert.data.preprocessing import Preprocessing
 from snnconvert.errors import InputError
 
-POSITIONS = np.stack(np.meshgrid(np.arange(50), np.arange(40), [7], indexing="ij"), -1)[:, :, 0].astype(
-    np.uint8
-)
+POSITIONS = np.stack(np.meshgrid(np.arange(50), np.arange(40), [7], indexing="ij"), -1)[:, :, 0].astype(np.uint8)
 
 
 @given(seed=st.integers(0, 2**40), index=st.integers(0, 10_000))
@@ -32,9 +30,7 @@ def test_crops_are_squares_of_the_photograph(seed, index):
 
 
 def test_crops_vary_in_place_scale_and_direction(preprocessing):
-    crops = [
-        PhotographCrops([POSITIONS], 64, preprocessing, 0).crop(index).astype(int) for index in range(64)
-    ]
+    crops = [PhotographCrops([POSITIONS], 64, preprocessing, 0).crop(index).astype(int) for index in range(64)]
     assert len({len(crop) for crop in crops}) > 10
     assert len({tuple(crop[0, 0]) for crop in crops}) > 30
     assert {np.sign(crop[0, 1, 1] - crop[0, 0, 1]) for crop in crops} == {-1, 1}
@@ -60,9 +56,7 @@ def test_photograph_halves_share_no_pixel(monkeypatch, preprocessing):
     for photograph in load_sample_images().images:
         sides.append(np.zeros_like(photograph))
         sides[-1][:, photograph.shape[1] // 2 :] = 255
-    monkeypatch.setattr(
-        "snnconvert.data.photographs.load_sample_images", lambda: type("Bunch", (), {"images": sides})
-    )
+    monkeypatch.setattr("snnconvert.data.photographs.load_sample_images", lambda: type("Bunch", (), {"images": sides}))
     sets = sample_photographs(preprocessing, calibration_images=20, evaluation_images=20)
     assert {int(v) for i in range(20) for v in np.unique(sets.calibration.crop(i))} == {0}
     assert {int(v) for i in range(20) for v in np.unique(sets.evaluation.crop(i))} == {255}

@@ -19,9 +19,7 @@ def noise(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
 
-@pytest.mark.parametrize(
-    "name", ["resnet18", "test_vit", "mobilenetv3_large_100", "vit_base_patch16_clip_224.openai"]
-)
+@pytest.mark.parametrize("name", ["resnet18", "test_vit", "mobilenetv3_large_100", "vit_base_patch16_clip_224.openai"])
 def test_same_as_timm(name):
     model = timm.create_model(name.partition(".")[0], pretrained_cfg=name.partition(".")[2] or None)
     image = Image.fromarray(noise(230, 301, 3))
@@ -67,9 +65,7 @@ def test_other_numbers_of_channels():
 def test_without_resize_keeps_every_pixel():
     pixels = noise(8, 8, 3)
     pre = Preprocessing((3, 8, 8), (0.1, 0.2, 0.3), (0.5, 0.6, 0.7), crop_pct=0.5)
-    expected = (pixels.transpose(2, 0, 1) / 255 - np.array(pre.mean)[:, None, None]) / np.array(pre.std)[
-        :, None, None
-    ]
+    expected = (pixels.transpose(2, 0, 1) / 255 - np.array(pre.mean)[:, None, None]) / np.array(pre.std)[:, None, None]
     torch.testing.assert_close(
         pre.without_resize(Image.fromarray(pixels)).double(), torch.tensor(expected), atol=1e-6, rtol=0
     )

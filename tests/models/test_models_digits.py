@@ -40,9 +40,7 @@ def test_weights_are_small():
 def test_structure():
     net = DigitsNet()
     assert any(isinstance(m, nn.MaxPool2d) for m in net.modules())
-    assert any(
-        isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1) and m.stride == (2, 2) for m in net.modules()
-    )
+    assert any(isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1) and m.stride == (2, 2) for m in net.modules())
     x = torch.randn(2, 32, 4, 4)
     block = net.eval().block1
     with torch.no_grad():

@@ -106,7 +106,6 @@ def test_offset_out_of_range(offset):
         PackedCode(2, 2, offset)
 
 
-@pytest.mark.xfail(strict=True, reason="a fractional or boolean offset is accepted")
 @pytest.mark.parametrize("offset", [1.5, True])
 def test_offset_of_the_wrong_type(offset):
     with pytest.raises(ConfigurationError):

@@ -98,7 +98,6 @@ def test_unit_survives_a_saved_state_in_float64():
     assert fresh(counts).tolist() == module(counts).tolist() == [[3.0, 7.0]]
 
 
-@pytest.mark.xfail(strict=True, reason="the float32 copy of the unit is not derived again when a state is loaded")
 def test_unit_survives_a_saved_state_in_float32():
     module, fresh = saved_and_loaded()
     counts = torch.tensor([[10.0, 10.0]])

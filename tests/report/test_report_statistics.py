@@ -70,9 +70,7 @@ def test_it_covers_the_truth_about_as_often_as_it_says(both, only_first, only_se
     assert 0.93 <= inside / len(tables) <= 0.995
 
 
-@pytest.mark.parametrize(
-    ("signal", "noise", "expected"), [(100, 1, 20), (1, 1, 0), (1, 1000, -30), (2, 1, 3.0103)]
-)
+@pytest.mark.parametrize(("signal", "noise", "expected"), [(100, 1, 20), (1, 1, 0), (1, 1000, -30), (2, 1, 3.0103)])
 def test_decibels_of_known_ratios(signal, noise, expected):
     assert decibels(signal, noise) == pytest.approx(expected, abs=1e-4)
 

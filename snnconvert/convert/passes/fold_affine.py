@@ -68,7 +68,7 @@ def _affine_terms(graph_module: fx.GraphModule, node: fx.Node) -> tuple[fx.Node,
         assert scale is not None
         assert shift is not None
         return synapse, scale.double(), shift.double()
-    if node.kwargs or len(node.args) != 2:
+    if node.kwargs or len(node.args) not in (2, 3) or node.args[2:] not in ((), (1,)):
         return None
     other = node.args[1] if node.args[0] is synapse else node.args[0]
     constant = _channel_vector(graph_module, other, synapse, channels)
@@ -82,6 +82,8 @@ def _affine_terms(graph_module: fx.GraphModule, node: fx.Node) -> tuple[fx.Node,
         return synapse, 1.0 / constant, zero
     if node.target is aten.sub.Tensor:
         return (synapse, one, -constant) if node.args[0] is synapse else (synapse, -one, constant)
+    if node.target is aten.rsub.Scalar:
+        return synapse, -one, constant
     return None
 
 
@@ -115,6 +117,8 @@ def _channel_vector(graph_module: fx.GraphModule, value: object, synapse: fx.Nod
     padded = constant.reshape((1,) * (len(shape) - constant.dim()) + tuple(constant.shape))
     axis = _channel_axis(synapse)
     if any(size != 1 for dim, size in enumerate(padded.shape) if dim != axis):
+        return None
+    if padded.shape[axis] not in (1, channels):
         return None
     return padded.reshape(-1).double().expand(channels).cpu().clone()
 

@@ -39,7 +39,7 @@ def _cap(node: fx.Node) -> float | None:
         return None
     if target is aten.hardtanh.default:
         return _checked_cap(*with_defaults(node, -1.0, 1.0))
-    if target is aten.clamp.default:
+    if target is aten.clamp.default or target is aten.clip.default:
         return _checked_cap(*with_defaults(node, None, None))
     return _NO_MATCH
 
