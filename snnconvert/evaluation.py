@@ -71,6 +71,10 @@ def compare_outputs(outputs: Iterable[tuple[Tensor, Tensor, Tensor | None]]) -> 
     agreeing = signal = noise = 0.0
     for ann_output, snn_output, labels in outputs:
         reference, output = ann_output.double(), snn_output.double()
+        if len(reference) == 0:
+            continue
+        if labels is not None and labels.shape != reference.shape[:1]:
+            raise InputError(f"{tuple(labels.shape)} labels for {len(reference)} images: give one label an image")
         if output.dim() < 2 or (labels is not None and output.dim() != 2):
             raise InputError(f"evaluation needs logits [N, classes], the network returns {tuple(output.shape)}")
         equal = (reference.argmax(1) == output.argmax(1)).reshape(len(reference), -1)

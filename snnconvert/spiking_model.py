@@ -99,7 +99,12 @@ class SpikingModel(nn.Module):
         """Moves tensors but keeps their types; a cast changes the type of the output only."""
         requested = fn(torch.zeros(1)).dtype
         self.output_dtype = requested if requested != torch.float32 or self._is_cast(fn) else self.output_dtype
-        super()._apply(lambda tensor: fn(tensor).to(tensor.dtype), recurse)  # type: ignore[no-untyped-call]
+
+        def moved(tensor: Tensor) -> Tensor:
+            probe = fn(torch.empty(0, dtype=tensor.dtype, device=tensor.device))
+            return fn(tensor) if probe.dtype == tensor.dtype else tensor.to(probe.device)
+
+        super()._apply(moved, recurse)  # type: ignore[no-untyped-call]
         return self
 
     @staticmethod

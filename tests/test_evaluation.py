@@ -137,7 +137,6 @@ def test_no_images_are_refused():
         compare(ANN, SNN, [])
 
 
-@pytest.mark.xfail(strict=True, reason="an empty batch raises torch's RuntimeError")
 def test_empty_batches_are_refused_or_counted_as_none():
     with pytest.raises(InputError, match="no images"):
         compare(ANN, SNN, [(torch.zeros(0, 2, CLASSES), None)])
@@ -151,7 +150,6 @@ def test_outputs_that_are_no_logits_are_refused(shape, labels):
         compare(ANN, SNN, [(torch.zeros(shape), labels)])
 
 
-@pytest.mark.xfail(strict=True, reason="torch's RuntimeError about sizes comes through")
 def test_fewer_labels_than_images_are_refused():
     with pytest.raises(InputError):
         compare(ANN, SNN, [(torch.zeros(4, 2, CLASSES), torch.zeros(3, dtype=torch.int64))])

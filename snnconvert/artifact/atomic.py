@@ -19,6 +19,8 @@ def check_target(directory: Path, *, force: bool) -> None:
     """
     if directory.is_symlink() or (directory.exists() and not directory.is_dir()):
         raise InputError(f"{directory} exists and is not a folder: choose another output folder")
+    if any(directory.resolve() in (place, *place.parents) for place in (Path.cwd(), Path.home())):
+        raise InputError(f"{directory} holds the working or home directory: choose another output folder")
     if directory.is_dir() and any(directory.iterdir()) and not force:
         raise InputError(
             f"{directory} is not empty: choose another output folder or replace it with --force (force=True)"
@@ -49,6 +51,8 @@ def replaced_folder(directory: Path, *, force: bool) -> Iterator[Path]:
         yield staging
         staging.chmod(0o755)
         _swap(staging, directory)
+    except OSError as error:
+        raise InputError(f"{directory} can't be written: {error.strerror or error}") from None
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 

@@ -3,46 +3,21 @@
 from __future__ import annotations
 
 import keyword
-import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
+from snnconvert.artifact.dry_run import check_runs
 from snnconvert.artifact.module_codec import module_from_json, module_to_json
+from snnconvert.artifact.operators import operator_name, operator_of
 from snnconvert.convert.graph_tools import torch_attribute
-from snnconvert.convert.ops import channel_affine, rectified_linear
 from snnconvert.errors import ArtifactError
 
-_FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "snnconvert.rectified_linear": rectified_linear,
-    "snnconvert.channel_affine": channel_affine,
-    **{
-        f"operator.{name}": getattr(operator, name)
-        for name in (
-            "getitem",
-            "add",
-            "sub",
-            "mul",
-            "floordiv",
-            "truediv",
-            "mod",
-            "neg",
-            "eq",
-            "ne",
-            "lt",
-            "le",
-            "gt",
-            "ge",
-        )
-    },
-}
 _KEPT_META = ("layer", "source")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*", re.ASCII)
-_NAMES = {function: name for name, function in _FUNCTIONS.items()}
-_FORBIDDEN_OPERATORS = frozenset({"from_file", "set_", "resize_", "_foobar", "record_stream", "pin_memory"})
 
 
 def graph_to_json(network: fx.GraphModule) -> dict[str, Any]:
@@ -59,12 +34,15 @@ def graph_to_json(network: fx.GraphModule) -> dict[str, Any]:
     return {"nodes": [_node_to_json(node) for node in network.graph.nodes], "modules": modules}
 
 
-def graph_from_json(data: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> fx.GraphModule:
+def graph_from_json(
+    data: Mapping[str, Any], tensors: Mapping[str, Tensor], input_shape: tuple[int, ...]
+) -> fx.GraphModule:
     """Rebuilds a spiking graph.
 
     Args:
         data: what :func:`graph_to_json` wrote.
         tensors: its tensors, by dotted name.
+        input_shape: shape of one sample, for a trial without memory.
 
     Raises:
         ArtifactError: on an operator that isn't allowed, a missing tensor or a malformed node.
@@ -75,20 +53,32 @@ def graph_from_json(data: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> f
             _checked_name(name)
             prefix = f"{name}."
             own = {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
-            root[name] = module_from_json(settings, own)
+            try:
+                root[name] = module_from_json(settings, own)
+            except ArtifactError as error:
+                raise ArtifactError(f"{name}: {error}") from None
         graph = fx.Graph()
         nodes: dict[str, fx.Node] = {}
         for item in data["nodes"]:
             if item["op"] == "get_attr":
                 root[item["target"]] = tensors[item["target"]]
+            if item["name"] in nodes:
+                raise ArtifactError(f"graph.json: two nodes are called {item['name']!r}")
             nodes[item["name"]] = _node_from_json(graph, item, nodes)
         network = fx.GraphModule(root, graph)
         network.graph.lint()
     except ArtifactError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
-        raise ArtifactError(f"graph.json is damaged: {type(error).__name__}: {error}") from None
+    except Exception as error:  # whatever a malformed file makes Python or torch raise
+        raise ArtifactError(f"graph.json is damaged: {type(error).__name__}: {first_line(error)}") from None
+    check_runs(network, input_shape)
     return network
+
+
+def first_line(error: BaseException) -> str:
+    """An error's message on one line."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else ""
 
 
 def graph_tensors(network: fx.GraphModule) -> dict[str, Tensor]:
@@ -116,7 +106,9 @@ def _node_to_json(node: fx.Node) -> dict[str, Any]:
 def _node_from_json(graph: fx.Graph, item: Mapping[str, Any], nodes: Mapping[str, fx.Node]) -> fx.Node:
     if item["op"] not in ("placeholder", "get_attr", "call_function", "call_module", "output"):
         raise ArtifactError(f"graph.json: node {item['name']} has unknown kind {item['op']!r}")
-    target = _function(item["target"]) if item["op"] == "call_function" else _checked_name(item["target"])
+    target = operator_of(item["target"]) if item["op"] == "call_function" else _checked_name(item["target"])
+    if item["op"] == "placeholder" and "." in str(target):
+        raise ArtifactError(f"graph.json: {target!r} is not a valid name for an input")
     args = _value_from_json(item["args"], nodes)
     kwargs = {_checked_name(key): _value_from_json(value, nodes) for key, value in item.get("kwargs", {}).items()}
     node = graph.create_node(item["op"], target, tuple(args), kwargs, name=_checked_name(item["name"]))
@@ -130,33 +122,19 @@ def _checked_name(name: object) -> str:
     Raises:
         ArtifactError: on anything else.
     """
-    if not isinstance(name, str) or _NAME.fullmatch(name) is None or any(map(keyword.iskeyword, name.split("."))):
+    if not isinstance(name, str) or _NAME.fullmatch(name) is None or any(map(_is_reserved, name.split("."))):
         raise ArtifactError(f"graph.json: {name!r} is not a valid name")
     return name
+
+
+def _is_reserved(part: str) -> bool:
+    return keyword.iskeyword(part) or part in ("self", "forward") or part.startswith("__")
 
 
 def _target_to_json(node: fx.Node) -> str:
     if isinstance(node.target, str):
         return node.target
-    if isinstance(node.target, torch._ops.OpOverload):
-        return f"{node.target.namespace}.{node.target.__name__}"
-    name = _NAMES.get(node.target)
-    if name is None:
-        raise ArtifactError(f"{node.meta.get('layer', node.name)}: operator {node.target} can't be saved")
-    return name
-
-
-def _function(name: str) -> Callable[..., Any]:
-    """The operator of a name: this package's own, plain arithmetic, or a functional ATen operator."""
-    if name in _FUNCTIONS:
-        return _FUNCTIONS[name]
-    namespace, _, rest = name.partition(".")
-    packet_name, _, overload = rest.partition(".")
-    packet = getattr(torch.ops.aten, packet_name, None) if namespace == "aten" and packet_name.isidentifier() else None
-    found = getattr(packet, overload, None) if packet is not None and overload.isidentifier() else None
-    if not isinstance(found, torch._ops.OpOverload) or found._schema.is_mutable or packet_name in _FORBIDDEN_OPERATORS:
-        raise ArtifactError(f"graph.json: operator {name!r} is not allowed")
-    return found
+    return operator_name(node.target, str(node.meta.get("layer", node.name)))
 
 
 def _value_to_json(value: Any, node: fx.Node) -> Any:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from snnconvert.errors import ArtifactError
@@ -13,6 +14,9 @@ from snnconvert.neurons.code import PackedCode
 from snnconvert.neurons.current import IntegerScale, PoolGeometry, SumPool, ToReal
 from snnconvert.neurons.packed import PackedNeuron
 from snnconvert.neurons.synapse import ConvGeometry, Synapse
+
+_LARGEST_WORD = 255
+_LARGEST_SIZE = 1 << 16
 
 
 def module_to_json(module: nn.Module) -> dict[str, Any]:
@@ -51,16 +55,24 @@ def module_from_json(settings: Mapping[str, Any], tensors: Mapping[str, Tensor])
     kind = values.pop("kind")
     if kind == "packed_neuron":
         code = PackedCode(**values["code"])
+        for name in ("gain", "step", "bias"):
+            _check_tensor(tensors, name, torch.float32, optional=name == "bias")
         return PackedNeuron(code, tensors["gain"], tensors["step"], tensors.get("bias"))
     if kind == "synapse":
         return _synapse(values, tensors)
+    if kind in ("integer_scale", "sum_pool"):
+        _check_tensor(tensors, "multiplier", torch.float32)
     if kind == "integer_scale":
         return IntegerScale(tensors["multiplier"], wide=bool(values["wide"]))
     if kind == "sum_pool":
-        sizes = {key: tuple(values["geometry"][key]) for key in ("kernel", "stride", "padding", "dims")}
+        if set(values["geometry"]) != {field.name for field in dataclasses.fields(PoolGeometry)}:
+            raise ArtifactError(f"graph.json: unknown pool settings {sorted(values['geometry'])}")
+        lowest = {"kernel": 1, "stride": 1, "padding": 0, "dims": 0}
+        sizes = {key: _sizes(values["geometry"][key], low) for key, low in lowest.items()}
         geometry = PoolGeometry(**sizes, keepdim=bool(values["geometry"]["keepdim"]))
         return SumPool(tensors["multiplier"], geometry, wide=bool(values["wide"]))
     if kind == "to_real":
+        _check_tensor(tensors, "unit", torch.float64)
         return ToReal(tensors["unit"])
     raise ArtifactError(f"graph.json: unknown module kind {kind!r}")
 
@@ -68,16 +80,48 @@ def module_from_json(settings: Mapping[str, Any], tensors: Mapping[str, Tensor])
 def _synapse(values: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Synapse:
     geometry = values["geometry"]
     if geometry is not None:
-        sizes = {key: tuple(geometry[key]) for key in ("stride", "padding", "dilation")}
-        geometry = ConvGeometry(**sizes, groups=int(geometry["groups"]))
-    low, high = values["word_range"]
+        sizes = {key: _sizes(geometry[key], 0 if key == "padding" else 1) for key in ("stride", "padding", "dilation")}
+        (groups,) = _sizes([geometry["groups"]], 1)
+        geometry = ConvGeometry(**sizes, groups=groups)
+    low, high = (int(bound) for bound in values["word_range"])
+    weight_bits = int(values["weight_bits"])
+    if not -_LARGEST_WORD <= low <= 0 <= high <= _LARGEST_WORD or not 2 <= weight_bits <= 8:
+        raise ArtifactError(f"graph.json: words {low}..{high} and {weight_bits} weight bits are out of range")
+    _check_tensor(tensors, "weight", torch.int8)
+    for name, dtype in (("bias", torch.int32), ("multiplier", torch.int32), ("unit", torch.float64)):
+        _check_tensor(tensors, name, dtype, shape=tensors["weight"].shape[:1])
     return Synapse(
         tensors["weight"],
         tensors["bias"],
         tensors["multiplier"],
         tensors["unit"],
         geometry=geometry,
-        weight_bits=int(values["weight_bits"]),
-        word_range=(int(low), int(high)),
+        weight_bits=weight_bits,
+        word_range=(low, high),
         wide=bool(values["wide"]),
     )
+
+
+def _check_tensor(
+    tensors: Mapping[str, Tensor],
+    name: str,
+    dtype: torch.dtype,
+    *,
+    shape: torch.Size | None = None,
+    optional: bool = False,
+) -> None:
+    if name not in tensors:
+        if optional:
+            return
+        raise ArtifactError(f"model.safetensors: a tensor {name!r} is missing")
+    tensor = tensors[name]
+    if tensor.dtype != dtype or (shape is not None and tensor.shape != shape):
+        expected = f"{dtype}" + ("" if shape is None else f" {list(shape)}")
+        raise ArtifactError(f"model.safetensors: {name!r} is {tensor.dtype} {list(tensor.shape)}, expected {expected}")
+
+
+def _sizes(values: Any, low: int) -> tuple[int, ...]:
+    sizes = tuple(values)
+    if not all(isinstance(size, int) and low <= size <= _LARGEST_SIZE for size in sizes):
+        raise ArtifactError(f"graph.json: sizes {list(sizes)} are out of range")
+    return sizes

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from snnconvert.artifact.atomic import replaced_folder
-from snnconvert.artifact.graph_codec import graph_from_json, graph_tensors, graph_to_json
+from snnconvert.artifact.graph_codec import first_line, graph_from_json, graph_tensors, graph_to_json
 from snnconvert.config import ConversionConfig
 from snnconvert.convert.plan import AnalogPlan, Plan, Site, SynapsePlan
 from snnconvert.errors import ArtifactError, ConfigurationError
@@ -31,18 +32,15 @@ def save_model(model: SpikingModel, directory: Path, *, force: bool = False) -> 
         save_file(graph_tensors(model.network), str(folder / _TENSORS), metadata={"format": "pt"})
         (folder / _TENSORS).chmod(0o644)
         model.report.to_json(folder / _REPORT)
+        settings = {
+            "version": ARTIFACT_VERSION,
+            "conversion": model.config.to_dict(),
+            "input_shape": list(model.input_shape),
+            "output_dtype": str(model.output_dtype).removeprefix("torch."),
+            "plan": dataclasses.asdict(model.plan),
+        }
         checksums = {name: _sha256(folder / name) for name in (_GRAPH, _TENSORS, _REPORT)}
-        _write_json(
-            folder / _CONFIG,
-            {
-                "version": ARTIFACT_VERSION,
-                "conversion": model.config.to_dict(),
-                "input_shape": list(model.input_shape),
-                "output_dtype": str(model.output_dtype).removeprefix("torch."),
-                "plan": dataclasses.asdict(model.plan),
-                "sha256": checksums,
-            },
-        )
+        _write_json(folder / _CONFIG, {**settings, "sha256": {**checksums, _CONFIG: _settings_sha256(settings)}})
 
 
 def load(directory: str | Path) -> SpikingModel:
@@ -58,20 +56,20 @@ def load(directory: str | Path) -> SpikingModel:
     if config.get("version") != ARTIFACT_VERSION:
         raise ArtifactError(f"{folder / _CONFIG}: version {config.get('version')!r} is not {ARTIFACT_VERSION}")
     try:
-        _check_sums(folder, config["sha256"])
-        network = graph_from_json(_read_json(folder / _GRAPH), load_file(str(folder / _TENSORS)))
+        _check_sums(folder, config)
+        input_shape = tuple(int(size) for size in config["input_shape"])
         model = SpikingModel(
-            network,
+            graph_from_json(_read_json(folder / _GRAPH), _read_tensors(folder / _TENSORS), input_shape),
             _plan(config["plan"]),
             ConversionConfig.from_dict(config["conversion"]),
             Report.from_dict(_read_json(folder / _REPORT)),
-            tuple(int(size) for size in config["input_shape"]),
+            input_shape,
             _dtype(config["output_dtype"]),
         )
-    except ArtifactError:
-        raise
-    except (KeyError, TypeError, ValueError, ConfigurationError, SafetensorError) as error:
-        raise ArtifactError(f"{folder} is damaged: {type(error).__name__}: {error}") from None
+    except ArtifactError as error:
+        raise ArtifactError(f"{folder}: {error}" if str(folder) not in str(error) else str(error)) from None
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, ConfigurationError) as error:
+        raise ArtifactError(f"{folder / _CONFIG} is damaged: {type(error).__name__}: {first_line(error)}") from None
     return model.eval()
 
 
@@ -84,19 +82,36 @@ def _read_json(path: Path) -> dict[str, Any]:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ArtifactError(f"{path} can't be read: {error.strerror}") from None
-    except ValueError as error:
-        raise ArtifactError(f"{path} is not valid JSON: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(f"{path} is not valid JSON: {first_line(error)}") from None
     if not isinstance(data, dict):
         raise ArtifactError(f"{path} holds {type(data).__name__}, not an object")
     return data
 
 
-def _check_sums(folder: Path, sums: dict[str, str]) -> None:
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(str(path))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ArtifactError(f"{path} is damaged: {first_line(error)}") from None
+
+
+def _check_sums(folder: Path, config: dict[str, Any]) -> None:
+    sums = config["sha256"]
+    if not isinstance(sums, dict):
+        raise ArtifactError(f"{folder / _CONFIG} is damaged: it holds no checksums")
+    settings = {key: value for key, value in config.items() if key != "sha256"}
+    if _settings_sha256(settings) != sums.get(_CONFIG):
+        raise ArtifactError(f"{folder / _CONFIG} is damaged: its checksum differs from its settings")
     for name in (_GRAPH, _TENSORS, _REPORT):
         if not (folder / name).is_file():
             raise ArtifactError(f"{folder / name} is missing")
         if _sha256(folder / name) != sums.get(name):
             raise ArtifactError(f"{folder / name} is damaged: its checksum differs from the one in {_CONFIG}")
+
+
+def _settings_sha256(settings: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str:
@@ -117,6 +132,6 @@ def _plan(data: dict[str, Any]) -> Plan:
 
 def _dtype(name: str) -> torch.dtype:
     found = getattr(torch, name, None)
-    if not isinstance(found, torch.dtype):
-        raise ArtifactError(f"unknown output type {name!r}")
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise ArtifactError(f"{_CONFIG}: unknown output type {name!r}")
     return found

@@ -18,6 +18,7 @@ class _Recorder(fx.Interpreter):
 
     def __init__(self, graph_module: fx.GraphModule, histograms: Mapping[str, ValueHistogram]) -> None:
         super().__init__(graph_module)
+        self.extra_traceback = False
         self._histograms = histograms
 
     def run_node(self, n: fx.Node) -> Any:

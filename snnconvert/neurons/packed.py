@@ -30,6 +30,11 @@ def fire_packed(potential: Tensor, gain: Tensor, bias: Tensor | None, code: Pack
     return words.to(torch.float32)
 
 
+def _read_code(neuron: PackedNeuron, _: object) -> None:
+    bits, T, offset = neuron.digits.tolist()
+    neuron.code = PackedCode(bits, T, offset)
+
+
 class PackedNeuron(nn.Module):
     """A layer of packed neurons: membrane potential in, packed words out.
 
@@ -37,18 +42,22 @@ class PackedNeuron(nn.Module):
         gain: float32 scalar or [C, 1, ...], potential units per code step.
         bias: the same shape, or None; a constant current in potential units.
         step: float32 scalar, the value Δ of the least significant digit in the ANN's units.
+        digits: int64 [3], bits, T and offset of the code.
     """
 
+    digits: Tensor
     gain: Tensor
     bias: Tensor | None
     step: Tensor
 
     def __init__(self, code: PackedCode, gain: Tensor, step: Tensor, bias: Tensor | None = None) -> None:
         super().__init__()
+        self.register_buffer("digits", torch.tensor([code.bits, code.T, code.offset]))
         self.code = code
         self.register_buffer("gain", gain.to(torch.float32))
         self.register_buffer("step", step.to(torch.float32))
         self.register_buffer("bias", None if bias is None else bias.to(torch.float32))
+        self.register_load_state_dict_post_hook(_read_code)  # type: ignore[no-untyped-call]
 
     @property
     def threshold(self) -> float:

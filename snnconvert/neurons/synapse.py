@@ -62,8 +62,10 @@ class Synapse(nn.Module):
         bias: int32 [O], in accumulator units.
         multiplier: int32 [O], ≥ 1, brings currents that are added later to one unit.
         unit: float64 [O], the ANN value of one count of the output current.
+        limits: int64 [2], the smallest and largest input word.
     """
 
+    limits: Tensor
     weight: Tensor
     bias: Tensor
     multiplier: Tensor
@@ -96,16 +98,22 @@ class Synapse(nn.Module):
         super().__init__()
         self.geometry = geometry
         self.weight_bits = weight_bits
-        self.word_range = word_range
         self.wide = wide
         self._part_count = 0
         self._scales_outside = False
+        self.register_buffer("limits", torch.tensor(word_range))
         self.register_buffer("weight", weight.to(torch.int8))
         self.register_buffer("bias", bias.to(torch.int32))
         self.register_buffer("multiplier", multiplier.to(torch.int32))
         self.register_buffer("unit", unit.to(torch.float64))
         self.prepare()
         self.register_load_state_dict_post_hook(_prepare_again)  # type: ignore[no-untyped-call]
+
+    @property
+    def word_range(self) -> tuple[int, int]:
+        """Smallest and largest input word."""
+        low, high = self.limits.tolist()
+        return low, high
 
     def bound(self) -> Tensor:
         """Proven bound of |I|, with room for :meth:`shift_bias`, for each output channel, float64 [O]."""

@@ -157,7 +157,6 @@ def test_a_swap_that_fails_puts_the_old_network_back(saved, home, monkeypatch):
     assert names(home) == ["net"]
 
 
-@pytest.mark.xfail(strict=True, reason="save() lets the OSError of a write through")
 def test_a_full_disk_is_told_in_one_sentence(saved, home, monkeypatch):
     def full(*_args, **_kwargs):
         raise OSError(28, "No space left on device")
@@ -168,7 +167,6 @@ def test_a_full_disk_is_told_in_one_sentence(saved, home, monkeypatch):
     assert str(home / "net") in str(caught.value)
 
 
-@pytest.mark.xfail(strict=True, reason="save() lets the OSError of renaming '.' through")
 def test_the_current_folder_is_filled_or_refused(saved, home, monkeypatch):
     """Its own folder can't be renamed: a sentence or a saved network, but no half of one."""
     monkeypatch.chdir(home)

@@ -73,7 +73,6 @@ def test_a_flipped_byte_of_the_settings_raises_nothing_else(saved, position, fli
         path.write_bytes(data)
 
 
-@pytest.mark.xfail(strict=True, reason="config.json has no checksum of its own")
 def test_a_changed_setting_is_found(saved):
     path = saved[2] / "config.json"
     text = path.read_text()
@@ -82,7 +81,6 @@ def test_a_changed_setting_is_found(saved):
     assert str(path) in refusal(saved[2])
 
 
-@pytest.mark.xfail(strict=True, reason="config.json has no checksum of its own")
 def test_a_changed_input_shape_is_found(saved):
     path = saved[2] / "config.json"
     config = json.loads(path.read_text())
@@ -101,7 +99,6 @@ def test_json_that_is_no_object_is_named(saved, name, text):
     assert str(path) in refusal(saved[2])
 
 
-@pytest.mark.xfail(strict=True, reason="RecursionError comes through", raises=RecursionError)
 @pytest.mark.parametrize("name", ["config.json", "graph.json", "report.json"])
 def test_json_nested_without_end_is_named(saved, name):
     (saved[2] / name).write_text("[" * 200_000)
@@ -162,16 +159,7 @@ WRONG_SETTINGS = {
 
 @pytest.mark.parametrize(
     "change",
-    cases(
-        WRONG_SETTINGS,
-        {
-            "checksums are a list",
-            "output type is unknown",
-            "output type is a function",
-            "output type is an integer type",
-        },
-        "another error comes through, the message names no file, or the value is accepted",
-    ),
+    cases(WRONG_SETTINGS),
 )
 def test_wrong_settings_are_refused(saved, change):
     path = saved[2] / "config.json"
@@ -192,7 +180,6 @@ def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
     assert "config.json" in refusal(tmp_path / "file")
 
 
-@pytest.mark.xfail(strict=True, reason="the message names the folder, not the file")
 @pytest.mark.parametrize(
     "data", [b"", b"\xff" * 64, b"\x10\0\0\0\0\0\0\0" + b"{" * 16], ids=["empty", "long header", "no JSON"]
 )
@@ -202,7 +189,6 @@ def test_tensors_with_a_fitting_checksum_that_are_none(saved, data):
     assert TENSORS in refusal(saved[2])
 
 
-@pytest.mark.xfail(strict=True, reason="shapes and types aren't checked; a missing one isn't named")
 @pytest.mark.parametrize("kind", ["missing", "shape", "dtype"])
 def test_wrong_tensors_with_a_fitting_checksum(saved, kind):
     from safetensors.torch import load_file, save_file

@@ -78,7 +78,6 @@ def test_operators_beyond_the_allowed_ones(saved, tmp_path, target):
     assert not marker.exists()
 
 
-@pytest.mark.xfail(strict=True, reason="aten.save, which writes files, is allowed")
 def test_operators_that_write_files(saved, tmp_path):
     marker = tmp_path / "marker"
     edit_json(saved[2], "graph.json", lambda g: insert_call(g, "aten.save.default", [{"node": "x"}, str(marker)]))
@@ -192,7 +191,6 @@ def test_input_names_that_are_no_identifiers(saved, target):
     refuse(saved[2], saved[1])
 
 
-@pytest.mark.xfail(strict=True, reason="SyntaxError of the generated source comes through")
 @pytest.mark.parametrize("target", ["self", "a.b"])
 def test_input_names_that_are_no_parameters(saved, target):
     edit_json(saved[2], "graph.json", lambda g: first(g, "placeholder").update(target=target))
@@ -252,15 +250,12 @@ ACCEPTED_GRAPHS = {
 }
 
 
-@pytest.mark.parametrize(
-    "change", cases(BROKEN_GRAPHS, ACCEPTED_GRAPHS, "load() never tries the graph, so one that can't run is accepted")
-)
+@pytest.mark.parametrize("change", cases(BROKEN_GRAPHS))
 def test_broken_graphs(saved, change):
     edit_json(saved[2], "graph.json", change)
     refuse(saved[2], saved[1])
 
 
-@pytest.mark.xfail(strict=True, reason="RecursionError comes through", raises=RecursionError)
 def test_arguments_nested_without_end(saved):
     text = (saved[2] / "graph.json").read_text()
     graph = json.loads(text)
@@ -341,15 +336,12 @@ ACCEPTED_MODULES = {
 }
 
 
-@pytest.mark.parametrize(
-    "change", cases(BROKEN_MODULES, ACCEPTED_MODULES, "load() never tries the graph, so one that can't run is accepted")
-)
+@pytest.mark.parametrize("change", cases(BROKEN_MODULES))
 def test_broken_modules(saved, change):
     edit_json(saved[2], "graph.json", change)
     refuse(saved[2], saved[1])
 
 
-@pytest.mark.xfail(strict=True, reason="load() never tries the graph, so one that can't run is accepted")
 @pytest.mark.parametrize("size", [[10**18], [10**9, 10**9], [2**63]])
 @pytest.mark.parametrize("target", ["aten.zeros.default", "aten.empty.memory_format", "aten.ones.default"])
 def test_tensors_without_end(saved, size, target):
