@@ -1,12 +1,11 @@
 """Convert pretrained neural networks into spiking neural networks, and account for every bit."""
 
 from snnconvert.api import convert, plan
-from snnconvert.artifact.store import load
 from snnconvert.config import ConversionConfig, LayerOverride
 from snnconvert.convert.plan import Plan
 from snnconvert.errors import ArtifactError, ConfigurationError, ConversionError, InputError, SnnConvertError
 from snnconvert.report.report import Report
-from snnconvert.spiking_model import SpikingModel
+from snnconvert.spiking_model import SpikingModel, load
 from snnconvert.version import __version__
 
 __all__ = [

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from snnconvert.artifact.store import Artifact, load_artifact, save_artifact
 from snnconvert.config import ConversionConfig
 from snnconvert.convert.plan import Plan
 from snnconvert.errors import InputError
@@ -84,9 +85,8 @@ class SpikingModel(nn.Module):
         Raises:
             InputError: if the folder exists and isn't empty, unless ``force`` replaces it.
         """
-        from snnconvert.artifact.store import save_model
-
-        save_model(self, Path(directory), force=force)
+        artifact = Artifact(self.network, self.plan, self.config, self.report, self.input_shape, self.output_dtype)
+        save_artifact(artifact, Path(directory), force=force)
 
     def _modules_of(self, kind: type[Any]) -> Iterator[tuple[str, Any]]:
         for node in self.network.graph.nodes:
@@ -111,3 +111,17 @@ class SpikingModel(nn.Module):
     def _is_cast(fn: Callable[[Tensor], Tensor]) -> bool:
         """Whether a function changes floating types at all: tried on both, since to(device) changes none."""
         return fn(torch.zeros(1, dtype=torch.float64)).dtype == torch.float32
+
+
+def load(directory: str | Path) -> SpikingModel:
+    """Loads a network that :meth:`SpikingModel.save` wrote; on the CPU, with bit-identical outputs.
+
+    Nothing in the folder is executed or unpickled: operators come from an allow-list.
+
+    Raises:
+        ArtifactError: if a file is missing, damaged (by its checksum), or of another version.
+    """
+    saved = load_artifact(Path(directory))
+    return SpikingModel(
+        saved.network, saved.plan, saved.config, saved.report, saved.input_shape, saved.output_dtype
+    ).eval()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, fx
 
 from snnconvert.artifact.atomic import replaced_folder
 from snnconvert.artifact.graph_codec import first_line, graph_from_json, graph_tensors, graph_to_json
@@ -19,46 +20,61 @@ from snnconvert.config import ConversionConfig
 from snnconvert.convert.plan import AnalogPlan, Plan, Site, SynapsePlan
 from snnconvert.errors import ArtifactError, ConfigurationError
 from snnconvert.report.report import Report
-from snnconvert.spiking_model import SpikingModel
 
 ARTIFACT_VERSION = 1
 _CONFIG, _GRAPH, _TENSORS, _REPORT = "config.json", "graph.json", "model.safetensors", "report.json"
 
 
-def save_model(model: SpikingModel, directory: Path, *, force: bool = False) -> None:
-    """Writes a converted network to a folder, whole or not at all; see :meth:`SpikingModel.save`."""
+@dataclass(frozen=True)
+class Artifact:
+    """What a saved folder holds: the spiking graph and all that was said about it."""
+
+    network: fx.GraphModule
+    plan: Plan
+    config: ConversionConfig
+    report: Report
+    input_shape: tuple[int, ...]
+    output_dtype: torch.dtype
+
+
+def save_artifact(artifact: Artifact, directory: Path, *, force: bool = False) -> None:
+    """Writes config.json, graph.json, model.safetensors and report.json to a folder, whole or not at all.
+
+    Raises:
+        InputError: if the folder can't be written, or isn't empty and ``force`` isn't given.
+        ArtifactError: if the graph holds an operator that can't be saved, naming its layer.
+    """
     with replaced_folder(directory, force=force) as folder:
-        _write_json(folder / _GRAPH, graph_to_json(model.network))
-        save_file(graph_tensors(model.network), str(folder / _TENSORS), metadata={"format": "pt"})
+        _write_json(folder / _GRAPH, graph_to_json(artifact.network))
+        save_file(graph_tensors(artifact.network), str(folder / _TENSORS), metadata={"format": "pt"})
         (folder / _TENSORS).chmod(0o644)
-        model.report.to_json(folder / _REPORT)
+        artifact.report.to_json(folder / _REPORT)
         settings = {
             "version": ARTIFACT_VERSION,
-            "conversion": model.config.to_dict(),
-            "input_shape": list(model.input_shape),
-            "output_dtype": str(model.output_dtype).removeprefix("torch."),
-            "plan": dataclasses.asdict(model.plan),
+            "conversion": artifact.config.to_dict(),
+            "input_shape": list(artifact.input_shape),
+            "output_dtype": str(artifact.output_dtype).removeprefix("torch."),
+            "plan": dataclasses.asdict(artifact.plan),
         }
         checksums = {name: _sha256(folder / name) for name in (_GRAPH, _TENSORS, _REPORT)}
         _write_json(folder / _CONFIG, {**settings, "sha256": {**checksums, _CONFIG: _settings_sha256(settings)}})
 
 
-def load(directory: str | Path) -> SpikingModel:
-    """Loads a network that :meth:`SpikingModel.save` wrote; on the CPU, with bit-identical outputs.
+def load_artifact(folder: Path) -> Artifact:
+    """Reads what :func:`save_artifact` wrote.
 
     Nothing in the folder is executed or unpickled: operators come from an allow-list.
 
     Raises:
         ArtifactError: if a file is missing, damaged (by its checksum), or of another version.
     """
-    folder = Path(directory)
     config = _read_json(folder / _CONFIG)
     if config.get("version") != ARTIFACT_VERSION:
         raise ArtifactError(f"{folder / _CONFIG}: version {config.get('version')!r} is not {ARTIFACT_VERSION}")
     try:
         _check_sums(folder, config)
         input_shape = tuple(int(size) for size in config["input_shape"])
-        model = SpikingModel(
+        return Artifact(
             graph_from_json(_read_json(folder / _GRAPH), _read_tensors(folder / _TENSORS), input_shape),
             _plan(config["plan"]),
             ConversionConfig.from_dict(config["conversion"]),
@@ -70,7 +86,6 @@ def load(directory: str | Path) -> SpikingModel:
         raise ArtifactError(f"{folder}: {error}" if str(folder) not in str(error) else str(error)) from None
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, ConfigurationError) as error:
         raise ArtifactError(f"{folder / _CONFIG} is damaged: {type(error).__name__}: {first_line(error)}") from None
-    return model.eval()
 
 
 def _write_json(path: Path, data: object) -> None:

@@ -26,7 +26,7 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 _SUBDIVISIONS = tuple(1 << power for power in range(12, 0, -1))
-_WIDE_SUBDIVISION = 1 << 6
+_WIDE_SUBDIVISION = 1 << 3
 _UNCONSTRAINED_SUBDIVISION = 1 << 8
 _FIXED_PRECISION = 32
 _GAIN_GRID_BITS = 16

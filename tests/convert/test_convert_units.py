@@ -176,8 +176,8 @@ def test_a_large_sum_is_wide():
     assert left.wide
     assert right.wide
     assert left.unit[0] == right.unit[0]
-    assert left.multiplier[0] * left.unit[0] == pytest.approx(1.0, rel=1.6e-2)
-    assert right.multiplier[0] * right.unit[0] == pytest.approx(0.9, rel=1.6e-2)
+    assert left.multiplier[0] * left.unit[0] == pytest.approx(1.0, rel=0.13)
+    assert right.multiplier[0] * right.unit[0] == pytest.approx(0.9, rel=0.13)
 
 
 @given(st.integers(0, 2**31), st.sampled_from([1, 4, 9, 49]), st.booleans())

@@ -210,6 +210,7 @@ def test_integers_alone_are_saved():
         "bias": torch.int32,
         "multiplier": torch.int32,
         "unit": torch.float64,
+        "limits": torch.int64,
     }
     fresh = make(torch.zeros(3, 4), torch.zeros(3), torch.ones(3), None, (0, 15))
     fresh.load_state_dict(state)

@@ -1,0 +1,123 @@
+import errno
+
+import pytest
+from cli_helpers import ARTIFACT_FILES, assert_one_error, snapshot
+
+import snnconvert
+from snnconvert.artifact import store
+from snnconvert.cli import convert_command
+from snnconvert.version import __version__
+
+FEW = ["digits", "--eval-images", "20", "--calib-images", "16"]
+
+
+@pytest.fixture
+def earlier(cli, folder):
+    """A saved network in out/, and what the working directory then holds."""
+    assert cli(*FEW, "-o", "out").code == 0
+    (folder / "out" / "mine.txt").write_text("a note of the user's")
+    return snapshot(folder)
+
+
+def test_existing_network_is_kept_without_force(cli, folder, earlier):
+    assert_one_error(cli(*FEW, "-o", "out", "--bits", "1"), "out", "not empty", "--force")
+    assert snapshot(folder) == earlier
+
+
+def test_force_replaces_the_folder_as_a_whole(cli, folder, earlier):
+    assert cli(*FEW, "-o", "out", "--bits", "1", "--force").code == 0
+    assert [path.name for path in folder.iterdir()] == ["out"]
+    assert sorted(path.name for path in (folder / "out").iterdir()) == ARTIFACT_FILES
+    assert snnconvert.load(folder / "out").config.bits == 1
+
+
+def test_force_is_harmless_without_an_old_folder(cli, folder):
+    assert cli(*FEW, "-o", "out", "--force").code == 0
+    assert sorted(path.name for path in (folder / "out").iterdir()) == ARTIFACT_FILES
+
+
+def test_empty_folder_is_filled(cli, folder):
+    (folder / "out").mkdir()
+    assert cli(*FEW, "-o", "out").code == 0
+    assert sorted(path.name for path in (folder / "out").iterdir()) == ARTIFACT_FILES
+
+
+def test_folders_above_are_made(cli, folder):
+    assert cli(*FEW, "-o", "a/b/c").code == 0
+    assert sorted(path.name for path in (folder / "a" / "b" / "c").iterdir()) == ARTIFACT_FILES
+
+
+def fail_with(error):
+    def fail(*arguments, **settings):
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize("force", [True, False])
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [(convert_command, "compare"), (convert_command, "calibrate"), (store, "graph_to_json"), (store, "save_file")],
+)
+def test_crash_midway_leaves_everything_as_it_was(cli, folder, earlier, monkeypatch, module, name, force):
+    monkeypatch.setattr(module, name, fail_with(RuntimeError("boom")))
+    with pytest.raises(RuntimeError, match="boom"):
+        cli(*FEW, "--bits", "1", *(["-o", "out", "--force"] if force else ["-o", "new"]))
+    assert snapshot(folder) == earlier
+
+
+def test_full_disk_is_one_line_and_leaves_everything_as_it_was(cli, folder, earlier, monkeypatch):
+    monkeypatch.setattr(store, "save_file", fail_with(OSError(errno.ENOSPC, "No space left on device")))
+    assert_one_error(cli(*FEW, "--bits", "1", "-o", "out", "--force"), "out", "No space left")
+    assert snapshot(folder) == earlier
+
+
+def test_interruption_leaves_everything_as_it_was(cli, folder, earlier, monkeypatch):
+    monkeypatch.setattr(convert_command, "compare", fail_with(KeyboardInterrupt()))
+    outcome = cli(*FEW, "--bits", "1", "-o", "out", "--force")
+    assert outcome.code == 130
+    assert outcome.err == "snnconvert: interrupted, nothing was written\n"
+    assert snapshot(folder) == earlier
+
+
+@pytest.mark.parametrize("option", ["-q", "--quiet"])
+def test_quiet_prints_the_json_line_only(cli, option):
+    outcome = cli(*FEW, "-o", "out", option)
+    assert outcome.code == 0
+    assert len(outcome.out.splitlines()) == 1
+    assert outcome.last_line["schema"] == "snnconvert.report/1"
+    assert outcome.err == ""
+
+
+def test_quiet_changes_no_figure(cli):
+    assert cli(*FEW, "-o", "a", "-q").last_line == cli(*FEW, "-o", "b").last_line
+
+
+def test_quiet_keeps_errors(cli):
+    assert_one_error(cli("digits", "--bits", "9", "-q"), "bits")
+
+
+def test_version(cli):
+    outcome = cli("--version")
+    assert outcome.code == 0
+    assert outcome.out == f"snnconvert {__version__}\n"
+
+
+def test_help_names_every_option_with_an_explanation(cli, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    outcome = cli("--help")
+    assert outcome.code == 0
+    _, listing = outcome.out.split("\noptions:\n", 1)
+    for option in (
+        "--bits", "--T", "--weight-bits", "--first-last-weight-bits", "--input-bits", "--threshold", "--percentile",
+        "--no-bias-correction", "--override", "--keep-analog", "--checkpoint", "--random-weights", "--num-classes",
+        "--image-size", "--data", "--calib-images", "--eval-images", "--batch-size", "--workers", "--out", "--force",
+        "--dry-run", "--device", "--threads", "--seed", "--quiet",
+    ):  # fmt: skip
+        assert option in listing
+    assert "None" not in listing
+
+
+def test_threads_are_set(cli):
+    assert cli("digits", "--dry-run", "--threads", "1").code == 0
+    assert convert_command.torch.get_num_threads() == 1
