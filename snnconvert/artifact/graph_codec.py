@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 from snnconvert.artifact.dry_run import check_runs
 from snnconvert.artifact.module_codec import module_from_json, module_to_json
 from snnconvert.artifact.operators import operator_name, operator_of
-from snnconvert.convert.graph_tools import torch_attribute
+from snnconvert.convert.graph_tools import tensor_at
 from snnconvert.errors import ArtifactError
 
 _KEPT_META = ("layer", "source")
@@ -86,7 +86,7 @@ def graph_tensors(network: fx.GraphModule) -> dict[str, Tensor]:
     tensors = dict(network.state_dict())
     for node in network.graph.nodes:
         if node.op == "get_attr":
-            tensors[str(node.target)] = torch_attribute(network, str(node.target))
+            tensors[str(node.target)] = tensor_at(network, str(node.target))
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim
 
+from snnconvert.convert.graph_tools import tensor_at
 from snnconvert.errors import ConversionError
 
 CHECK_BATCH = 3
@@ -127,16 +128,8 @@ def _as_plain_graph(exported: fx.GraphModule) -> fx.GraphModule:
         else:
             values[node] = graph.node_copy(node, lambda n: values[n])
             if node.op == "get_attr":
-                tensors[str(node.target)] = _tensor_of(exported, str(node.target))
+                tensors[str(node.target)] = tensor_at(exported, str(node.target)).detach()
     return fx.GraphModule(tensors, graph)
-
-
-def _tensor_of(module: nn.Module, target: str) -> Tensor:
-    owner: object = module
-    for part in target.split("."):
-        owner = getattr(owner, part)
-    assert isinstance(owner, Tensor)
-    return owner.detach()
 
 
 def _check_equal(graph_module: fx.GraphModule, batch: Tensor, expected: Tensor) -> None:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
+
+
+def tensor_at(module: nn.Module, target: str) -> Tensor:
+    """The tensor at a dotted path of a module."""
+    value: object = module
+    for part in target.split("."):
+        value = getattr(value, part)
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{target} is {type(value).__name__}, not a tensor")
+    return value
 
 
 def constant_of(graph_module: fx.GraphModule, node: object) -> Tensor | None:
     """The tensor a ``get_attr`` node stands for, or None if the argument isn't such a node."""
     if not isinstance(node, fx.Node) or node.op != "get_attr":
         return None
-    value: object = graph_module
-    for part in str(node.target).split("."):
-        value = getattr(value, part)
-    return value if isinstance(value, Tensor) else None
+    return tensor_at(graph_module, str(node.target))
 
 
 def add_constant(graph_module: fx.GraphModule, before: fx.Node, name: str, value: Tensor) -> fx.Node:
@@ -42,17 +48,7 @@ def tidy(graph_module: fx.GraphModule) -> fx.GraphModule:
     graph = graph_module.graph
     graph.eliminate_dead_code()
     used = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
-    kept = {target: torch_attribute(graph_module, target) for target in sorted(used)}
+    kept = {target: tensor_at(graph_module, target) for target in sorted(used)}
     slim = fx.GraphModule(kept, graph)
     slim.graph.lint()
     return slim
-
-
-def torch_attribute(graph_module: fx.GraphModule, target: str) -> Tensor:
-    """The tensor at a dotted path of a module."""
-    value: object = graph_module
-    for part in target.split("."):
-        value = getattr(value, part)
-    if not isinstance(value, torch.Tensor):
-        raise TypeError(f"{target} is {type(value).__name__}, not a tensor")
-    return value

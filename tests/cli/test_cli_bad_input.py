@@ -46,6 +46,7 @@ BAD = {
     "no size": (["test_resnet", "--random-weights", "--image-size", "0"], ["image_size"]),
     "unknown device": (["digits", "--device", "toaster"], ["--device toaster"]),
     "meta device": (["digits", "--device", "meta"], ["--device meta"]),
+    "too many threads": (["digits", "--threads", str(10**6)], ["--threads"]),
     "absent backend": (["digits", "--device", "vulkan"], ["--device vulkan"]),
 }
 USAGE = {
@@ -59,6 +60,12 @@ USAGE = {
 }
 
 
+@pytest.fixture
+def _no_threads_are_started(monkeypatch):
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+
+
+@pytest.mark.usefixtures("_no_threads_are_started")
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_line_and_writes_nothing(cli, folder, case):
     arguments, words = BAD[case]

@@ -8,6 +8,7 @@ import timm
 import torch
 from cli_helpers import assert_one_error, snapshot
 
+import snnconvert
 from snnconvert.models.digits import load_digits_net
 
 FEW = ["--eval-images", "60", "--calib-images", "16"]
@@ -28,10 +29,9 @@ class Payload:
 
 
 @pytest.fixture
-def embedded(cli):
-    """The report with the weights that come with the package."""
-    report = cli("digits", *FEW, "-o", "embedded").last_line
-    return {key: report[key] for key in ("metric", "fidelity", "totals")}
+def embedded(digits_run):
+    """The figures with the weights that come with the package."""
+    return {key: digits_run[0].last_line[key] for key in ("metric", "fidelity", "totals")}
 
 
 @pytest.mark.parametrize(
@@ -51,21 +51,24 @@ def test_checkpoint_gives_the_same_conversion_as_the_same_weights_built_in(cli, 
         safetensors.torch.save_file(weights(), path)
     else:
         torch.save(wrap(weights()), path)
-    outcome = cli("digits", *FEW, "--checkpoint", path, "-o", "out")
+    outcome = cli("digits", "--checkpoint", path, "-o", "out")
     assert outcome.code == 0, outcome.err
     assert {key: outcome.last_line[key] for key in embedded} == embedded
     assert outcome.last_line["weights"] == f"checkpoint {path}"
     assert outcome.last_line["notes"] == []
 
 
-def test_checkpoint_of_a_timm_network_is_used(cli, tmp_path):
+def test_checkpoint_of_a_timm_network_is_used(cli, folder, tmp_path):
     few = ["--calib-images", "8", "--eval-images", "6"]
     network = timm.create_model("test_resnet", num_classes=7)
     torch.save({"state_dict": {f"module.{k}": v for k, v in network.state_dict().items()}}, tmp_path / "w.pth")
     outcome = cli("test_resnet", "--checkpoint", tmp_path / "w.pth", "--num-classes", "7", *few, "-o", "out")
     assert outcome.code == 0, outcome.err
-    random = cli("test_resnet", "--random-weights", "--num-classes", "7", *few, "-o", "random")
-    assert outcome.last_line["fidelity"]["logit_sqnr_db"] != random.last_line["fidelity"]["logit_sqnr_db"]
+    images = torch.rand(4, 3, 160, 160)
+    with torch.no_grad():
+        expected = network.eval()(images)
+    error = snnconvert.load(folder / "out")(images) - expected
+    assert float(error.square().sum()) < 0.1 * float(expected.square().sum())
     assert not any("random" in note for note in outcome.last_line["notes"])
 
 
@@ -89,7 +92,7 @@ def test_checkpoint_of_another_architecture(cli, folder, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
+@pytest.mark.parametrize("share", [0.0, 0.5])
 def test_truncated_checkpoint(cli, folder, tmp_path, name, share):
     whole = tmp_path / f"whole-{name}"
     if name == "w.pth":

@@ -60,7 +60,7 @@ def test_evaluation_images_are_no_calibration_images(cli, tmp_path, opened, kind
 
 
 def test_labels_are_those_of_the_images(cli, tmp_path):
-    images, labels = digit_pixels(120)
+    _, labels = digit_pixels(120)
     right = write_archive(tmp_path / "right.npz", 120)
     wrong = write_archive(tmp_path / "wrong.npz", 120, labels=(labels + 1) % 10)
     few = ["--calib-images", "20", "-q"]
@@ -167,8 +167,7 @@ def test_data_that_is_not_there_or_no_data(cli, folder, tmp_path):
     refused(cli, folder, "--data", tmp_path / "notes.txt", words=["notes.txt", ".npz"])
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
-@pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.parametrize(("workers", "split"), [("0", "val"), ("2", "train")])
 def test_damaged_image_is_named_in_one_line(cli, folder, tmp_path, workers, split):
     write_folder(tmp_path / "data" / "val", 30)
     write_folder(tmp_path / "data" / "train", 30)

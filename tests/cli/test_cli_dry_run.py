@@ -9,9 +9,8 @@ KEYS = ["schema", "model", "coverage", "totals", "layers", "analog"]
     [
         ("digits", 7, ["stem.0", "fc"], []),
         ("resnet18", 21, ["conv1", "layer4.1.conv2", "fc"], []),
-        ("mobilenetv2_100", 53, ["conv_stem", "blocks.0.0.conv_dw", "classifier"], []),
+        pytest.param("mobilenetv2_100", 53, ["conv_stem", "classifier"], [], marks=pytest.mark.slow),
         ("vit_tiny_patch16_224", 50, ["patch_embed.proj", "blocks.11.mlp.fc2", "head"], ["layer_norm", "gelu"]),
-        ("test_convnext", None, ["stem.0", "head.fc"], ["gelu"]),
     ],
 )
 def test_dry_run_shows_the_plan_and_writes_nothing(cli, folder, model, synapses, layers, analog):
@@ -25,7 +24,7 @@ def test_dry_run_shows_the_plan_and_writes_nothing(cli, folder, model, synapses,
     assert plan["model"] == model
     names = [layer["name"] for layer in plan["layers"]]
     assert len(names) == len(set(names))
-    assert synapses is None or len(names) == synapses
+    assert len(names) == synapses
     for name in layers:
         assert name in names
         assert f"\n{name} " in outcome.out
@@ -76,6 +75,6 @@ def test_image_size_and_classes_change_the_plan(cli):
         plan = cli("test_resnet", "--random-weights", "--dry-run", *options).last_line
         return {layer["name"]: layer["macs"] for layer in plan["layers"]}
 
-    usual, small, few = totals(), totals("--image-size", "80"), totals("--num-classes", "10")
-    assert small["fc"] == usual["fc"] == 100 * few["fc"]
-    assert 4 * small["conv1.0"] == usual["conv1.0"] == few["conv1.0"]
+    usual, changed = totals(), totals("--image-size", "80", "--num-classes", "10")
+    assert usual["fc"] == 100 * changed["fc"]
+    assert usual["conv1.0"] == 4 * changed["conv1.0"]

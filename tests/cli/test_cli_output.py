@@ -1,4 +1,5 @@
 import errno
+import shutil
 
 import pytest
 from cli_helpers import ARTIFACT_FILES, assert_one_error, snapshot
@@ -12,9 +13,9 @@ FEW = ["digits", "--eval-images", "20", "--calib-images", "16"]
 
 
 @pytest.fixture
-def earlier(cli, folder):
+def earlier(digits_run, folder):
     """A saved network in out/, and what the working directory then holds."""
-    assert cli(*FEW, "-o", "out").code == 0
+    shutil.copytree(digits_run[1] / "out", folder / "out")
     (folder / "out" / "mine.txt").write_text("a note of the user's")
     return snapshot(folder)
 
@@ -31,19 +32,14 @@ def test_force_replaces_the_folder_as_a_whole(cli, folder, earlier):
     assert snnconvert.load(folder / "out").config.bits == 1
 
 
-def test_force_is_harmless_without_an_old_folder(cli, folder):
-    assert cli(*FEW, "-o", "out", "--force").code == 0
-    assert sorted(path.name for path in (folder / "out").iterdir()) == ARTIFACT_FILES
-
-
 def test_empty_folder_is_filled(cli, folder):
     (folder / "out").mkdir()
     assert cli(*FEW, "-o", "out").code == 0
     assert sorted(path.name for path in (folder / "out").iterdir()) == ARTIFACT_FILES
 
 
-def test_folders_above_are_made(cli, folder):
-    assert cli(*FEW, "-o", "a/b/c").code == 0
+def test_folders_above_are_made_and_force_needs_no_old_folder(cli, folder):
+    assert cli(*FEW, "-o", "a/b/c", "--force").code == 0
     assert sorted(path.name for path in (folder / "a" / "b" / "c").iterdir()) == ARTIFACT_FILES
 
 
@@ -54,10 +50,15 @@ def fail_with(error):
     return fail
 
 
-@pytest.mark.parametrize("force", [True, False])
 @pytest.mark.parametrize(
-    ("module", "name"),
-    [(convert_command, "compare"), (convert_command, "calibrate"), (store, "graph_to_json"), (store, "save_file")],
+    ("module", "name", "force"),
+    [
+        (convert_command, "calibrate", True),
+        (convert_command, "compare", True),
+        (store, "graph_to_json", True),
+        (store, "save_file", True),
+        (store, "save_file", False),
+    ],
 )
 def test_crash_midway_leaves_everything_as_it_was(cli, folder, earlier, monkeypatch, module, name, force):
     monkeypatch.setattr(module, name, fail_with(RuntimeError("boom")))
@@ -80,17 +81,12 @@ def test_interruption_leaves_everything_as_it_was(cli, folder, earlier, monkeypa
     assert snapshot(folder) == earlier
 
 
-@pytest.mark.parametrize("option", ["-q", "--quiet"])
-def test_quiet_prints_the_json_line_only(cli, option):
-    outcome = cli(*FEW, "-o", "out", option)
-    assert outcome.code == 0
-    assert len(outcome.out.splitlines()) == 1
-    assert outcome.last_line["schema"] == "snnconvert.report/1"
-    assert outcome.err == ""
-
-
-def test_quiet_changes_no_figure(cli):
-    assert cli(*FEW, "-o", "a", "-q").last_line == cli(*FEW, "-o", "b").last_line
+def test_quiet_prints_the_json_line_only_and_changes_no_figure(cli):
+    quiet = cli(*FEW, "-o", "a", "--quiet")
+    assert quiet.code == 0
+    assert len(quiet.out.splitlines()) == 1
+    assert quiet.err == ""
+    assert quiet.last_line == cli(*FEW, "-o", "b").last_line
 
 
 def test_quiet_keeps_errors(cli):

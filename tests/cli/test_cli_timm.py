@@ -7,7 +7,7 @@ import snnconvert
 FEW = ["--random-weights", "--calib-images", "8", "--eval-images", "6", "-b", "4", "-o", "out"]
 
 
-@pytest.mark.parametrize("model", ["test_resnet", "test_efficientnet", "test_convnext", "test_vit", "test_byobnet"])
+@pytest.mark.parametrize("model", ["test_resnet", pytest.param("test_byobnet", marks=pytest.mark.slow)])
 def test_random_weights_without_data_report_fidelity_instead_of_accuracy(cli, folder, model):
     outcome = cli(model, *FEW)
     assert outcome.code == 0, outcome.err
@@ -34,7 +34,7 @@ def test_random_weights_without_data_report_fidelity_instead_of_accuracy(cli, fo
 
 def test_seed_decides_random_weights(cli):
     first, again, other = (
-        cli("test_resnet", *FEW[:-1], f"out{i}", "--seed", seed).last_line["fidelity"]
+        cli("digits", "--random-weights", "-o", f"out{i}", "--seed", seed, "--eval-images", "40").last_line["fidelity"]
         for i, seed in enumerate(("0", "0", "1"))
     )
     assert first == again
@@ -46,8 +46,20 @@ def test_name_with_a_source_prefix(cli, folder):
     assert report["model"] == "test_resnet"
 
 
-def test_analog_remainder_is_counted_apart(cli):
+def test_transformer_converts_loads_and_counts_its_analog_remainder_apart(cli, folder):
     report = cli("test_vit", *FEW).last_line
     totals = report["totals"]
     assert totals["analog_macs"] == sum(item["macs"] for item in report["analog"]) > 0
-    assert report["coverage"]["macs_on_spikes"] < 1
+    assert report["coverage"]["macs_on_spikes"] == pytest.approx(1 - totals["analog_macs"] / totals["macs"])
+    assert {"scaled_dot_product_attention", "gelu", "layer_norm"} <= {item["op"] for item in report["analog"]}
+    assert snnconvert.load(folder / "out")(torch.rand(2, 3, 160, 160)).shape == (2, 1000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["test_efficientnet", "test_convnext", "test_nfnet", "test_mambaout", "test_maxvit"])
+def test_other_families_convert_and_load(cli, folder, model):
+    outcome = cli(model, *FEW)
+    assert outcome.code == 0, outcome.err
+    assert outcome.last_line["fidelity"]["logit_sqnr_db"] > 0
+    assert outcome.last_line["coverage"]["macs_on_spikes"] > 0.9
+    assert snnconvert.load(folder / "out")(torch.rand(2, 3, 160, 160)).shape == (2, 1000)

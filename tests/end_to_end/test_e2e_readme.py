@@ -1,0 +1,56 @@
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from snnconvert.cli.arguments import build_parser
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def readme_commands() -> list[str]:
+    lines = "\n".join(blocks("sh")).splitlines()
+    parts = [part.split("#")[0].strip() for line in lines for part in line.split("&&")]
+    return [part for part in parts if part.startswith("snnconvert ")]
+
+
+def test_python_example_runs_as_written(tmp_path):
+    (example,) = blocks("python")
+    (tmp_path / "example.py").write_text(example, encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "2"}
+    done = subprocess.run(
+        [sys.executable, "example.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "Fidelity(top1_agreement=" in done.stdout
+    files = sorted(path.name for path in (tmp_path / "small-snn").iterdir())
+    assert files == ["config.json", "graph.json", "model.safetensors", "report.json"]
+
+
+def test_readme_shows_commands():
+    assert len(readme_commands()) >= 4
+
+
+@pytest.mark.parametrize("command", readme_commands())
+def test_command_of_the_readme_has_valid_options(command):
+    options = build_parser().parse_args(command.split()[1:])
+    assert options.model in ("digits", "resnet50", "mobilenetv2_100")
+
+
+@pytest.mark.parametrize("folder", re.findall(r"^  (\w+)/ ", README, re.MULTILINE))
+def test_layout_names_folders_that_exist(folder):
+    assert (REPOSITORY / "snnconvert" / folder / "__init__.py").is_file()
+
+
+@pytest.mark.parametrize("url", re.findall(r"\]\((?!http)([^)#]+)", README) or [""])
+def test_links_inside_the_repository_lead_somewhere(url):
+    assert (REPOSITORY / url).exists()
