@@ -31,6 +31,11 @@ class LayerOverride:
     weight_bits: int | None = None
     analog: bool = False
 
+    def merged_with(self, later: LayerOverride) -> LayerOverride:
+        """These settings with those of a later override on top, field by field."""
+        given = {key: value for key, value in dataclasses.asdict(later).items() if value not in (None, False)}
+        return dataclasses.replace(self, **given)
+
 
 @dataclass(frozen=True)
 class ConversionConfig:
@@ -69,8 +74,8 @@ class ConversionConfig:
             raise ConfigurationError(f"threshold must be one of {', '.join(THRESHOLD_METHODS)}, got {self.threshold!r}")
         if not isinstance(self.percentile, (int, float)) or not 50 < self.percentile <= 100:
             raise ConfigurationError(f"percentile must be above 50 and at most 100, got {self.percentile!r}")
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
-            raise ConfigurationError(f"seed must be a non-negative integer, got {self.seed!r}")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 1 << 63:
+            raise ConfigurationError(f"seed must be an integer from 0 to 2^63 - 1, got {self.seed!r}")
         if not isinstance(self.bias_correction, bool):
             raise ConfigurationError(f"bias_correction must be true or false, got {self.bias_correction!r}")
         if not isinstance(self.overrides, Mapping) or not all(isinstance(key, str) for key in self.overrides):
@@ -103,8 +108,7 @@ class ConversionConfig:
         merged = LayerOverride()
         for pattern, override in self.overrides.items():
             if matches(pattern, layer):
-                given = {k: v for k, v in dataclasses.asdict(override).items() if v not in (None, False)}
-                merged = dataclasses.replace(merged, **given)
+                merged = merged.merged_with(override)
         return merged
 
     def to_dict(self) -> dict[str, Any]:

@@ -75,7 +75,9 @@ def compare_outputs(outputs: Iterable[tuple[Tensor, Tensor, Tensor | None]]) -> 
             continue
         if labels is not None and labels.shape != reference.shape[:1]:
             raise InputError(f"{tuple(labels.shape)} labels for {len(reference)} images: give one label an image")
-        if output.dim() < 2 or (labels is not None and output.dim() != 2):
+        if output.dim() < 2 and labels is None:
+            reference, output = reference.unsqueeze(1), output.unsqueeze(1)
+        if labels is not None and output.dim() != 2:
             raise InputError(f"evaluation needs logits [N, classes], the network returns {tuple(output.shape)}")
         equal = (reference.argmax(1) == output.argmax(1)).reshape(len(reference), -1)
         agreeing += float(equal.double().mean(1).sum())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -17,14 +18,24 @@ def check_target(directory: Path, *, force: bool) -> None:
     Raises:
         InputError: naming the folder and the way out.
     """
-    if directory.is_symlink() or (directory.exists() and not directory.is_dir()):
-        raise InputError(f"{directory} exists and is not a folder: choose another output folder")
+    try:
+        _check_path(directory)
+    except OSError as error:
+        raise InputError(f"{directory} can't be written: {error.strerror}") from None
     if any(directory.resolve() in (place, *place.parents) for place in (Path.cwd(), Path.home())):
         raise InputError(f"{directory} holds the working or home directory: choose another output folder")
     if directory.is_dir() and any(directory.iterdir()) and not force:
-        raise InputError(
-            f"{directory} is not empty: choose another output folder or replace it with --force (force=True)"
-        )
+        raise InputError(f"{directory} is not empty: choose another output folder, or replace it with --force")
+
+
+def _check_path(directory: Path) -> None:
+    if directory.is_symlink():
+        raise InputError(f"{directory} is a symbolic link: choose another output folder")
+    if directory.exists() and not directory.is_dir():
+        raise InputError(f"{directory} exists and is not a folder: choose another output folder")
+    parent = next(place for place in directory.absolute().parents if place.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise InputError(f"{directory} can't be written: {parent} is no folder you may write to")
 
 
 @contextmanager
@@ -62,11 +73,12 @@ def _swap(staging: Path, directory: Path) -> None:
         staging.rename(directory)
         return
     aside = Path(tempfile.mkdtemp(prefix=f".{directory.name}.old-", dir=directory.parent))
-    directory.rename(aside / "old")
     try:
-        staging.rename(directory)
-    except OSError:
-        (aside / "old").rename(directory)
-        raise
+        directory.rename(aside / "old")
+        try:
+            staging.rename(directory)
+        except OSError:
+            (aside / "old").rename(directory)
+            raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)

@@ -17,7 +17,7 @@ from snnconvert.convert.graph_tools import tensor_at
 from snnconvert.errors import ArtifactError
 
 _KEPT_META = ("layer", "source")
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*", re.ASCII)
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
 
 def graph_to_json(network: fx.GraphModule) -> dict[str, Any]:
@@ -107,8 +107,6 @@ def _node_from_json(graph: fx.Graph, item: Mapping[str, Any], nodes: Mapping[str
     if item["op"] not in ("placeholder", "get_attr", "call_function", "call_module", "output"):
         raise ArtifactError(f"graph.json: node {item['name']} has unknown kind {item['op']!r}")
     target = operator_of(item["target"]) if item["op"] == "call_function" else _checked_name(item["target"])
-    if item["op"] == "placeholder" and "." in str(target):
-        raise ArtifactError(f"graph.json: {target!r} is not a valid name for an input")
     args = _value_from_json(item["args"], nodes)
     kwargs = {_checked_name(key): _value_from_json(value, nodes) for key, value in item.get("kwargs", {}).items()}
     node = graph.create_node(item["op"], target, tuple(args), kwargs, name=_checked_name(item["name"]))
@@ -117,12 +115,12 @@ def _node_from_json(graph: fx.Graph, item: Mapping[str, Any], nodes: Mapping[str
 
 
 def _checked_name(name: object) -> str:
-    """A name that is safe in the Python source torch.fx generates: dotted letters, digits and underscores.
+    """A name that is safe in the Python source torch.fx generates: letters, digits and underscores.
 
     Raises:
         ArtifactError: on anything else.
     """
-    if not isinstance(name, str) or _NAME.fullmatch(name) is None or any(map(_is_reserved, name.split("."))):
+    if not isinstance(name, str) or _NAME.fullmatch(name) is None or _is_reserved(name):
         raise ArtifactError(f"graph.json: {name!r} is not a valid name")
     return name
 

@@ -26,7 +26,7 @@ def module_to_json(module: nn.Module) -> dict[str, Any]:
         ArtifactError: if the module isn't one of this package.
     """
     if isinstance(module, PackedNeuron):
-        return {"kind": "packed_neuron", "code": dataclasses.asdict(module.code)}
+        return {"kind": "packed_neuron", "code": dataclasses.asdict(module.code), "ceiling": module.ceiling}
     if isinstance(module, Synapse):
         geometry = None if module.geometry is None else dataclasses.asdict(module.geometry)
         settings = {
@@ -57,11 +57,14 @@ def module_from_json(settings: Mapping[str, Any], tensors: Mapping[str, Tensor])
         code = PackedCode(**values["code"])
         for name in ("gain", "step", "bias"):
             _check_tensor(tensors, name, torch.float32, optional=name == "bias")
-        return PackedNeuron(code, tensors["gain"], tensors["step"], tensors.get("bias"))
+        ceiling = int(values["ceiling"])
+        if not code.minimum <= ceiling <= code.maximum:
+            raise ArtifactError(f"graph.json: a neuron's ceiling {ceiling} is out of range")
+        return PackedNeuron(code, tensors["gain"], tensors["step"], tensors.get("bias"), ceiling=ceiling)
     if kind == "synapse":
         return _synapse(values, tensors)
     if kind in ("integer_scale", "sum_pool"):
-        _check_tensor(tensors, "multiplier", torch.float32)
+        _check_tensor(tensors, "multiplier", torch.float64)
     if kind == "integer_scale":
         return IntegerScale(tensors["multiplier"], wide=bool(values["wide"]))
     if kind == "sum_pool":

@@ -33,7 +33,9 @@ _COMPOSITES = frozenset(
         "stack", "std", "std_mean", "sum", "sym_size", "t", "tile", "to", "transpose", "type_as", "unbind",
         "unflatten", "unfold", "unsafe_chunk", "unsafe_split", "upsample_bicubic2d", "upsample_bilinear2d",
         "upsample_linear1d", "upsample_nearest1d", "upsample_nearest2d", "upsample_trilinear3d", "var", "var_mean",
-        "view_as", "zeros",
+        "view_as", "zeros", "zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full",
+        "lstm", "gru", "rnn_tanh", "rnn_relu", "fft_rfft", "fft_irfft", "fft_rfft2", "fft_irfft2", "fft_fft2",
+        "fft_ifft2", "triu", "tril", "linspace", "cdist",
     }
 )  # fmt: skip
 

@@ -15,17 +15,17 @@ from torch import Tensor
 
 MANTISSA_BITS = 6
 _SHIFT = 23 - MANTISSA_BITS
-_LOWEST_EXPONENT, _HIGHEST_EXPONENT = -30, 30
+_LOWEST_EXPONENT, _HIGHEST_EXPONENT = -126, 127
 _FIRST_KEY = (_LOWEST_EXPONENT + 127) << MANTISSA_BITS
 BINS = ((_HIGHEST_EXPONENT - _LOWEST_EXPONENT) << MANTISSA_BITS) + 1
 SAMPLES_PER_IMAGE = 16384
 
 
 class ValueHistogram:
-    """Counts of a site's values; memory is fixed, 2·3841 counts, whatever passes through.
+    """Counts of a site's values; memory is fixed, 2·16193 counts, whatever passes through.
 
     Attributes:
-        counts: int64 [2, BINS], non-negative and negative values; bin 0 holds |x| < 2^-30.
+        counts: int64 [2, BINS], non-negative and negative values; bin 0 holds |x| < 2^-126.
         minimum: smallest value seen.
         maximum: largest value seen.
         finite: False once a NaN or Inf was seen.

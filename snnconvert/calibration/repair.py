@@ -117,6 +117,9 @@ def repair_and_measure(ann: fx.GraphModule, network: fx.GraphModule, sample: Ten
         expected = reference_run.run(sample)
         run = _SpikingRun(network, reference_run.references, correct=correct)
         actual = run.run(sample)
+    for module in network.modules():
+        if isinstance(module, Synapse):
+            module.finish()
     return Measurement(run.measurements, expected, actual)
 
 

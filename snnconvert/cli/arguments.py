@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import NoReturn
 
 from snnconvert.config import THRESHOLD_METHODS, ConversionConfig, LayerOverride
 from snnconvert.errors import ConfigurationError
@@ -12,9 +13,17 @@ from snnconvert.version import __version__
 _DEFAULTS = ConversionConfig()
 
 
+class OneLineParser(argparse.ArgumentParser):
+    """A parser whose errors are one line, like every other error of this command."""
+
+    def error(self, message: str) -> NoReturn:
+        """Writes the message to stderr and exits with code 2."""
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of ``snnconvert MODEL [options]``."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="snnconvert",
         description="Convert a pretrained network into a spiking one and report what it costs and keeps.",
         epilog="The last line on stdout is one JSON object. Exit code 2 means bad input: nothing was written.",
@@ -36,8 +45,12 @@ def config_from(options: argparse.Namespace) -> ConversionConfig:
     Raises:
         ConfigurationError: on a value out of its range or a malformed override.
     """
-    overrides = dict(parse_override(text) for text in options.override)
-    overrides.update({pattern: LayerOverride(analog=True) for pattern in options.keep_analog})
+    overrides: dict[str, LayerOverride] = {}
+    for pattern, override in [
+        *map(parse_override, options.override),
+        *((pattern, LayerOverride(analog=True)) for pattern in options.keep_analog),
+    ]:
+        overrides[pattern] = overrides.get(pattern, LayerOverride()).merged_with(override)
     return ConversionConfig(
         bits=options.bits,
         T=options.T,
@@ -62,7 +75,8 @@ def parse_override(text: str) -> tuple[str, LayerOverride]:
     try:
         pairs = dict(part.split("=", 1) for part in settings.split(","))
         values = {key.strip(): int(value) for key, value in pairs.items()}
-        if not separator or not set(values) <= {"bits", "T", "weight_bits"}:
+        repeated = len(pairs) < len(settings.split(","))
+        if not separator or not pattern or repeated or not set(values) <= {"bits", "T", "weight_bits"}:
             raise ValueError
     except ValueError:
         raise ConfigurationError(
@@ -77,7 +91,7 @@ def _add_conversion(group: argparse._ArgumentGroup) -> None:
         type=int,
         default=_DEFAULTS.bits,
         metavar="B",
-        help="bits of a spike, 1..8 (default %(default)s)",
+        help="bits of a spike, 1..8 (default %(default)s); input spikes have their own, see --input-bits",
     )
     group.add_argument(
         "--T",
@@ -143,7 +157,8 @@ def _add_weights(group: argparse._ArgumentGroup) -> None:
 def _add_data(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--data", type=Path, metavar="DIR|NPZ",
-        help="DIR/val/<class>/... or DIR/<class>/..., or an .npz of images and labels; without it, photograph crops",
+        help="DIR/val/<class>/... or DIR/<class>/..., or an .npz of images and labels; without it, crops of "
+        "photographs (for digits: its own images)",
     )  # fmt: skip
     group.add_argument(
         "--calib-images",
@@ -156,7 +171,7 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
         "--eval-images",
         type=int,
         metavar="N",
-        help="images to evaluate on (default: all; 128 photograph crops)",
+        help="images to evaluate on (default: all; of photographs 128)",
     )
     group.add_argument(
         "-b", "--batch-size", type=int, default=32, metavar="N", help="images a batch (default %(default)s)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from snnconvert.api import PreparedConversion, calibrate, prepare
+from snnconvert.api import calibrate, prepare
 from snnconvert.artifact.atomic import check_target
 from snnconvert.cli.arguments import config_from
 from snnconvert.convert.plan import Plan
@@ -30,6 +31,7 @@ from snnconvert.spiking_model import SpikingModel
 
 PLAN_SCHEMA = "snnconvert.plan/1"
 _PHOTOGRAPH_CROPS = 128
+_LONGEST_REASON = 200
 
 
 def run(options: argparse.Namespace) -> None:
@@ -66,7 +68,7 @@ def run(options: argparse.Namespace) -> None:
     evaluation = _evaluate(ann, snn, images, options)
     snn.report = _completed(snn.report, evaluation, images, loaded)
     snn.save(target, force=options.force)
-    _say(options, f"{report_table(snn.report)}\n\nwritten to {target}\n")
+    _say(options, f"{report_table(snn.report)}\n\nwritten to {target}{os.sep}\n")
     _emit_json(snn.report.summary())
 
 
@@ -81,19 +83,30 @@ def _emit_json(data: dict[str, Any]) -> None:
 
 
 def _check_numbers(options: argparse.Namespace) -> None:
-    lowest = {"calib_images": 1, "eval_images": 1, "batch_size": 1, "workers": 0, "threads": 1}
-    for name, low in lowest.items():
+    most_threads = 4 * (os.cpu_count() or 1)
+    ranges = {
+        "calib_images": (1, None),
+        "eval_images": (1, None),
+        "batch_size": (1, None),
+        "workers": (0, most_threads),
+        "threads": (1, most_threads),
+    }
+    for name, (low, high) in ranges.items():
         value = getattr(options, name)
+        option = f"--{name.replace('_', '-')}"
         if value is not None and value < low:
-            raise InputError(f"--{name.replace('_', '-')} must be at least {low}, got {value}")
+            raise InputError(f"{option} must be at least {low}, got {value}")
+        if value is not None and high is not None and value > high:
+            raise InputError(f"{option} must be at most {high} on this machine, got {value}")
 
 
 def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"--device {name} can't be used: {str(error).splitlines()[0]}") from None
+        torch.zeros(1, device=device).item()
+    except Exception as error:  # each backend fails in its own way
+        reason = str(error).strip().splitlines()[0].split(". ")[0][:_LONGEST_REASON]
+        raise InputError(f"--device {name} can't be used: {reason}") from None
     return device
 
 
@@ -186,6 +199,3 @@ def _plan_summary(plan: Plan, loaded: LoadedModel) -> dict[str, Any]:
             {"name": item.layer, "op": item.op, "reason": item.reason, "macs": item.macs} for item in plan.analog
         ],
     }
-
-
-__all__ = ["PLAN_SCHEMA", "PreparedConversion", "run"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Sequence
 
@@ -11,6 +12,7 @@ from snnconvert.errors import SnnConvertError
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -20,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: without the program's name; defaults to the process's own.
 
     Returns:
-        0 on success, 2 on bad input (nothing was written), 130 when interrupted.
+        0 on success, 2 on bad input (nothing was written), 130 when interrupted, 141 if nobody reads stdout.
     """
     options = build_parser().parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):
@@ -30,9 +32,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from snnconvert.cli.convert_command import run
 
         run(options)
+        sys.stdout.flush()
     except SnnConvertError as error:
         sys.stderr.write(f"snnconvert: error: {one_line(error)}\n")
         return EXIT_BAD_INPUT
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
     except KeyboardInterrupt:
         sys.stderr.write("snnconvert: interrupted, nothing was written\n")
         return EXIT_INTERRUPTED

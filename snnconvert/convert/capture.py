@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 from torch.export import Dim
 
 from snnconvert.convert.graph_tools import tensor_at
+from snnconvert.convert.passes.lower_views import lower_views
 from snnconvert.errors import ConversionError
 
 CHECK_BATCH = 3
@@ -44,7 +45,7 @@ def capture(model: nn.Module, example: Tensor) -> fx.GraphModule:
     _refuse_non_finite_weights(reference)
     batch = _batch_of(example.float(), CHECK_BATCH)
     expected = _run_reference(reference, batch)
-    graph_module = _export(reference, batch[:2])
+    graph_module = lower_views(_export(reference, batch[:2]))
     _check_equal(graph_module, batch, expected)
     return graph_module
 
@@ -72,6 +73,8 @@ def _run_reference(reference: nn.Module, batch: Tensor) -> Tensor:
             f"{type(reference).__name__} maps {tuple(batch.shape)} to {tuple(output.shape)}: "
             "the first dimension of its output must be the batch"
         )
+    if not torch.isfinite(output).all():
+        raise ConversionError(f"{type(reference).__name__} returns NaN or Inf on the example input: repair it first")
     return output
 
 

@@ -90,12 +90,31 @@ class _Builder:
                 self._add_reader(node)
 
     def solve(self) -> Currents:
+        self._count_paths()
         self.problem.solve()
         units = np.zeros(sum(source.size for source in self.problem.sources))
         for source in self.problem.sources:
             units[source.channels] = source.unit
         self.result.units.update({name: units[channels] for name, channels in self.channels.items()})
         return self.result
+
+    def _count_paths(self) -> None:
+        """How often each source's current enters one sum: the paths from it to any node of currents."""
+        origins = {**self.result.synapses, **self.result.pools}
+        for name, source in origins.items():
+            source.paths = self._most_paths({name: 1})
+        for (name, _), source in self.result.scales.items():
+            source.paths = self._most_paths({name: 1})
+
+    def _most_paths(self, start: dict[str, int]) -> int:
+        paths = dict(start)
+        sources = {**self.result.synapses, **self.result.pools}
+        for node in self.graph_module.graph.nodes:
+            if node.name in start or node.name not in self.channels or node.name in sources:
+                continue
+            counts = [paths.get(operand.name, 0) for operand in operands_of(node)]
+            paths[node.name] = max(counts) if kind_of(node) is OpKind.CONCAT else sum(counts)
+        return max(paths.values())
 
     def _channels(self, node: fx.Node) -> IntArray:
         if node.name in self.plans:

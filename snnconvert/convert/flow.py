@@ -43,6 +43,7 @@ class Flow:
 
 
 REAL = Flow(Carrier.REAL)
+_POOL_RANKS: dict[object, int] = {aten.max_pool1d.default: 3, aten.max_pool2d.default: 4, aten.max_pool3d.default: 5}
 _RESHAPES = frozenset(
     {
         aten.view.default, aten.reshape.default, aten.flatten.using_ints, aten.squeeze.default,
@@ -191,6 +192,8 @@ def _add(node: fx.Node, flows: Mapping[str, Flow]) -> Flow:
 def _max_pool(node: fx.Node, flows: Mapping[str, Flow]) -> Flow:
     source = _source(node)
     flow = flows[source.name] if source is not None else REAL
+    if len(hinted_shape(node)) != _POOL_RANKS[node.target]:
+        return REAL
     if flow.carrier is Carrier.SPIKES:
         return Flow(Carrier.CURRENT, axis=1)
     return flow if flow.carrier is Carrier.CURRENT and flow.axis == 1 else REAL

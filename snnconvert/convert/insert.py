@@ -21,9 +21,10 @@ from snnconvert.convert.units import FloatArray
 from snnconvert.convert.weights import quantize
 from snnconvert.neurons.current import IntegerScale, PoolGeometry, SumPool, ToReal
 from snnconvert.neurons.packed import PackedNeuron
-from snnconvert.neurons.synapse import ConvGeometry, Synapse
+from snnconvert.neurons.synapse import BIAS_RESERVE, ConvGeometry, Synapse
 
 aten = torch.ops.aten
+_SMALLEST_GAIN = 2.0**-60
 
 
 def insert_neurons(graph_module: fx.GraphModule, plan: Plan, thresholds: Mapping[int, Threshold]) -> fx.GraphModule:
@@ -111,7 +112,9 @@ class _Emitter:
         if node.op == "get_attr":
             value = constant_of(self.old, node)
             assert value is not None
-            self.root[str(node.target)] = value
+            name = f"constant_{_identifier(str(node.target))}_{len(self.root)}"
+            self.root[name] = value
+            return self.graph.get_attr(name)
         return self._copy(node, {arg: self._real_argument(arg) for arg in node.all_input_nodes})
 
     def _copy(self, node: fx.Node, sources: Mapping[fx.Node, fx.Node]) -> fx.Node:
@@ -145,6 +148,7 @@ class _Emitter:
             weight_bits=plan.weight_bits,
             word_range=(threshold.code.minimum, threshold.code.maximum),
             wide=source.wide,
+            bias_reserve=BIAS_RESERVE,
         )
         self.emitted[node.name] = synapse
         words = self.spikes.get(plan.source, self.native[plan.source])
@@ -170,9 +174,13 @@ class _Emitter:
         unit, axis = self._unit_of(source)
         rank = len(hinted_shape(source))
         scale, shift = (torch.ones(1), torch.zeros(1)) if affine is None else (affine[0].cpu(), affine[1].cpu())
-        gain = _nonzero(torch.as_tensor(unit) * scale.double()) / threshold.step
+        gain = _nonzero(torch.as_tensor(unit) * scale.double() / threshold.step)
         bias = None if affine is None else _shaped(shift.double() / threshold.step / gain, axis, rank)
-        neuron = PackedNeuron(threshold.code, _shaped(gain, axis, rank), torch.tensor(threshold.step), bias)
+        ceiling = threshold.code.maximum
+        if site.cap is not None:
+            ceiling = max(min(round(site.cap / threshold.step), ceiling), 0)
+        step = torch.tensor(threshold.step)
+        neuron = PackedNeuron(threshold.code, _shaped(gain, axis, rank), step, bias, ceiling=ceiling)
         return self._call("neuron", at or source, neuron, self.native[source.name])
 
     def _unit_of(self, node: fx.Node) -> tuple[FloatArray, int]:
@@ -188,9 +196,11 @@ class _Emitter:
         operands = operands_of(node)
         if kind is OpKind.AVERAGE_POOL:
             return self._emit_pool(node, operands[0])
-        sources = {operand: self._as_current(node, index, operand) for index, operand in enumerate(operands)}
-        others = {arg: self.native[arg.name] for arg in node.all_input_nodes if arg not in sources}
-        return self._copy(node, {**others, **sources})
+        sources = [self._as_current(node, index, operand) for index, operand in enumerate(operands)]
+        others = {arg: self.native[arg.name] for arg in node.all_input_nodes}
+        copied = self._copy(node, others)
+        copied.args = (sources, *copied.args[1:]) if kind is OpKind.CONCAT else (*sources, *copied.args[len(sources) :])
+        return copied
 
     def _as_current(self, consumer: fx.Node, index: int, operand: fx.Node) -> fx.Node:
         source = self.currents.scales.get((consumer.name, index))
@@ -232,8 +242,8 @@ def _shaped(values: Tensor, axis: int, rank: int) -> Tensor:
 
 
 def _nonzero(gain: Tensor) -> Tensor:
-    """Keeps the gain of a channel whose normalization scale is zero invertible."""
-    return torch.where(gain == 0, torch.full_like(gain, 2.0**-60), gain)
+    """Keeps the gain of a channel whose normalization scale is (nearly) zero invertible."""
+    return torch.where(gain.abs() < _SMALLEST_GAIN, torch.full_like(gain, _SMALLEST_GAIN), gain)
 
 
 def _geometry(node: fx.Node) -> ConvGeometry | None:

@@ -24,6 +24,7 @@ class Site:
         bits: spike bits.
         T: time steps.
         affine: a normalization in front of the rectifier that the neurons take over as gain and bias.
+        cap: the rectifier's upper clip, if it has one.
     """
 
     node: str
@@ -33,6 +34,7 @@ class Site:
     bits: int
     T: int
     affine: str | None = None
+    cap: float | None = None
 
     @property
     def code(self) -> PackedCode:

@@ -172,7 +172,10 @@ class _Planner:
         family, origin = self.families[node.name], self.origins[node.name]
         bits, T = codes[family]
         affine = self._absorbed_affine(node, flows) if origin == "activation" else None
-        return Site(node.name, layer_name(node), origin, family, bits, T, affine)
+        cap = node.args[1] if origin == "activation" else None
+        return Site(
+            node.name, layer_name(node), origin, family, bits, T, affine, cap if isinstance(cap, float) else None
+        )
 
     @staticmethod
     def _absorbed_affine(rectifier: fx.Node, flows: dict[str, Flow]) -> str | None:
@@ -227,7 +230,7 @@ class _Planner:
             return self.refused[node.name]
         if node.name not in self.after_synapse:
             return "prepares the network's input"
-        return _REASONS.get(kind_of(node), "no neuron computes this function yet: acts on membrane potentials")
+        return _REASONS.get(kind_of(node), "no neuron computes this function: acts on membrane potentials")
 
 
 _REASONS = {
@@ -237,7 +240,7 @@ _REASONS = {
     OpKind.CONCAT: "joins real-valued currents",
     OpKind.AFFINE: "normalization that is read by more than neurons",
     OpKind.MAX_POOL: "pools real-valued currents",
-    OpKind.AVERAGE_POOL: "averages real-valued currents or windows of unequal size",
+    OpKind.AVERAGE_POOL: "averages real-valued currents, or windows of unequal size",
 }
 
 

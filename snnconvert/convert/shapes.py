@@ -10,6 +10,7 @@ from torch import fx
 from snnconvert.convert.ops import CONVOLUTIONS, LINEAR, OpKind, kind_of
 
 aten = torch.ops.aten
+_RECURRENT = frozenset({aten.lstm.input, aten.gru.input, aten.rnn_tanh.input, aten.rnn_relu.input})
 
 
 def hinted_shape(node: fx.Node) -> tuple[int, ...]:
@@ -35,6 +36,8 @@ def macs_per_sample(node: fx.Node) -> int:
         total = _product_macs(node)
     elif "conv" in str(node.target) and len(node.args) > 1 and isinstance(node.args[1], fx.Node):
         total = _other_convolution_macs(node)
+    elif node.target in _RECURRENT:
+        total = _recurrent_macs(node)
     else:
         return 0
     return total // traced_batch(node.graph)
@@ -51,6 +54,14 @@ def _other_convolution_macs(node: fx.Node) -> int:
     """Transposed convolutions: every input element meets weight[1:]; any other: every output element."""
     counted = _node(node.args[0]) if "transpose" in str(node.target) else node
     return math.prod(hinted_shape(counted)) * math.prod(hinted_shape(_node(node.args[1]))[1:])
+
+
+def _recurrent_macs(node: fx.Node) -> int:
+    """Every step of every sequence meets every weight matrix once."""
+    sequences, weights = hinted_shape(_node(node.args[0])), node.args[2]
+    assert isinstance(weights, (list, tuple))
+    matrices = [hinted_shape(_node(weight)) for weight in weights]
+    return math.prod(sequences[:-1]) * sum(math.prod(shape) for shape in matrices if len(shape) == 2)
 
 
 def _product_macs(node: fx.Node) -> int:

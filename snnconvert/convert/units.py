@@ -29,6 +29,10 @@ _SUBDIVISIONS = tuple(1 << power for power in range(12, 0, -1))
 _WIDE_SUBDIVISION = 1 << 3
 _UNCONSTRAINED_SUBDIVISION = 1 << 8
 _FIXED_PRECISION = 32
+_LARGEST_SYNAPSE_RATIO = 1 << 12
+_LARGEST_FIXED_RATIO = 1 << 18
+_LARGEST_MULTIPLIER = 1 << 31
+_FLOAT64_EXACT = 1 << 53
 _GAIN_GRID_BITS = 16
 _FEWEST_GAIN_BITS, _MOST_GAIN_BITS = 4, 8
 
@@ -44,6 +48,7 @@ class Source:
             current it stems from is solved.
         bound: float64 [C], largest |count|; None as long as the scale.
         flexible: True for a synapse, whose scale may grow.
+        paths: how many times at most the current enters one sum.
         pooled_from: channel indices of the current this pools, and the window size N.
         multiplier: int64 [C], the solution m_j.
         unit: float64 [C], the solution δ of each channel.
@@ -57,6 +62,7 @@ class Source:
     bound: FloatArray | None
     flexible: bool
     pooled_from: tuple[IntArray, int] | None = None
+    paths: int = 1
     multiplier: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
     unit: FloatArray = field(default_factory=lambda: np.zeros(0))
     wide: bool = False
@@ -138,8 +144,11 @@ class UnitProblem:
         totals = np.zeros(int(labels.max(initial=-1)) + 1)
         for source in self.sources:
             assumed = source.multiplier * (source.bound if source.bound is not None else 0.0)
-            np.add.at(totals, labels[source.channels], bounds.get(source.first, assumed))
-        alone = np.bincount(labels) == 1
+            np.add.at(totals, labels[source.channels], source.paths * bounds.get(source.first, assumed))
+        meeting = np.zeros(len(totals))
+        for source in self.sources:
+            np.add.at(meeting, labels[source.channels], source.paths)
+        alone = meeting == 1
         return {
             source.first
             for source in self.sources
@@ -182,10 +191,11 @@ class UnitProblem:
     ) -> None:
         label = np.concatenate([labels[s.channels] for s in ready])
         scale = np.concatenate([s.scale for s in ready if s.scale is not None])
-        bound = np.concatenate([s.bound for s in ready if s.bound is not None])
+        bound = np.concatenate([s.bound * s.paths for s in ready if s.bound is not None])
+        joined = np.concatenate([np.full(s.size, s.paths > 1) for s in ready])
         flexible = np.concatenate([np.full(s.size, s.flexible) for s in ready])
         present, label = np.unique(label, return_inverse=True)
-        chosen = _choose_units(label, len(present), scale, bound, flexible, steps[present])
+        chosen = _choose_units(label, len(present), scale, bound, flexible, joined, steps[present])
         units[present], bounds[present], wide[present] = chosen.unit, chosen.bound, chosen.wide
         start = 0
         for source in ready:
@@ -210,15 +220,29 @@ def _choose_units(
     scale: FloatArray,
     bound: FloatArray,
     flexible: NDArray[np.bool_],
+    joined: NDArray[np.bool_],
     step: FloatArray,
 ) -> _Choice:
-    """Solves all classes at once: the finest subdivision of the smallest scale that keeps sums exact."""
+    """Solves all classes at once: the finest subdivision of the smallest scale that keeps sums exact.
+
+    Args:
+        label: class of each source channel, 0..classes-1.
+        classes: their number.
+        scale: natural scale of each source channel.
+        bound: its bound, times how often it enters a sum.
+        flexible: whether its scale may grow.
+        joined: whether it is added to itself.
+        step: Δ of the first neuron that reads each class, 0 without one.
+    """
+    largest = np.zeros(classes)
+    np.maximum.at(largest, label, scale)
     flexible_smallest = _smallest(label, scale, flexible & (scale > 0), classes)
     no_synapse = np.isinf(flexible_smallest)
-    fixed_smallest = _smallest(label, scale, ~flexible, classes)
+    flexible_smallest = np.maximum(flexible_smallest, largest / _LARGEST_SYNAPSE_RATIO)
+    fixed_smallest = np.maximum(_smallest(label, scale, ~flexible, classes), largest / _LARGEST_FIXED_RATIO)
     smallest = np.where(no_synapse, fixed_smallest, np.minimum(flexible_smallest, fixed_smallest / _FIXED_PRECISION))
     smallest = np.where(np.isinf(smallest), np.where(step > 0, step, 1.0) / _UNCONSTRAINED_SUBDIVISION, smallest)
-    alone = np.bincount(label, minlength=classes) == 1
+    alone = np.bincount(label, weights=1 + joined, minlength=classes) == 1
 
     def attempt(subdivision: int) -> tuple[FloatArray, IntArray, FloatArray]:
         unit = smallest / np.where(alone, 1, subdivision)
@@ -238,6 +262,8 @@ def _choose_units(
         unit, total = np.where(fits, finer_unit, unit), np.where(fits, finer_total, total)
         multiplier = np.where(fits[label], finer_multiplier, multiplier)
         wide &= ~fits
+    if multiplier.max(initial=0) >= _LARGEST_MULTIPLIER or total.max(initial=0) >= _FLOAT64_EXACT:
+        raise ConversionError("currents of too different magnitudes are added up: their sum can't be proven exact")
     return _Choice(unit, total, wide & ~alone, multiplier)
 
 

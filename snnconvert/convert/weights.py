@@ -14,8 +14,8 @@ def natural_scale(weight: Tensor, bias: Tensor, bits: int) -> Tensor:
     """Scale s of each output channel, w ≈ s·clip(rne(w/s), −q, q) with q = 2^(b_w−1) − 1.
 
     The largest |w| maps to q; below 7 bits the range that minimizes the squared error is searched
-    instead. Channels whose bias would exceed 2^21 counts get a larger scale; channels without a single
-    weight get 0, which stands for any.
+    instead. Channels whose bias would exceed 2^21 counts get a larger scale; channels of zeros get 0,
+    which stands for any.
 
     Args:
         weight: [O, ...], in units of the input word's step.
@@ -31,7 +31,8 @@ def natural_scale(weight: Tensor, bias: Tensor, bits: int) -> Tensor:
     if bits < _SEARCH_BELOW_BITS:
         scale = _least_squares_scale(flat, scale, largest)
     raised = torch.maximum(scale.double(), bias.double().abs() / _LARGEST_BIAS)
-    return torch.where(flat.abs().amax(1) > 0, raised, torch.zeros_like(raised))
+    empty = flat.abs().amax(1) == 0
+    return torch.where(empty, bias.double().abs() / _LARGEST_BIAS, raised)
 
 
 def quantize(values: Tensor, scale: Tensor, bits: int) -> Tensor:

@@ -13,7 +13,7 @@ class IntegerScale(nn.Module):
     """A one-to-one synapse I = m·z: brings words or integer currents to the unit of the sum they join.
 
     Buffers:
-        multiplier: float32 integers, scalar or broadcastable to the input.
+        multiplier: float64 integers, scalar or broadcastable to the input.
     """
 
     multiplier: Tensor
@@ -21,11 +21,12 @@ class IntegerScale(nn.Module):
     def __init__(self, multiplier: Tensor, *, wide: bool = False) -> None:
         super().__init__()
         self.wide = wide
-        self.register_buffer("multiplier", multiplier.to(torch.float32))
+        self.register_buffer("multiplier", multiplier.to(torch.float64))
 
     def forward(self, counts: Tensor) -> Tensor:
         """m·z of integer counts; exact while |m·z| ≤ 2^24, in float64 where that isn't proven."""
-        return (counts.double() if self.wide else counts) * self.multiplier
+        counts = counts.double() if self.wide else counts
+        return counts * self.multiplier.to(counts.dtype)
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class SumPool(nn.Module):
     """Average pooling without its division: I = m·Σ z over a window; the 1/N goes into the unit.
 
     Buffers:
-        multiplier: float32 integers, scalar or broadcastable to the output.
+        multiplier: float64 integers, scalar or broadcastable to the output.
     """
 
     multiplier: Tensor
@@ -52,7 +53,7 @@ class SumPool(nn.Module):
         super().__init__()
         self.geometry = geometry
         self.wide = wide
-        self.register_buffer("multiplier", multiplier.to(torch.float32))
+        self.register_buffer("multiplier", multiplier.to(torch.float64))
 
     def forward(self, counts: Tensor) -> Tensor:
         """m·(window sums) of integer counts [N, C, ...]."""
@@ -60,8 +61,10 @@ class SumPool(nn.Module):
         if self.wide:
             counts = counts.double()
         if g.dims:
-            return counts.sum(g.dims, keepdim=g.keepdim) * self.multiplier
-        return F.avg_pool2d(counts, g.kernel, g.stride, g.padding, divisor_override=1) * self.multiplier
+            sums = counts.sum(g.dims, keepdim=g.keepdim)
+        else:
+            sums = F.avg_pool2d(counts, g.kernel, g.stride, g.padding, divisor_override=1)
+        return sums * self.multiplier.to(sums.dtype)
 
     def extra_repr(self) -> str:
         """Window for printing."""

@@ -8,7 +8,9 @@ from torch import Tensor, nn
 from snnconvert.neurons.code import PackedCode
 
 
-def fire_packed(potential: Tensor, gain: Tensor, bias: Tensor | None, code: PackedCode) -> Tensor:
+def fire_packed(
+    potential: Tensor, gain: Tensor, bias: Tensor | None, code: PackedCode, ceiling: int | None = None
+) -> Tensor:
     """Fires z = clip(rne((v + β)·g), −o, 2^(bT)−1−o), rne rounding half to even.
 
     One addition and one multiplication, each rounded once, on an exactly known potential: every
@@ -21,18 +23,19 @@ def fire_packed(potential: Tensor, gain: Tensor, bias: Tensor | None, code: Pack
         gain: g = unit of v divided by the step Δ of the code; scalar or broadcastable to v.
         bias: β in units of v, broadcastable to v, or None.
         code: the packed code.
+        ceiling: a lower upper clip, for a capped rectifier; None for the code's own.
 
     Returns:
         float32 integers of v's shape.
     """
     shifted = potential if bias is None else potential + bias
-    words = torch.mul(shifted, gain).round_().clamp_(code.minimum, code.maximum)
+    words = torch.mul(shifted, gain).round_().clamp_(code.minimum, code.maximum if ceiling is None else ceiling)
     return words.to(torch.float32)
 
 
 def _read_code(neuron: PackedNeuron, _: object) -> None:
-    bits, T, offset = neuron.digits.tolist()
-    neuron.code = PackedCode(bits, T, offset)
+    bits, T, offset, ceiling = neuron.digits.tolist()
+    neuron.code, neuron.ceiling = PackedCode(bits, T, offset), ceiling
 
 
 class PackedNeuron(nn.Module):
@@ -42,7 +45,7 @@ class PackedNeuron(nn.Module):
         gain: float32 scalar or [C, 1, ...], potential units per code step.
         bias: the same shape, or None; a constant current in potential units.
         step: float32 scalar, the value Δ of the least significant digit in the ANN's units.
-        digits: int64 [3], bits, T and offset of the code.
+        digits: int64 [4], bits, T and offset of the code, and the largest word fired.
     """
 
     digits: Tensor
@@ -50,10 +53,19 @@ class PackedNeuron(nn.Module):
     bias: Tensor | None
     step: Tensor
 
-    def __init__(self, code: PackedCode, gain: Tensor, step: Tensor, bias: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        code: PackedCode,
+        gain: Tensor,
+        step: Tensor,
+        bias: Tensor | None = None,
+        *,
+        ceiling: int | None = None,
+    ) -> None:
         super().__init__()
-        self.register_buffer("digits", torch.tensor([code.bits, code.T, code.offset]))
         self.code = code
+        self.ceiling = code.maximum if ceiling is None else ceiling
+        self.register_buffer("digits", torch.tensor([code.bits, code.T, code.offset, self.ceiling]))
         self.register_buffer("gain", gain.to(torch.float32))
         self.register_buffer("step", step.to(torch.float32))
         self.register_buffer("bias", None if bias is None else bias.to(torch.float32))
@@ -66,7 +78,7 @@ class PackedNeuron(nn.Module):
 
     def forward(self, potential: Tensor) -> Tensor:
         """Fires on a membrane potential; see :func:`fire_packed`."""
-        return fire_packed(potential, self.gain, self.bias, self.code)
+        return fire_packed(potential, self.gain, self.bias, self.code, self.ceiling)
 
     def extra_repr(self) -> str:
         """Code and threshold for printing."""

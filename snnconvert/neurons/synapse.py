@@ -82,6 +82,7 @@ class Synapse(nn.Module):
         weight_bits: int,
         word_range: tuple[int, int],
         wide: bool = False,
+        bias_reserve: int = 0,
     ) -> None:
         """Stores the integers and prepares the float weights that run them.
 
@@ -94,11 +95,13 @@ class Synapse(nn.Module):
             weight_bits: b_w, for the account.
             word_range: smallest (≤ 0) and largest (≥ 0) input word.
             wide: return float64, because later sums of this current may pass 2^24.
+            bias_reserve: how many counts :meth:`shift_bias` may add.
         """
         super().__init__()
         self.geometry = geometry
         self.weight_bits = weight_bits
         self.wide = wide
+        self.bias_reserve = bias_reserve
         self._part_count = 0
         self._scales_outside = False
         self.register_buffer("limits", torch.tensor(word_range))
@@ -117,7 +120,7 @@ class Synapse(nn.Module):
 
     def bound(self) -> Tensor:
         """Proven bound of |I|, with room for :meth:`shift_bias`, for each output channel, float64 [O]."""
-        bias = self.bias.to(torch.float64).abs() + BIAS_RESERVE
+        bias = self.bias.to(torch.float64).abs() + self.bias_reserve
         return accumulator_bound(self.weight, bias, *self.word_range) * self.multiplier
 
     def prepare(self) -> None:
@@ -138,11 +141,16 @@ class Synapse(nn.Module):
             self._set_derived(f"_weight_{index}", part)
 
     def shift_bias(self, counts: Tensor) -> Tensor:
-        """Adds integer counts [O] to the bias, at most ±2^15, and returns what was added."""
-        added = counts.round().clamp(-BIAS_RESERVE, BIAS_RESERVE).to(torch.int32)
+        """Adds integer counts [O] to the bias, at most the reserve, and returns what was added."""
+        added = counts.round().clamp(-self.bias_reserve, self.bias_reserve).to(torch.int32)
         self.bias += added
         self._set_derived("_bias", self.bias * self.get_buffer("_inside"))
         return added
+
+    def finish(self) -> None:
+        """Gives up the reserve of the bias: from here on the synapse is what it will be when loaded."""
+        self.bias_reserve = 0
+        self.prepare()
 
     def forward(self, words: Tensor) -> Tensor:
         """Integer current [N, O, ...] ([..., O] if linear) of integer-valued float32 words.
@@ -173,7 +181,7 @@ class Synapse(nn.Module):
     def _exact_parts(self, weight: Tensor) -> list[Tensor]:
         """Splits the input channels so that float32 sums of each part are proven exact."""
         low, high = self.word_range
-        scaled_bias = self.get_buffer("_bias").abs() + BIAS_RESERVE * self.get_buffer("_inside")
+        scaled_bias = self.get_buffer("_bias").abs() + self.bias_reserve * self.get_buffer("_inside")
         if float(accumulator_bound(weight, scaled_bias, low, high).max()) <= FLOAT32_EXACT:
             return [weight]
         no_bias = torch.zeros_like(scaled_bias)

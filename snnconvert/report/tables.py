@@ -9,6 +9,11 @@ from snnconvert.convert.plan import Plan
 from snnconvert.report.report import LayerReport, Report
 
 _ANALOG_SHOWN = 12
+_LEGEND = (
+    "b_w/b_s/T: weight bits, spike bits, time steps; BB: bit budget, their product; S-ACE: MACs x BB;\n"
+    "NS-ACE: S-ACE x rate; rate: share of non-zero input spikes; words 0, bits 0: share of zeros among input\n"
+    "words (neurons silent in all steps) and among their bits; SQNR: of the layer's output against the ANN"
+)
 
 
 def format_table(headers: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
@@ -75,7 +80,7 @@ def report_table(report: Report) -> str:
         "bits 0",
         "SQNR dB",
     ]
-    parts = [format_table(headers, [_layer_row(layer) for layer in report.layers], left=2)]
+    parts = [format_table(headers, [_layer_row(layer) for layer in report.layers], left=2), _LEGEND]
     if report.analog:
         parts.append(_analog_lines(report))
     parts.append(_headline(report))
@@ -118,7 +123,7 @@ def _headline(report: Report) -> str:
             f"difference {100 * (metric.snn - metric.ann):+.2f} points, "
             f"95 % interval {100 * low:+.2f} to {100 * high:+.2f}"
         )
-    sqnr = "exact" if fidelity.logit_sqnr_db is None else f"{fidelity.logit_sqnr_db:.1f} dB"
+    sqnr = "not defined" if fidelity.logit_sqnr_db is None else f"{fidelity.logit_sqnr_db:.1f} dB"
     lines += [
         f"fidelity    top-1 agreement with the ANN {fidelity.top1_agreement:.2%}, logit SQNR {sqnr} "
         f"on {fidelity.images} images ({fidelity.measured_on})",
@@ -131,4 +136,6 @@ def _headline(report: Report) -> str:
     if totals.analog_macs:
         macs, ace = quantity(totals.analog_macs), quantity(totals.analog_ace)
         lines.append(f"            analog: {macs} MACs at 32 x 32 bits, ACE {ace}")
+    if report.data:
+        lines.append(f"data        {report.data}")
     return "\n".join(lines)

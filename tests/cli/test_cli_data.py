@@ -1,3 +1,5 @@
+import gc
+
 import numpy as np
 import pytest
 import torch
@@ -174,6 +176,7 @@ def test_damaged_image_is_named_in_one_line(cli, folder, tmp_path, workers, spli
     broken = tmp_path / "data" / split / "3" / "0003.png"
     broken.write_bytes(broken.read_bytes()[:50])
     refused(cli, folder, "--data", tmp_path / "data", "-j", workers, "-b", "8", words=[str(broken), "can't be read"])
+    gc.collect()  # ends the loader's workers, which would hold up those of a later test
 
 
 def test_worker_processes_change_nothing(cli, tmp_path):

@@ -16,7 +16,7 @@ def integers(low, high, size, seed=0):
     return torch.randint(low, high + 1, size, generator=torch.Generator().manual_seed(seed))
 
 
-def make(weight, bias, multiplier, geometry, word_range, *, wide=False):
+def make(weight, bias, multiplier, geometry, word_range, *, wide=False, bias_reserve=0):
     outputs = weight.shape[0]
     return Synapse(
         weight,
@@ -27,6 +27,7 @@ def make(weight, bias, multiplier, geometry, word_range, *, wide=False):
         weight_bits=8,
         word_range=word_range,
         wide=wide,
+        bias_reserve=bias_reserve,
     )
 
 
@@ -185,7 +186,7 @@ def test_bias_shift_is_bounded_and_reported():
     weight, bias = integers(-127, 127, (3, 4), 1), torch.tensor([0, 10, -10])
     multiplier = torch.tensor([1, 2, 3])
     for wide in (False, True):
-        synapse = make(weight, bias, multiplier, None, (0, 15), wide=wide)
+        synapse = make(weight, bias, multiplier, None, (0, 15), wide=wide, bias_reserve=1 << 15)
         words = integers(0, 15, (5, 4), 2)
         added = synapse.shift_bias(torch.tensor([2.4, -1e9, 1e9]))
         assert added.tolist() == [2, -(1 << 15), 1 << 15]
@@ -196,7 +197,7 @@ def test_bias_shift_is_bounded_and_reported():
 
 def test_bias_shift_of_a_split_sum():
     weight = torch.full((1, 5000), 127)
-    synapse = make(weight, torch.tensor([5]), torch.ones(1), None, (0, 255))
+    synapse = make(weight, torch.tensor([5]), torch.ones(1), None, (0, 255), bias_reserve=1 << 15)
     words = torch.full((1, 5000), 255)
     synapse.shift_bias(torch.tensor([-12.0]))
     assert int(synapse(words.float())) == 5000 * 127 * 255 - 7
