@@ -64,7 +64,7 @@ def folded_parameters(graph_module: fx.GraphModule, node: fx.Node, step: float) 
     weight = constant_of(graph_module, node.args[1])
     assert weight is not None
     bias = constant_of(graph_module, node.args[2]) if len(node.args) > 2 else None
-    return weight * step, torch.zeros_like(weight[:, 0].flatten()[: weight.shape[0]]) if bias is None else bias
+    return weight * step, weight.new_zeros(weight.shape[0]) if bias is None else bias
 
 
 class _Builder:
