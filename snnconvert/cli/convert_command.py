@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> None:
     loaded = load_model(
         options.model,
         checkpoint=options.checkpoint,
-        random_weights=options.random_weights,
+        random_weights=options.random_weights or _needs_no_weights(options),
         num_classes=options.num_classes,
         image_size=options.image_size,
         seed=options.seed,
@@ -59,7 +59,8 @@ def run(options: argparse.Namespace) -> None:
     images = None if options.dry_run and options.data is None else _images(options, loaded)
     ann = loaded.module.to(device)
     prepared = prepare(ann, _example(loaded), config)
-    _say(options, f"{loaded.name} ({loaded.weights} weights)\n\n{plan_table(prepared.plan)}\n\n")
+    weights = "no weights loaded" if _needs_no_weights(options) else f"{loaded.weights} weights"
+    _say(options, f"{loaded.name} ({weights})\n\n{plan_table(prepared.plan)}\n\n")
     if options.dry_run:
         _emit_json(_plan_summary(prepared.plan, loaded))
         return
@@ -70,6 +71,11 @@ def run(options: argparse.Namespace) -> None:
     snn.save(target, force=options.force)
     _say(options, f"{report_table(snn.report)}\n\nwritten to {target}{os.sep}\n")
     _emit_json(snn.report.summary())
+
+
+def _needs_no_weights(options: argparse.Namespace) -> bool:
+    """A plan depends on the architecture alone, so a dry run downloads nothing."""
+    return bool(options.dry_run and options.checkpoint is None and options.model != DIGITS)
 
 
 def _say(options: argparse.Namespace, text: str) -> None:

@@ -40,6 +40,7 @@ class _Planner:
         self.refused = {node.name: reason for node in self.layers if (reason := self._refusal(graph_module, node))}
         self.synapses = [node for node in self.layers if node.name not in self.refused]
         self.feeding = self._ancestors(self.synapses)
+        self.before_layers = self._ancestors(self.layers)
         self.after_synapse = self._descendants(self.layers)
         self.families: dict[str, int] = {}
         self.origins: dict[str, Origin] = {}
@@ -210,7 +211,7 @@ class _Planner:
         override = self.config.override_for(layer_name(node)).weight_bits
         if override is not None:
             return override
-        is_last = node.name not in self._ancestors(self.layers)
+        is_last = node.name not in self.before_layers
         return self.config.first_last_weight_bits if reads_input or is_last else self.config.weight_bits
 
     def _analog(self, flows: dict[str, Flow], absorbed: set[str]) -> Iterable[AnalogPlan]:

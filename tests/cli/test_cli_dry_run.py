@@ -38,11 +38,6 @@ def test_dry_run_shows_the_plan_and_writes_nothing(cli, folder, model, synapses,
     assert plan["coverage"]["macs_on_spikes"] == pytest.approx(on_spikes / plan["totals"]["macs"])
 
 
-def test_dry_run_says_whether_weights_are_random(cli):
-    assert "random weights" in cli("test_resnet", "--random-weights", "--dry-run").out
-    assert "random" not in cli("digits", "--dry-run").out
-
-
 def test_dry_run_leaves_a_full_output_folder_alone(cli, folder):
     (folder / "out").mkdir()
     (folder / "out" / "thesis.txt").write_text("years of work")
@@ -78,3 +73,13 @@ def test_image_size_and_classes_change_the_plan(cli):
     usual, changed = totals(), totals("--image-size", "80", "--num-classes", "10")
     assert usual["fc"] == 100 * changed["fc"]
     assert usual["conv1.0"] == 4 * changed["conv1.0"]
+
+
+def test_a_plan_needs_no_weights(cli, monkeypatch):
+    def refuse(*_args, **_kwargs):
+        raise AssertionError("a dry run must not look for weights")
+
+    monkeypatch.setattr("snnconvert.models.source.build_pretrained", refuse)
+    outcome = cli("test_resnet", "--dry-run")
+    assert outcome.code == 0
+    assert "no weights loaded" in outcome.out
