@@ -50,7 +50,15 @@ class PreparedConversion:
 
 
 def prepare(model: nn.Module, example: Tensor, config: ConversionConfig | None = None) -> PreparedConversion:
-    """The first half of :func:`convert`: captures and plans; needs no images beyond an example [N, ...]."""
+    """The first half of :func:`convert`: captures and plans; needs no images beyond an example [N, ...].
+
+    Raises:
+        InputError: if the example is no tensor.
+        ConversionError: as :func:`convert`.
+        ConfigurationError: as :func:`convert`.
+    """
+    if not isinstance(example, Tensor):
+        raise InputError(f"the example is {type(example).__name__}: give a tensor [N, ...]")
     config = config or ConversionConfig()
     device, dtype = _placement(model)
     graph = canonicalize(capture(model, example.to(device)))
@@ -64,7 +72,12 @@ def calibrate(
     transform: Callable[[Any], Tensor] | None = None,
     progress: bool = True,
 ) -> SpikingModel:
-    """The second half of :func:`convert`: thresholds, neurons, weights, repair and report."""
+    """The second half of :func:`convert`: thresholds, neurons, weights, repair and report.
+
+    Raises:
+        InputError: as :func:`convert`.
+        ConversionError: if activations reach NaN or Inf, or a sum of currents can't be proven exact.
+    """
     batches = input_batches(calib_loader, transform)
     shown = _with_progress(batches, calib_loader, progress)
     return _finish(prepared, shown)
@@ -111,7 +124,8 @@ def convert(
 
     Raises:
         InputError: on an empty loader, or NaN or Inf in its images.
-        ConversionError: if the network can't be captured, or none of its layers would spike.
+        ConversionError: if the network can't be captured, none of its layers would spike, activations
+            reach NaN or Inf, or a sum of currents can't be proven exact.
         ConfigurationError: if an override matches no layer.
     """
     batches = input_batches(calib_loader, transform)

@@ -23,17 +23,17 @@ class LayerOverride:
         bits: spike bits b_s of the layer's input spikes.
         T: time steps of the layer's input spikes.
         weight_bits: weight bits b_w.
-        analog: True keeps the layer as it is in the ANN.
+        analog: True keeps the layer as it is in the ANN, False converts it after all.
     """
 
     bits: int | None = None
     T: int | None = None
     weight_bits: int | None = None
-    analog: bool = False
+    analog: bool | None = None
 
     def merged_with(self, later: LayerOverride) -> LayerOverride:
         """These settings with those of a later override on top, field by field."""
-        given = {key: value for key, value in dataclasses.asdict(later).items() if value not in (None, False)}
+        given = {key: value for key, value in dataclasses.asdict(later).items() if value is not None}
         return dataclasses.replace(self, **given)
 
 
@@ -51,7 +51,8 @@ class ConversionConfig:
         percentile: share of values below the threshold, in percent, for "percentile".
         bias_correction: correct each channel's mean output on the calibration images.
         overrides: layer name or regular expression (full match) to LayerOverride or a dict of its fields.
-        seed: seed of whatever is random.
+        seed: seed of whatever is random; thresholds, rounding and repair draw nothing, so that today it is
+            only recorded.
     """
 
     bits: int = 2
@@ -99,7 +100,7 @@ class ConversionConfig:
         )
         if override.weight_bits is not None:
             _check_weight_bits(override.weight_bits, f"{where}: weight_bits")
-        if not isinstance(override.analog, bool):
+        if override.analog is not None and not isinstance(override.analog, bool):
             raise ConfigurationError(f"{where}: analog must be true or false, got {override.analog!r}")
         return override
 

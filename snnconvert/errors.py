@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 
+def first_line(error: BaseException) -> str:
+    """An error's message on one line; its type where it has none."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
 class SnnConvertError(Exception):
     """Base of every error this package raises on purpose; the command line exits with code 2 on it."""
 

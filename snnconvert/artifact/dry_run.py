@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from snnconvert.errors import ArtifactError
+from snnconvert.errors import ArtifactError, first_line
 
 _MOST_ELEMENTS = 1 << 31
 
@@ -38,6 +38,6 @@ def check_runs(network: fx.GraphModule, input_shape: tuple[int, ...]) -> None:
     except ArtifactError:
         raise
     except Exception as error:  # whatever a malformed graph makes torch raise
-        raise ArtifactError(f"graph.json can't run: {str(error).strip().splitlines()[0]}") from None
+        raise ArtifactError(f"graph.json can't run: {first_line(error)}") from None
     if not isinstance(output, Tensor):
         raise ArtifactError(f"graph.json: the network returns {type(output).__name__}, not a tensor")

@@ -14,7 +14,7 @@ from snnconvert.artifact.dry_run import check_runs
 from snnconvert.artifact.module_codec import module_from_json, module_to_json
 from snnconvert.artifact.operators import operator_name, operator_of
 from snnconvert.convert.graph_tools import tensor_at
-from snnconvert.errors import ArtifactError
+from snnconvert.errors import ArtifactError, first_line
 
 _KEPT_META = ("layer", "source")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
@@ -73,12 +73,6 @@ def graph_from_json(
         raise ArtifactError(f"graph.json is damaged: {type(error).__name__}: {first_line(error)}") from None
     check_runs(network, input_shape)
     return network
-
-
-def first_line(error: BaseException) -> str:
-    """An error's message on one line."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else ""
 
 
 def graph_tensors(network: fx.GraphModule) -> dict[str, Tensor]:

@@ -60,6 +60,7 @@ def module_from_json(settings: Mapping[str, Any], tensors: Mapping[str, Tensor])
         ceiling = int(values["ceiling"])
         if not code.minimum <= ceiling <= code.maximum:
             raise ArtifactError(f"graph.json: a neuron's ceiling {ceiling} is out of range")
+        _check_copy(tensors, "digits", [code.bits, code.T, code.offset, ceiling])
         return PackedNeuron(code, tensors["gain"], tensors["step"], tensors.get("bias"), ceiling=ceiling)
     if kind == "synapse":
         return _synapse(values, tensors)
@@ -90,6 +91,7 @@ def _synapse(values: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Synaps
     weight_bits = int(values["weight_bits"])
     if not -_LARGEST_WORD <= low <= 0 <= high <= _LARGEST_WORD or not 2 <= weight_bits <= 8:
         raise ArtifactError(f"graph.json: words {low}..{high} and {weight_bits} weight bits are out of range")
+    _check_copy(tensors, "limits", [low, high])
     _check_tensor(tensors, "weight", torch.int8)
     for name, dtype in (("bias", torch.int32), ("multiplier", torch.int32), ("unit", torch.float64)):
         _check_tensor(tensors, name, dtype, shape=tensors["weight"].shape[:1])
@@ -121,6 +123,13 @@ def _check_tensor(
     if tensor.dtype != dtype or (shape is not None and tensor.shape != shape):
         expected = f"{dtype}" + ("" if shape is None else f" {list(shape)}")
         raise ArtifactError(f"model.safetensors: {name!r} is {tensor.dtype} {list(tensor.shape)}, expected {expected}")
+
+
+def _check_copy(tensors: Mapping[str, Tensor], name: str, expected: list[int]) -> None:
+    """Settings that a state dict carries too must be the same in both files."""
+    _check_tensor(tensors, name, torch.int64)
+    if tensors[name].tolist() != expected:
+        raise ArtifactError(f"model.safetensors: {name!r} is {tensors[name].tolist()}, graph.json says {expected}")
 
 
 def _sizes(values: Any, low: int) -> tuple[int, ...]:

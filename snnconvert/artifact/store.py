@@ -15,10 +15,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, fx
 
 from snnconvert.artifact.atomic import replaced_folder
-from snnconvert.artifact.graph_codec import first_line, graph_from_json, graph_tensors, graph_to_json
+from snnconvert.artifact.graph_codec import graph_from_json, graph_tensors, graph_to_json
 from snnconvert.config import ConversionConfig
 from snnconvert.convert.plan import AnalogPlan, Plan, Site, SynapsePlan
-from snnconvert.errors import ArtifactError, ConfigurationError
+from snnconvert.errors import ArtifactError, ConfigurationError, first_line
 from snnconvert.report.report import Report
 
 ARTIFACT_VERSION = 1

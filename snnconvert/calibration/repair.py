@@ -44,16 +44,17 @@ class _Reference:
 class _ReferenceRun(fx.Interpreter):
     """Runs the ANN's graph and keeps a few numbers of each synapse's output."""
 
-    def __init__(self, graph_module: fx.GraphModule, axes: Mapping[str, int]) -> None:
+    def __init__(self, graph_module: fx.GraphModule, axes: Mapping[str, int], images: int) -> None:
         super().__init__(graph_module)
         self._axes = axes
+        self._images = images
         self.references: dict[str, _Reference] = {}
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
         if n.name in self._axes:
             self.references[n.name] = _Reference(
-                _image_means(value, self._axes[n.name]), fixed_subset(value.flatten(1)).clone()
+                _image_means(value, self._axes[n.name], self._images), fixed_subset(value.flatten(1)).clone()
             )
         return value
 
@@ -113,7 +114,7 @@ def repair_and_measure(ann: fx.GraphModule, network: fx.GraphModule, sample: Ten
         if isinstance(module, Synapse):
             axes[str(node.meta["source"])] = -1 if module.geometry is None else 1
     with torch.no_grad():
-        reference_run = _ReferenceRun(ann, axes)
+        reference_run = _ReferenceRun(ann, axes, len(sample))
         expected = reference_run.run(sample)
         run = _SpikingRun(network, reference_run.references, correct=correct)
         actual = run.run(sample)
@@ -123,15 +124,18 @@ def repair_and_measure(ann: fx.GraphModule, network: fx.GraphModule, sample: Ten
     return Measurement(run.measurements, expected, actual)
 
 
-def _image_means(values: Tensor, axis: int) -> Tensor:
+def _image_means(values: Tensor, axis: int, images: int) -> Tensor:
+    """Channel means of each image [K, C]; windows or tokens folded into the batch are averaged, too."""
     others = [dim for dim in range(1, values.dim()) if dim != axis % values.dim()]
-    return (values.mean(others) if others else values).double()
+    means = (values.mean(others) if others else values).double()
+    folded = len(means) > images and len(means) % images == 0
+    return means.view(images, -1, means.shape[-1]).mean(1) if folded else means
 
 
 def _corrected(synapse: Synapse, current: Tensor, reference: _Reference) -> Tensor:
     axis = synapse.channel_axis(current.dim())
     images = reference.image_means.shape[0]
-    difference = reference.image_means - _image_means(current, axis) * synapse.unit
+    difference = reference.image_means - _image_means(current, axis, images) * synapse.unit
     shift = difference.mean(0)
     error = difference.std(0) / images**0.5 if images > 1 else torch.full_like(shift, torch.inf)
     shift = torch.where(shift.abs() > _SIGNIFICANT * error, shift, torch.zeros_like(shift))

@@ -75,9 +75,15 @@ def _spanning(low: float, high: float, code: PackedCode) -> Threshold:
 
 
 def _minimal_mse(histogram: ValueHistogram, code: PackedCode) -> Threshold:
-    """Searches the range low..high: both ends together first, then each by itself where values are negative."""
+    """Searches the range low..high: both ends together first, then each by itself where values are negative.
+
+    Values so rare that none was counted are covered by their extremes.
+    """
     edges_low, edges_high, _ = histogram.bins()
     low, high = min(float(edges_low[0]), 0.0), max(float(edges_high[-1]), 0.0)
+    lowest, highest = histogram.extremes
+    if high - low <= _NOTHING * (highest - lowest):
+        return _spanning(min(lowest, 0.0), max(highest, 0.0), code)
 
     def refined(low_moves: bool, high_moves: bool) -> tuple[float, float]:
         def ends(ratio: float) -> tuple[float, float]:

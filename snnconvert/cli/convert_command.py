@@ -22,7 +22,7 @@ from snnconvert.artifact.atomic import check_target
 from snnconvert.cli.arguments import config_from
 from snnconvert.convert.plan import Plan
 from snnconvert.data.images import ImageSets, digits_images, open_images, sample_photographs
-from snnconvert.errors import InputError
+from snnconvert.errors import InputError, first_line
 from snnconvert.evaluation import Evaluation, compare
 from snnconvert.models.source import DIGITS, LoadedModel, load_model
 from snnconvert.report.report import Report
@@ -111,7 +111,7 @@ def _device(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device).item()
     except Exception as error:  # each backend fails in its own way
-        reason = str(error).strip().splitlines()[0].split(". ")[0][:_LONGEST_REASON]
+        reason = first_line(error).split(". ")[0][:_LONGEST_REASON]
         raise InputError(f"--device {name} can't be used: {reason}") from None
     return device
 
@@ -178,6 +178,7 @@ def _completed(report: Report, evaluation: Evaluation, images: ImageSets, loaded
         model=loaded.name,
         weights=loaded.weights,
         data=images.description,
+        preprocessing=loaded.preprocessing.describe(),
         notes=(*loaded.notes, *unlabelled),
     )
 

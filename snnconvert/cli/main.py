@@ -47,5 +47,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def one_line(error: SnnConvertError) -> str:
     """An error's message on one line; of one relayed from a loader's worker, the last line."""
-    last = str(error).strip().splitlines()[-1]
+    last = (str(error).strip() or type(error).__name__).splitlines()[-1]
     return last.removeprefix(f"{type(error).__module__}.{type(error).__name__}: ")

@@ -14,7 +14,7 @@ from torch.export import Dim
 
 from snnconvert.convert.graph_tools import tensor_at
 from snnconvert.convert.passes.lower_views import lower_views
-from snnconvert.errors import ConversionError
+from snnconvert.errors import ConversionError, first_line
 
 CHECK_BATCH = 3
 RELATIVE_TOLERANCE = 1e-4
@@ -41,13 +41,20 @@ def capture(model: nn.Module, example: Tensor) -> fx.GraphModule:
     """
     if example.dim() < 1 or example.shape[0] == 0:
         raise ConversionError(f"the example input has shape {tuple(example.shape)}: it needs at least one sample")
-    reference = copy.deepcopy(model).eval().float().requires_grad_(False)
+    reference = _copy_of(model)
     _refuse_non_finite_weights(reference)
     batch = _batch_of(example.float(), CHECK_BATCH)
     expected = _run_reference(reference, batch)
     graph_module = lower_views(_export(reference, batch[:2]))
     _check_equal(graph_module, batch, expected)
     return graph_module
+
+
+def _copy_of(model: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(model).eval().float().requires_grad_(False)
+    except Exception as error:  # whatever the user's own attributes make deepcopy raise
+        raise ConversionError(f"{type(model).__name__} can't be copied: {first_line(error)}") from error
 
 
 def _batch_of(example: Tensor, size: int) -> Tensor:
@@ -61,7 +68,7 @@ def _run_reference(reference: nn.Module, batch: Tensor) -> Tensor:
             output = reference(batch)
     except Exception as error:  # the user's own model may raise anything
         raise ConversionError(
-            f"{type(reference).__name__} fails on an input of shape {tuple(batch.shape)}: {_first_line(error)}"
+            f"{type(reference).__name__} fails on an input of shape {tuple(batch.shape)}: {first_line(error)}"
         ) from error
     if not isinstance(output, Tensor):
         raise ConversionError(
@@ -112,7 +119,7 @@ def _export(model: nn.Module, example: Tensor) -> fx.GraphModule:
             exported = program.module(check_guards=False)
     except Exception as error:  # torch.export raises many types for the user's own code
         raise ConversionError(
-            f"{type(model).__name__} can't be captured by torch.export: {_first_line(error)}"
+            f"{type(model).__name__} can't be captured by torch.export: {first_line(error)}"
         ) from error
     return _as_plain_graph(exported)
 
@@ -141,7 +148,7 @@ def _check_equal(graph_module: fx.GraphModule, batch: Tensor, expected: Tensor) 
             with torch.no_grad():
                 actual = graph_module(batch[:size])
         except Exception as error:  # a graph specialized on its batch size fails in its own ways
-            raise ConversionError(f"the captured graph fails at batch size {size}: {_first_line(error)}") from error
+            raise ConversionError(f"the captured graph fails at batch size {size}: {first_line(error)}") from error
         _check_output(actual, expected[:size], size)
 
 
@@ -157,8 +164,3 @@ def _check_output(actual: Tensor, expected: Tensor, size: int) -> None:
         raise ConversionError(
             f"the captured graph differs from the model by {difference:.2g} (relative) at batch size {size}: {reason}"
         )
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

@@ -11,7 +11,7 @@ import torch
 from torch import fx
 
 from snnconvert.convert.arguments import as_int, as_ints, with_defaults
-from snnconvert.convert.ops import OpKind, kind_of
+from snnconvert.convert.ops import CONVOLUTIONS, OpKind, kind_of
 from snnconvert.convert.shapes import hinted_shape
 
 aten = torch.ops.aten
@@ -70,7 +70,7 @@ def infer_flows(graph: fx.Graph, families: Mapping[str, int], synapses: frozense
             flows[node.name] = Flow(Carrier.SPIKES, family=families[node.name])
         elif node.name in synapses:
             flows[node.name] = Flow(
-                Carrier.CURRENT, axis=1 if "conv" in str(node.target) else len(hinted_shape(node)) - 1
+                Carrier.CURRENT, axis=1 if node.target in CONVOLUTIONS else len(hinted_shape(node)) - 1
             )
         else:
             flows[node.name] = _RULES[kind](node, flows) if kind in _RULES else REAL
@@ -94,11 +94,12 @@ def average_pool_divisor(node: fx.Node) -> int | None:
     window = pool_window(node)
     if window.ceil_mode:
         return None
+    elements = math.prod(window.kernel)
     if window.divisor is not None:
-        return window.divisor
+        return elements if window.divisor == elements else None
     if any(window.padding) and not window.count_padding:
         return None
-    return math.prod(window.kernel)
+    return elements
 
 
 def reduced_dims(node: fx.Node) -> tuple[int, ...]:

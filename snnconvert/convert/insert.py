@@ -19,9 +19,10 @@ from snnconvert.convert.plan import Plan, Site, SynapsePlan
 from snnconvert.convert.shapes import hinted_shape
 from snnconvert.convert.units import FloatArray
 from snnconvert.convert.weights import quantize
+from snnconvert.errors import ConversionError
 from snnconvert.neurons.current import IntegerScale, PoolGeometry, SumPool, ToReal
 from snnconvert.neurons.packed import PackedNeuron
-from snnconvert.neurons.synapse import BIAS_RESERVE, ConvGeometry, Synapse
+from snnconvert.neurons.synapse import BIAS_RESERVE, FLOAT32_EXACT, ConvGeometry, Synapse
 
 aten = torch.ops.aten
 _SMALLEST_GAIN = 2.0**-60
@@ -175,6 +176,8 @@ class _Emitter:
         rank = len(hinted_shape(source))
         scale, shift = (torch.ones(1), torch.zeros(1)) if affine is None else (affine[0].cpu(), affine[1].cpu())
         gain = _nonzero(torch.as_tensor(unit) * scale.double() / threshold.step)
+        if not torch.isfinite(gain.float()).all():
+            raise ConversionError(f"{site.layer}: its values are too small to tell apart in float32")
         bias = None if affine is None else _shaped(shift.double() / threshold.step / gain, axis, rank)
         ceiling = threshold.code.maximum
         if site.cap is not None:
@@ -215,7 +218,7 @@ class _Emitter:
         flow = self.flows[node.name]
         multiplier = _shaped(torch.from_numpy(source.multiplier), flow.axis, len(hinted_shape(node)))
         bound = source.bound
-        exceeds = bound is not None and bool((bound * source.multiplier).max() > 1 << 24)
+        exceeds = bound is not None and bool((bound * source.multiplier).max() > FLOAT32_EXACT)
         pool = SumPool(multiplier, _pool_window(node, operand), wide=source.wide or exceeds)
         return self._call("pool", node, pool, self.native[operand.name])
 

@@ -231,9 +231,19 @@ class _Planner:
             return self.refused[node.name]
         if node.name not in self.after_synapse:
             return "prepares the network's input"
+        for part, reason in _OPERATOR_REASONS.items():
+            if part in op_name(node):
+                return reason
         return _REASONS.get(kind_of(node), "no neuron computes this function: acts on membrane potentials")
 
 
+_OPERATOR_REASONS = {
+    "conv_transpose": "transposed convolutions are no synapses yet",
+    "avg_pool1d": "only two-dimensional average pools carry current",
+    "avg_pool3d": "only two-dimensional average pools carry current",
+    "lstm": "recurrent layers are no synapses yet",
+    "gru": "recurrent layers are no synapses yet",
+}
 _REASONS = {
     OpKind.PRODUCT: "product of two activations",
     OpKind.RECTIFIER: "no synapse reads it",

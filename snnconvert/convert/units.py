@@ -44,6 +44,7 @@ class Source:
     Attributes:
         name: what it is, for messages.
         first: index of its first channel among all channels of the problem.
+        size: number of its channels C.
         scale: float64 [C], value of one count, 0 for a channel that takes any; None until the pooled
             current it stems from is solved.
         bound: float64 [C], largest |count|; None as long as the scale.
@@ -110,7 +111,8 @@ class UnitProblem:
         """Sets ``multiplier``, ``unit`` and ``wide`` of every source.
 
         Raises:
-            ConversionError: if pooled currents depend on themselves.
+            ConversionError: if pooled currents depend on themselves, or a sum can't be proven exact even in
+                float64.
         """
         labels = self._labels()
         steps = self._reader_steps(labels)

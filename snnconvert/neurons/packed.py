@@ -14,7 +14,7 @@ def fire_packed(
     """Fires z = clip(rne((v + β)·g), −o, 2^(bT)−1−o), rne rounding half to even.
 
     One addition and one multiplication, each rounded once, on an exactly known potential: every
-    engine that computes them in float32 fires the same spikes.
+    engine that computes them in its type (float32; float64 for wide potentials) fires the same spikes.
     Source: parallel form of SpikePack (Shen et al., ICCV 2025) with the least significant digit's
     threshold θ_LSB = 1/g; the placement of the rounding is a reconstruction.
 

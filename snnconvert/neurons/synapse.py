@@ -136,6 +136,8 @@ class Synapse(nn.Module):
         self._set_derived("_bias", self.bias * self.get_buffer("_inside"))
         weight = self.weight.to(torch.float32) * self.channelwise(inside.to(torch.float32), self.weight.dim(), axis=0)
         parts = self._exact_parts(weight)
+        for index in range(len(parts), self._part_count):
+            delattr(self, f"_weight_{index}")
         self._part_count = len(parts)
         for index, part in enumerate(parts):
             self._set_derived(f"_weight_{index}", part)

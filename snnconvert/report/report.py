@@ -117,6 +117,7 @@ class Report:
     model: str = ""
     weights: str = ""
     data: str = ""
+    preprocessing: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     schema: str = SCHEMA

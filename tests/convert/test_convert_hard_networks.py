@@ -171,3 +171,36 @@ def test_models_that_return_nan_are_told_so():
     net = Net(lambda n, x: n.s(x).log(), s=conv(3))
     with pytest.raises(snnconvert.ConversionError, match="NaN"):
         converted(net)
+
+
+def test_a_pool_with_a_divisor_of_its_own_stays_right():
+    """Its windows hold more elements than its divisor says, so no bound may come from the divisor."""
+    net = Net(
+        lambda n, x: n.h(F.relu(F.avg_pool2d(n.s(x), 12, divisor_override=1))), s=conv(3, 16), h=nn.Conv2d(16, 4, 1)
+    )
+    snn = converted(net)
+    assert [item.op for item in snn.plan.analog] == ["avg_pool2d"]
+    assert sqnr(net, snn) > 28
+
+
+def test_values_too_rare_to_be_counted_still_fire():
+    net = Net(lambda n, x: n.h(F.relu(n.s(x))), s=nn.Conv2d(1, 1, 1), h=nn.Conv2d(1, 2, 1))
+    with torch.no_grad():
+        net.s.weight.fill_(1.0)
+        net.s.bias.zero_()
+    images = torch.full((4, 1, 200, 200), -1.0)
+    images[:, :, 0, 1] = 2.5
+    assert sqnr(net, converted(net, images), images) > 28
+
+
+def test_everything_analog_but_one_layer():
+    net = nn.Sequential(conv(3), nn.ReLU(), conv(8, 4))
+    snn = converted(net, overrides={".*": {"analog": True}, "2": {"analog": False}})
+    assert [item.layer for item in snn.plan.synapses] == ["2"]
+
+
+def test_tensors_made_inside_the_network_are_constants():
+    net = Net(lambda n, x: n.h(F.relu(n.s(x)) + torch.arange(12.0)), s=conv(3), h=conv(8, 4))
+    snn = converted(net)
+    assert not any(node.target is torch.ops.aten.arange.default for node in snn.network.graph.nodes)
+    assert sqnr(net, snn) > 28

@@ -15,7 +15,7 @@ _MOST_ELEMENTS = 1 << 26
 
 
 def fold_constants(graph_module: fx.GraphModule) -> fx.GraphModule:
-    """Replaces deterministic operators on parameters alone by their results.
+    """Replaces deterministic operators on parameters alone, or on nothing, by their results.
 
     A result keeps the name of the largest parameter it comes from, so a convolution with a computed
     weight is still called by its own layer's name.
@@ -25,11 +25,7 @@ def fold_constants(graph_module: fx.GraphModule) -> fx.GraphModule:
         if node.op == "get_attr":
             values[node] = constant_of(graph_module, node)
         elif _is_foldable(node, values):
-            with torch.no_grad():
-                values[node] = node.target(
-                    *fx.node.map_arg(node.args, lambda n: values[n]),
-                    **fx.node.map_arg(node.kwargs, lambda n: values[n]),
-                )
+            values[node] = _computed(node, values)
     for node, value in values.items():
         read_by_others = any(user not in values for user in node.users)
         if node.op != "get_attr" and read_by_others and _is_worth_storing(value):
@@ -45,7 +41,7 @@ def _computed(node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
 
 
 def _is_foldable(node: fx.Node, values: Mapping[fx.Node, Any]) -> bool:
-    if node.op != "call_function" or not node.all_input_nodes or any(n not in values for n in node.all_input_nodes):
+    if node.op != "call_function" or any(n not in values for n in node.all_input_nodes):
         return False
     overload = node.target
     if not isinstance(overload, torch._ops.OpOverload):
@@ -72,4 +68,4 @@ def _largest_parameter(graph_module: fx.GraphModule, node: fx.Node) -> str:
         value = constant_of(graph_module, current)
         if value is not None:
             sizes[str(current.meta.get("parameter", current.target))] = value.numel()
-    return max(sizes, key=lambda name: sizes[name])
+    return max(sizes, key=lambda name: sizes[name]) if sizes else node.name
