@@ -24,7 +24,7 @@ from snnconvert.convert.plan import Plan
 from snnconvert.convert.planner import make_plan
 from snnconvert.errors import InputError
 from snnconvert.evaluation import compare_outputs
-from snnconvert.neurons.code import PackedCode
+from snnconvert.neurons.code import SpikeCode
 from snnconvert.neurons.synapse import Synapse
 from snnconvert.report.build import build_report
 from snnconvert.spiking_model import SpikingModel
@@ -142,7 +142,10 @@ def _finish(prepared: PreparedConversion, batches: Iterable[Tensor]) -> SpikingM
     histograms, sample, count = collect_statistics(graph, batches, observed, prepared.device)
     thresholds = _thresholds(conversion_plan, histograms, config)
     network = insert_neurons(graph, conversion_plan, thresholds)
-    measured = repair_and_measure(graph, network, sample.to(prepared.device), correct=config.bias_correction)
+    codes = {item.node: thresholds[item.family].code for item in conversion_plan.synapses}
+    measured = repair_and_measure(
+        graph, network, codes, sample.to(prepared.device), correct=config.bias_correction
+    )
     fidelity = compare_outputs([(measured.ann_output, measured.snn_output, None)]).fidelity(
         "a sample of the calibration images"
     )
@@ -167,13 +170,16 @@ def _with_progress(batches: Iterator[Tensor], loader: Iterable[Any] | Tensor, pr
 def _thresholds(
     conversion_plan: Plan, histograms: dict[str, ValueHistogram], config: ConversionConfig
 ) -> dict[int, Threshold]:
-    merged: dict[int, tuple[PackedCode, ValueHistogram]] = {}
+    merged: dict[int, tuple[SpikeCode, ValueHistogram]] = {}
+    caps: dict[int, float] = {}
     for site in conversion_plan.sites:
         if site.node in histograms:
             _, histogram = merged.setdefault(site.family, (site.code, ValueHistogram()))
             histogram.merge(histograms[site.node])
+        if site.cap is not None:
+            caps[site.family] = max(caps.get(site.family, 0.0), site.cap)
     return {
-        family: choose_threshold(histogram, code, config.threshold, config.percentile)
+        family: choose_threshold(histogram, code, config.threshold, config.percentile, caps.get(family))
         for family, (code, histogram) in merged.items()
     }
 

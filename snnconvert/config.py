@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from snnconvert.errors import ConfigurationError
-from snnconvert.neurons.code import check_bits_and_steps
+from snnconvert.neurons.registry import make_code
 
 CONFIG_VERSION = 1
 THRESHOLD_METHODS = ("mse", "max", "percentile")
@@ -22,12 +22,14 @@ class LayerOverride:
     Attributes:
         bits: spike bits b_s of the layer's input spikes.
         T: time steps of the layer's input spikes.
+        neuron: name and settings of the neurons the layer reads.
         weight_bits: weight bits b_w.
         analog: True keeps the layer as it is in the ANN, False converts it after all.
     """
 
     bits: int | None = None
     T: int | None = None
+    neuron: str | None = None
     weight_bits: int | None = None
     analog: bool | None = None
 
@@ -42,8 +44,9 @@ class ConversionConfig:
     """Settings of one conversion.
 
     Attributes:
-        bits: spike bits b_s, 1..8; bits·T ≤ 8.
-        T: time steps, 1..8.
+        bits: spike bits b_s, 1..8.
+        T: time steps; a packed window holds bits·T ≤ 8.
+        neuron: the neurons' name and settings: "packed", "if", "lif:leak=0.9", "multithreshold", …
         weight_bits: weight bits b_w, 2..8, symmetric per output channel.
         first_last_weight_bits: weight bits of the layers next to the input and to the output.
         input_bits: bits of the network's input, fired as one spike a value (T = 1).
@@ -57,6 +60,7 @@ class ConversionConfig:
 
     bits: int = 2
     T: int = 4
+    neuron: str = "packed"
     weight_bits: int = 8
     first_last_weight_bits: int = 8
     input_bits: int = 8
@@ -67,8 +71,8 @@ class ConversionConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_bits_and_steps(self.bits, self.T)
-        check_bits_and_steps(self.input_bits, 1, "input_bits")
+        make_code(self.neuron, self.bits, self.T)
+        make_code("packed", self.input_bits, 1, "input_bits")
         for name in ("weight_bits", "first_last_weight_bits"):
             _check_weight_bits(getattr(self, name), name)
         if self.threshold not in THRESHOLD_METHODS:
@@ -95,8 +99,11 @@ class ConversionConfig:
             known = ", ".join(f.name for f in dataclasses.fields(LayerOverride))
             raise ConfigurationError(f"override {pattern!r} takes {known}; got {value!r}") from None
         where = f"override {pattern!r}"
-        check_bits_and_steps(
-            1 if override.bits is None else override.bits, 1 if override.T is None else override.T, where
+        make_code(
+            self.neuron if override.neuron is None else override.neuron,
+            1 if override.bits is None else override.bits,
+            1 if override.T is None else override.T,
+            where,
         )
         if override.weight_bits is not None:
             _check_weight_bits(override.weight_bits, f"{where}: weight_bits")

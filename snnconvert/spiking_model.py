@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,13 @@ from torch import Tensor, fx, nn
 from snnconvert.artifact.store import Artifact, load_artifact, save_artifact
 from snnconvert.config import ConversionConfig
 from snnconvert.convert.plan import Plan
+from snnconvert.engines.recording import RecordRequest
+from snnconvert.engines.stepwise import Schedule, Simulation, is_exact
+from snnconvert.engines.stepwise import simulate as run_stepwise
+from snnconvert.engines.stepwise import stream as stream_frames
+from snnconvert.engines.timeline import Latency
 from snnconvert.errors import InputError
-from snnconvert.neurons.packed import PackedNeuron
+from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.neurons.synapse import Synapse
 from snnconvert.report.report import Report
 
@@ -21,8 +28,9 @@ from snnconvert.report.report import Report
 class SpikingModel(nn.Module):
     """A spiking network converted from an ANN.
 
-    Calling it runs the packed engine: one pass over integers that stand for T steps of b-bit spikes.
-    It takes and returns what the ANN did, on the device it is moved to with ``to(device)``. Its integers
+    Calling it runs the packed engine, one pass over integers that stand for T steps of b-bit spikes, if all
+    its neurons are packed; with neurons of another code, whose spikes depend on when their input comes, it
+    runs step by step. :meth:`simulate` always does, and shows what happens inside. It takes and returns what the ANN did, on the device it is moved to with ``to(device)``. Its integers
     and scales keep their types: casting the module (``half()``, ``double()``) changes only the type it
     returns.
 
@@ -53,7 +61,7 @@ class SpikingModel(nn.Module):
         self.output_dtype = output_dtype
 
     def forward(self, images: Tensor) -> Tensor:
-        """Output of the packed engine.
+        """The network's output: packed where that is exact, else step by step.
 
         Args:
             images: [N, *input_shape], any floating type, on the model's device.
@@ -61,21 +69,100 @@ class SpikingModel(nn.Module):
         Raises:
             InputError: if the sample's shape isn't the one the network was converted for.
         """
+        self._check(images)
+        if self._is_exact:
+            output: Tensor = self.network(images.float())
+        else:
+            output = run_stepwise(self.network, [images.float()]).output
+        return output.to(self.output_dtype)
+
+    def simulate(
+        self,
+        inputs: Tensor,
+        *,
+        record: RecordRequest = (),
+        latency: Latency = "streaming",
+        schedule: Schedule = "layer",
+    ) -> Simulation:
+        """Runs the network in time: spikes of every step through integer synapses into membranes that integrate.
+
+        Args:
+            inputs: still images [N, *input_shape], or event frames [T, N, *input_shape] that add up to what
+                the ANN would see; on the model's device.
+            record: what to keep of the neuron layers: any of "spikes", "potentials", "counts" and
+                "unevenness", or a mapping from these to layer names or regular expressions.
+            latency: "streaming": rate-coded neurons fire while they integrate; "window": every neuron waits
+                for its whole input first. Packed neurons always wait.
+            schedule: "layer" runs each layer's window as a whole, "tick" every tick through all layers; the
+                results are the same, memory and speed differ.
+
+        Raises:
+            InputError: if the shape isn't the one the network was converted for.
+            ConfigurationError: on an unknown option or layer name.
+            ConversionError: if anything but spikes of its code would reach a synapse, naming the layer.
+        """
+        events = inputs.dim() == len(self.input_shape) + 2
+        for sample in inputs[:1] if events else (inputs,):
+            self._check(sample)
+        if events and len(inputs) == 0:
+            raise InputError("there are no event frames")
+        frames = list(inputs.float()) if events else [inputs.float()]
+        result = run_stepwise(
+            self.network, frames, record=record, latency=latency, schedule=schedule, events=events
+        )
+        return dataclasses.replace(
+            result, output=result.output.to(self.output_dtype), readout=result.readout.to(self.output_dtype)
+        )
+
+    def stream(self, frames: Iterable[Tensor], steps: int, *, latency: Latency = "streaming") -> Iterator[Tensor | None]:
+        """Feeds event frames as they come; membranes keep their state between them.
+
+        Args:
+            frames: [N, *input_shape] each; ``steps`` of them are one window.
+            steps: number of frames.
+            latency: as for :meth:`simulate`.
+
+        Yields:
+            After each tick what the network says so far, None as long as it says nothing; the last is its
+            answer.
+
+        Raises:
+            InputError: if a frame has the wrong shape, or there are fewer than ``steps``.
+        """
+        given = 0
+
+        def checked() -> Iterator[Tensor]:
+            nonlocal given
+            for frame in itertools.islice(frames, steps):
+                self._check(frame)
+                given += 1
+                yield frame.float()
+
+        if not isinstance(steps, int) or steps < 1:
+            raise InputError(f"steps must be a positive integer, got {steps!r}")
+        for tick, answer in enumerate(stream_frames(self.network, checked(), steps, latency)):
+            if given < min(tick + 1, steps):
+                raise InputError(f"the stream ended after {given} of {steps} frames")
+            yield None if answer is None else answer.to(self.output_dtype)
+
+    @property
+    def _is_exact(self) -> bool:
+        return is_exact(self.network)
+
+    def _check(self, images: Tensor) -> None:
         if tuple(images.shape[1:]) != self.input_shape or not images.is_floating_point():
             raise InputError(
                 f"expected floating-point input [N, {', '.join(map(str, self.input_shape))}], "
                 f"got {images.dtype} {list(images.shape)}"
             )
-        output: Tensor = self.network(images.float())
-        return output.to(self.output_dtype)
 
     def synapses(self) -> Iterator[tuple[str, Synapse]]:
         """(layer name, synapse) in the order of the graph."""
         yield from self._modules_of(Synapse)
 
-    def neurons(self) -> Iterator[tuple[str, PackedNeuron]]:
+    def neurons(self) -> Iterator[tuple[str, SpikingNeuron]]:
         """(layer name, neurons) in the order of the graph."""
-        yield from self._modules_of(PackedNeuron)
+        yield from self._modules_of(SpikingNeuron)
 
     def save(self, directory: str | Path, *, force: bool = False) -> None:
         """Writes config.json, graph.json, model.safetensors and report.json; :func:`snnconvert.load` reads them.

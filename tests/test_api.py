@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import snnconvert
 from snnconvert.errors import ConfigurationError, ConversionError, InputError
 from snnconvert.neurons.current import IntegerScale, SumPool, ToReal
-from snnconvert.neurons.packed import PackedNeuron
+from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.neurons.synapse import Synapse
 
 aten = torch.ops.aten
@@ -556,7 +556,7 @@ def simulate(snn, images):
             values[node.name] = images.numpy()
         elif node.op == "call_module":
             module, source = snn.network.get_submodule(node.target), values[node.args[0].name]
-            if isinstance(module, PackedNeuron):
+            if isinstance(module, SpikingNeuron):
                 values[node.name], is_exact = fire(source, module)
                 exact += is_exact
             elif isinstance(module, Synapse):
@@ -590,7 +590,7 @@ class Recorder(fx.Interpreter):
 
 def reads_integers_on_the_grid(node, snn):
     """Neurons behind synapses and sums; the input's and those behind pools have gains of their own."""
-    if node.op != "call_module" or not isinstance(snn.network.get_submodule(node.target), PackedNeuron):
+    if node.op != "call_module" or not isinstance(snn.network.get_submodule(node.target), SpikingNeuron):
         return False
     (source,) = node.all_input_nodes
     if source.op != "call_module":

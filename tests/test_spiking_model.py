@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import snnconvert
-from snnconvert.neurons.packed import PackedNeuron
+from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.neurons.synapse import Synapse
 
 
@@ -185,7 +185,7 @@ def test_layers_are_named_as_in_the_model(snn):
     synapses, neurons = list(snn.synapses()), list(snn.neurons())
     assert [name for name, _ in synapses] == ["conv1", "conv2", "head"]
     assert all(isinstance(module, Synapse) for _, module in synapses)
-    assert all(isinstance(module, PackedNeuron) for _, module in neurons)
+    assert all(isinstance(module, SpikingNeuron) for _, module in neurons)
     assert len(neurons) == len(snn.plan.sites)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from snnconvert.errors import ArtifactError
-from snnconvert.neurons.code import PackedCode
+from snnconvert.neurons.code import BASE_FIELDS, MAX_COUNT
 from snnconvert.neurons.current import IntegerScale, PoolGeometry, SumPool, ToReal
-from snnconvert.neurons.packed import PackedNeuron
+from snnconvert.neurons.neuron import SpikingNeuron
+from snnconvert.neurons.registry import make_code, spelled
 from snnconvert.neurons.synapse import ConvGeometry, Synapse
 
-_LARGEST_WORD = 255
+_LARGEST_WORD = MAX_COUNT << 4
 _LARGEST_SIZE = 1 << 16
 
 
@@ -25,8 +27,9 @@ def module_to_json(module: nn.Module) -> dict[str, Any]:
     Raises:
         ArtifactError: if the module isn't one of this package.
     """
-    if isinstance(module, PackedNeuron):
-        return {"kind": "packed_neuron", "code": dataclasses.asdict(module.code), "ceiling": module.ceiling}
+    if isinstance(module, SpikingNeuron):
+        code = {key: getattr(module.code, key) for key in BASE_FIELDS}
+        return {"kind": "neuron", "neuron": spelled(module.code), "code": code, "ceiling": module.ceiling}
     if isinstance(module, Synapse):
         geometry = None if module.geometry is None else dataclasses.asdict(module.geometry)
         settings = {
@@ -53,15 +56,8 @@ def module_from_json(settings: Mapping[str, Any], tensors: Mapping[str, Tensor])
     """
     values = dict(settings)
     kind = values.pop("kind")
-    if kind == "packed_neuron":
-        code = PackedCode(**values["code"])
-        for name in ("gain", "step", "bias"):
-            _check_tensor(tensors, name, torch.float32, optional=name == "bias")
-        ceiling = int(values["ceiling"])
-        if not code.minimum <= ceiling <= code.maximum:
-            raise ArtifactError(f"graph.json: a neuron's ceiling {ceiling} is out of range")
-        _check_copy(tensors, "digits", [code.bits, code.T, code.offset, ceiling])
-        return PackedNeuron(code, tensors["gain"], tensors["step"], tensors.get("bias"), ceiling=ceiling)
+    if kind == "neuron":
+        return _neuron(values, tensors)
     if kind == "synapse":
         return _synapse(values, tensors)
     if kind in ("integer_scale", "sum_pool"):
@@ -79,6 +75,21 @@ def module_from_json(settings: Mapping[str, Any], tensors: Mapping[str, Tensor])
         _check_tensor(tensors, "unit", torch.float64)
         return ToReal(tensors["unit"])
     raise ArtifactError(f"graph.json: unknown module kind {kind!r}")
+
+
+def _neuron(values: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> SpikingNeuron:
+    window = values["code"]
+    if set(window) != set(BASE_FIELDS):
+        raise ArtifactError(f"graph.json: unknown code settings {sorted(window)}")
+    plain = make_code(values["neuron"], window["bits"], window["T"])
+    code = dataclasses.replace(plain, offset=window["offset"], signed=bool(window["signed"]))
+    for name in ("gain", "step", "bias"):
+        _check_tensor(tensors, name, torch.float32, optional=name == "bias")
+    ceiling = int(values["ceiling"])
+    if not code.minimum <= ceiling <= math.ceil(code.maximum):
+        raise ArtifactError(f"graph.json: a neuron's ceiling {ceiling} is out of range")
+    _check_copy(tensors, "digits", [code.bits, code.T, code.offset, int(code.signed), ceiling])
+    return SpikingNeuron(code, tensors["gain"], tensors["step"], tensors.get("bias"), ceiling=ceiling)
 
 
 def _synapse(values: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Synapse:

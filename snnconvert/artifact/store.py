@@ -21,7 +21,7 @@ from snnconvert.convert.plan import AnalogPlan, Plan, Site, SynapsePlan
 from snnconvert.errors import ArtifactError, ConfigurationError, first_line
 from snnconvert.report.report import Report
 
-ARTIFACT_VERSION = 1
+ARTIFACT_VERSION = 2
 _CONFIG, _GRAPH, _TENSORS, _REPORT = "config.json", "graph.json", "model.safetensors", "report.json"
 
 

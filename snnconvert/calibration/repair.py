@@ -15,6 +15,10 @@ import torch
 from torch import Tensor, fx
 
 from snnconvert.calibration.histogram import fixed_subset
+from snnconvert.engines.stepwise import is_exact, simulate
+from snnconvert.neurons.activity import Activity, activity_of_trains, activity_of_words
+from snnconvert.neurons.code import SpikeCode
+from snnconvert.neurons.packed import PackedCode
 from snnconvert.neurons.synapse import Synapse
 
 _SIGNIFICANT = 2.0
@@ -25,12 +29,12 @@ class LayerMeasurement:
     """What one synapse saw and did on the sample.
 
     Attributes:
-        word_counts: int64 [2^(bT)], how often each input word occurred (offset code: the stored word).
+        activity: of its input spikes, on a fixed subset of the neurons.
         signal: Σ a² over a fixed subset of the ANN's outputs a.
         noise: Σ (a − s)² over the same outputs s of the SNN.
     """
 
-    word_counts: Tensor
+    activity: Activity
     signal: float
     noise: float
 
@@ -59,35 +63,73 @@ class _ReferenceRun(fx.Interpreter):
         return value
 
 
-class _SpikingRun(fx.Interpreter):
-    """Runs the spiking graph, corrects biases on the way and compares with the references."""
+class _Workshop:
+    """Compares the current of each synapse with the reference, and corrects its bias on the way."""
 
-    def __init__(self, network: fx.GraphModule, references: Mapping[str, _Reference], *, correct: bool) -> None:
-        super().__init__(network)
+    def __init__(self, references: Mapping[str, _Reference], *, correct: bool) -> None:
         self._references = references
         self._correct = correct
         self.measurements: dict[str, LayerMeasurement] = {}
+
+    def take(self, source: str, synapse: Synapse, activity: Activity, current: Tensor) -> Tensor | None:
+        """Measures one synapse.
+
+        Args:
+            source: its node in the ANN's graph.
+            synapse: the synapse, whose bias is changed in place.
+            activity: of its input.
+            current: its integer current of a whole window.
+
+        Returns:
+            What the correction adds to the current of each channel, shaped to broadcast; None without one.
+        """
+        reference = self._references[source]
+        added = _correction(synapse, current, reference) if self._correct else None
+        if added is not None:
+            current = current + added.to(current.dtype)
+        units = synapse.channelwise(synapse.unit, current.dim()).expand_as(current[:1])
+        real = fixed_subset(current.flatten(1)) * fixed_subset(units.flatten(1))
+        self.measurements[source] = LayerMeasurement(
+            activity=activity,
+            signal=float(reference.subset.double().square().sum()),
+            noise=float((reference.subset - real).square().sum()),
+        )
+        return added
+
+
+class _PackedRun(fx.Interpreter):
+    """Runs the spiking graph packed and shows every synapse to the workshop."""
+
+    def __init__(self, network: fx.GraphModule, workshop: _Workshop, codes: Mapping[str, SpikeCode]) -> None:
+        super().__init__(network)
+        self._workshop, self._codes = workshop, codes
 
     def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         current = super().call_module(target, args, kwargs)
         module = self.fetch_attr(str(target))
         if not isinstance(module, Synapse):
             return current
-        reference = self._references[self._source]
-        if self._correct:
-            current = _corrected(module, current, reference)
-        units = module.channelwise(module.unit, current.dim()).expand_as(current[:1])
-        real = fixed_subset(current.flatten(1)) * fixed_subset(units.flatten(1))
-        self.measurements[self._source] = LayerMeasurement(
-            word_counts=_word_counts(args[0], module.word_range),
-            signal=float(reference.subset.double().square().sum()),
-            noise=float((reference.subset - real).square().sum()),
-        )
-        return current
+        code = self._codes[self._source]
+        assert isinstance(code, PackedCode)
+        activity = activity_of_words(fixed_subset(args[0].flatten(1)), code)
+        added = self._workshop.take(self._source, module, activity, current)
+        return current if added is None else current + added.to(current.dtype)
 
     def run_node(self, n: fx.Node) -> Any:
         self._source = str(n.meta.get("source", n.name))
         return super().run_node(n)
+
+
+class _StepwiseWatcher:
+    """Shows every synapse of a network that runs in time to the workshop."""
+
+    def __init__(self, workshop: _Workshop, codes: Mapping[str, SpikeCode]) -> None:
+        self._workshop, self._codes = workshop, codes
+
+    def integrated(self, source: str, synapse: Synapse, spikes: list[Tensor], current: Tensor) -> Tensor | None:
+        """Measures one synapse; see :class:`~snnconvert.engines.cells.SynapseWatcher`."""
+        trains = torch.stack([fixed_subset(step.flatten(1)) for step in spikes])
+        return self._workshop.take(source, synapse, activity_of_trains(trains, self._codes[source].magnitude_bits), current)
 
 
 @dataclass(frozen=True)
@@ -99,12 +141,18 @@ class Measurement:
     snn_output: Tensor
 
 
-def repair_and_measure(ann: fx.GraphModule, network: fx.GraphModule, sample: Tensor, *, correct: bool) -> Measurement:
+def repair_and_measure(
+    ann: fx.GraphModule, network: fx.GraphModule, codes: Mapping[str, SpikeCode], sample: Tensor, *, correct: bool
+) -> Measurement:
     """Corrects the spiking graph's biases in place (if told to) and measures every synapse.
+
+    The network runs packed where that is exact, else step by step, so that what rate codes lose to timing
+    is measured, and its mean corrected.
 
     Args:
         ann: the canonical graph.
         network: the spiking graph made of it; synapses carry ``meta["source"]``.
+        codes: code of the spikes each synapse reads, by its node in the ANN's graph.
         sample: input images [K, ...].
         correct: whether to correct biases.
     """
@@ -116,12 +164,15 @@ def repair_and_measure(ann: fx.GraphModule, network: fx.GraphModule, sample: Ten
     with torch.no_grad():
         reference_run = _ReferenceRun(ann, axes, len(sample))
         expected = reference_run.run(sample)
-        run = _SpikingRun(network, reference_run.references, correct=correct)
-        actual = run.run(sample)
+        workshop = _Workshop(reference_run.references, correct=correct)
+        if is_exact(network):
+            actual = _PackedRun(network, workshop, codes).run(sample)
+        else:
+            actual = simulate(network, [sample], watcher=_StepwiseWatcher(workshop, codes)).output
     for module in network.modules():
         if isinstance(module, Synapse):
             module.finish()
-    return Measurement(run.measurements, expected, actual)
+    return Measurement(workshop.measurements, expected, actual)
 
 
 def _image_means(values: Tensor, axis: int, images: int) -> Tensor:
@@ -132,7 +183,7 @@ def _image_means(values: Tensor, axis: int, images: int) -> Tensor:
     return means.view(images, -1, means.shape[-1]).mean(1) if folded else means
 
 
-def _corrected(synapse: Synapse, current: Tensor, reference: _Reference) -> Tensor:
+def _correction(synapse: Synapse, current: Tensor, reference: _Reference) -> Tensor:
     axis = synapse.channel_axis(current.dim())
     images = reference.image_means.shape[0]
     difference = reference.image_means - _image_means(current, axis, images) * synapse.unit
@@ -140,10 +191,4 @@ def _corrected(synapse: Synapse, current: Tensor, reference: _Reference) -> Tens
     error = difference.std(0) / images**0.5 if images > 1 else torch.full_like(shift, torch.inf)
     shift = torch.where(shift.abs() > _SIGNIFICANT * error, shift, torch.zeros_like(shift))
     added = synapse.shift_bias(shift / (synapse.unit * synapse.multiplier))
-    return current + synapse.channelwise(added * synapse.multiplier, current.dim()).to(current.dtype)
-
-
-def _word_counts(words: Tensor, word_range: tuple[int, int]) -> Tensor:
-    low, high = word_range
-    subset = fixed_subset(words.flatten(1)).to(torch.int64) - low
-    return torch.bincount(subset.flatten(), minlength=high - low + 1).cpu()
+    return synapse.channelwise(added.double() * synapse.multiplier, current.dim())

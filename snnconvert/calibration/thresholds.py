@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snnconvert.calibration.histogram import ValueHistogram
-from snnconvert.neurons.code import PackedCode
+from snnconvert.neurons.code import SpikeCode
 
 _COARSE = np.geomspace(1.05, 0.004, 80)
 _NOTHING = 1e-6
@@ -21,11 +21,13 @@ class Threshold:
     """A site's step Δ in the ANN's units, and its code with the offset its values need."""
 
     step: float
-    code: PackedCode
+    code: SpikeCode
 
 
-def choose_threshold(histogram: ValueHistogram, code: PackedCode, method: str, percentile: float) -> Threshold:
-    """Chooses Δ (and an offset, if values are negative) for one site.
+def choose_threshold(
+    histogram: ValueHistogram, code: SpikeCode, method: str, percentile: float, cap: float | None = None
+) -> Threshold:
+    """Chooses Δ (and an offset or a sign, if values are negative) for one site.
 
     "max": the code spans minimum..maximum. "percentile": it spans the central ``percentile`` % of the
     values. "mse": it spans the range that minimizes the mean squared error E[(x − Q(x))²] under the
@@ -36,7 +38,16 @@ def choose_threshold(histogram: ValueHistogram, code: PackedCode, method: str, p
         code: the site's code without offset.
         method: "mse", "max" or "percentile".
         percentile: in percent, for "percentile".
+        cap: the rectifier's upper clip. Neurons that fire while they integrate saturate at their largest
+            value only, so that this must not lie above the clip.
     """
+    threshold = _chosen(histogram, code, method, percentile)
+    if cap is None or not threshold.code.streams or threshold.step * threshold.code.maximum <= cap:
+        return threshold
+    return Threshold(cap / threshold.code.maximum, threshold.code)
+
+
+def _chosen(histogram: ValueHistogram, code: SpikeCode, method: str, percentile: float) -> Threshold:
     low, high = histogram.extremes
     low, high = min(low, 0.0), max(high, 0.0)
     if high - low <= 0:
@@ -68,13 +79,11 @@ def quantization_mse(histogram: ValueHistogram, threshold: Threshold) -> float:
     return float((errors * counts).sum() / counts.sum())
 
 
-def _spanning(low: float, high: float, code: PackedCode) -> Threshold:
-    step = (high - low) / (code.levels - 1)
-    offset = int(np.clip(np.rint(-low / step), 0, code.levels - 1))
-    return Threshold(step, PackedCode(code.bits, code.T, offset))
+def _spanning(low: float, high: float, code: SpikeCode) -> Threshold:
+    return Threshold(*code.spanning(low, high))
 
 
-def _minimal_mse(histogram: ValueHistogram, code: PackedCode) -> Threshold:
+def _minimal_mse(histogram: ValueHistogram, code: SpikeCode) -> Threshold:
     """Searches the range low..high: both ends together first, then each by itself where values are negative.
 
     Values so rare that none was counted are covered by their extremes.

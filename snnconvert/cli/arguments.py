@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from snnconvert.config import THRESHOLD_METHODS, ConversionConfig, LayerOverride
 from snnconvert.errors import ConfigurationError
+from snnconvert.neurons.registry import neuron_names
 from snnconvert.version import __version__
 
 _DEFAULTS = ConversionConfig()
@@ -54,6 +55,7 @@ def config_from(options: argparse.Namespace) -> ConversionConfig:
     return ConversionConfig(
         bits=options.bits,
         T=options.T,
+        neuron=options.neuron,
         weight_bits=options.weight_bits,
         first_last_weight_bits=options.first_last_weight_bits,
         input_bits=options.input_bits,
@@ -66,23 +68,28 @@ def config_from(options: argparse.Namespace) -> ConversionConfig:
 
 
 def parse_override(text: str) -> tuple[str, LayerOverride]:
-    """Reads "PATTERN:bits=4,T=1,weight_bits=8".
+    """Reads "PATTERN:bits=4,T=1,weight_bits=8,neuron=NAME"; a neuron's own settings are put last, as in
+    "layer1:T=8,neuron=lif:leak=0.9,reset=hard".
 
     Raises:
         ConfigurationError: if the text isn't of that form.
     """
-    pattern, separator, settings = text.rpartition(":")
+    head, _, neuron = text.partition("neuron=")
+    head = head.rstrip(",")
+    pattern, separator, settings = head.rpartition(":")
     try:
-        pairs = dict(part.split("=", 1) for part in settings.split(","))
-        values = {key.strip(): int(value) for key, value in pairs.items()}
-        repeated = len(pairs) < len(settings.split(","))
+        pairs = [part.partition("=") for part in settings.split(",")] if settings or not neuron else []
+        values = {key.strip(): int(value) for key, _, value in pairs}
+        repeated = len(values) < len(pairs)
         if not separator or not pattern or repeated or not set(values) <= {"bits", "T", "weight_bits"}:
             raise ValueError
     except ValueError:
         raise ConfigurationError(
-            f"--override {text!r} is not of the form PATTERN:bits=B,T=T,weight_bits=W (any of the three)"
+            f"--override {text!r} is not of the form PATTERN:bits=B,T=T,weight_bits=W,neuron=NAME (any of the four)"
         ) from None
-    return pattern, LayerOverride(bits=values.get("bits"), T=values.get("T"), weight_bits=values.get("weight_bits"))
+    return pattern, LayerOverride(
+        bits=values.get("bits"), T=values.get("T"), weight_bits=values.get("weight_bits"), neuron=neuron or None
+    )
 
 
 def _add_conversion(group: argparse._ArgumentGroup) -> None:
@@ -98,7 +105,13 @@ def _add_conversion(group: argparse._ArgumentGroup) -> None:
         type=int,
         default=_DEFAULTS.T,
         metavar="T",
-        help="time steps, 1..8; B x T <= 8 (default %(default)s)",
+        help="time steps; packed neurons take B x T <= 8 (default %(default)s)",
+    )
+    group.add_argument(
+        "--neuron",
+        default=_DEFAULTS.neuron,
+        metavar="NAME[:SETTING=VALUE,...]",
+        help=f"kind of neurons: {', '.join(neuron_names())} (default %(default)s)",
     )
     group.add_argument(
         "--weight-bits",
@@ -132,7 +145,7 @@ def _add_conversion(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     group.add_argument(
         "--override", action="append", default=[], metavar="PATTERN:KEY=N,...",
-        help="bits, T or weight_bits of the layers a name or regular expression matches; may be repeated",
+        help="bits, T, weight_bits or neuron of the layers a name or regular expression matches; may be repeated",
     )  # fmt: skip
     group.add_argument(
         "--keep-analog",

@@ -192,7 +192,7 @@ def _plan_summary(plan: Plan, loaded: LoadedModel) -> dict[str, Any]:
             "T": item.T,
             "spike_bits": item.bits,
             "weight_bits": item.weight_bits,
-            "code": "packed",
+            "code": item.neuron,
         }
         for item in plan.synapses
     ]

@@ -17,7 +17,7 @@ from snnconvert.convert.plan import Plan, SynapsePlan
 from snnconvert.convert.shapes import hinted_shape
 from snnconvert.convert.units import FloatArray, IntArray, Source, UnitProblem
 from snnconvert.convert.weights import natural_scale, quantize
-from snnconvert.neurons.code import PackedCode
+from snnconvert.neurons.code import SpikeCode
 from snnconvert.neurons.synapse import BIAS_RESERVE, FLOAT32_EXACT, accumulator_bound
 
 _WORTH_COARSENING = 1.5
@@ -140,7 +140,7 @@ class _Builder:
             return self.channels[operand.name]
         threshold = self.thresholds[flow.family]
         size = hinted_shape(operand)[self.flows[node.name].axis]
-        largest = max(threshold.code.maximum, -threshold.code.minimum)
+        largest = largest_magnitude(threshold.code)
         source = self.problem.add_source(
             operand.name, size, np.full(size, threshold.step), np.full(size, float(largest)), flexible=False
         )
@@ -170,7 +170,7 @@ class _Builder:
             )
         threshold = self.thresholds[flow.family]
         size = hinted_shape(node)[self.flows[node.name].axis]
-        largest = max(threshold.code.maximum, -threshold.code.minimum) * window
+        largest = largest_magnitude(threshold.code) * window
         return self.problem.add_source(
             node.name,
             size,
@@ -187,10 +187,16 @@ class _Builder:
             self.problem.read(self.channels[source.name], self.thresholds[site.family].step)
 
 
-def _bound(weight: Tensor, bias: Tensor, scale: Tensor, weight_bits: int, code: PackedCode) -> Tensor:
+def _bound(weight: Tensor, bias: Tensor, scale: Tensor, weight_bits: int, code: SpikeCode) -> Tensor:
     """Bound of the integer current at a scale, with room for a later correction of the bias, [O]."""
     biases = torch.where(scale > 0, bias.double() / scale, torch.zeros_like(scale)).abs() + BIAS_RESERVE
-    return accumulator_bound(quantize(weight, scale, weight_bits), biases, code.minimum, code.maximum)
+    return accumulator_bound(quantize(weight, scale, weight_bits), biases, *code.extremes)
+
+
+def largest_magnitude(code: SpikeCode) -> int:
+    """Bound of |z| for every window of a code."""
+    low, high = code.extremes
+    return max(high, -low)
 
 
 def operands_of(node: fx.Node) -> list[fx.Node]:

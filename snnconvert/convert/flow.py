@@ -20,7 +20,7 @@ aten = torch.ops.aten
 class Carrier(Enum):
     """How a value travels through the converted network."""
 
-    SPIKES = "spikes"  # packed words of one code and one step Δ
+    SPIKES = "spikes"  # values of one code and one step Δ
     CURRENT = "current"  # integer counts in a unit per channel
     REAL = "real"  # the ANN's own numbers
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -21,7 +22,7 @@ from snnconvert.convert.units import FloatArray
 from snnconvert.convert.weights import quantize
 from snnconvert.errors import ConversionError
 from snnconvert.neurons.current import IntegerScale, PoolGeometry, SumPool, ToReal
-from snnconvert.neurons.packed import PackedNeuron
+from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.neurons.synapse import BIAS_RESERVE, FLOAT32_EXACT, ConvGeometry, Synapse
 
 aten = torch.ops.aten
@@ -31,8 +32,8 @@ _SMALLEST_GAIN = 2.0**-60
 def insert_neurons(graph_module: fx.GraphModule, plan: Plan, thresholds: Mapping[int, Threshold]) -> fx.GraphModule:
     """Builds the spiking network of a canonical graph.
 
-    Every planned synapse becomes a :class:`Synapse` of integers that reads packed words, every site a
-    :class:`PackedNeuron`; sums, pools and concats between them work on integer currents. What stays
+    Every planned synapse becomes a :class:`Synapse` of integers that reads spikes, every site a
+    :class:`SpikingNeuron`; sums, pools and concats between them work on integer currents. What stays
     analog is copied and reads real numbers. Equal to the ANN up to the quantization of words and weights.
 
     Args:
@@ -147,7 +148,7 @@ class _Emitter:
             unit,
             geometry=_geometry(node),
             weight_bits=plan.weight_bits,
-            word_range=(threshold.code.minimum, threshold.code.maximum),
+            word_range=threshold.code.extremes,
             wide=source.wide,
             bias_reserve=BIAS_RESERVE,
         )
@@ -179,11 +180,11 @@ class _Emitter:
         if not torch.isfinite(gain.float()).all():
             raise ConversionError(f"{site.layer}: its values are too small to tell apart in float32")
         bias = None if affine is None else _shaped(shift.double() / threshold.step / gain, axis, rank)
-        ceiling = threshold.code.maximum
+        ceiling = None
         if site.cap is not None:
-            ceiling = max(min(round(site.cap / threshold.step), ceiling), 0)
+            ceiling = max(min(round(site.cap / threshold.step), math.ceil(threshold.code.maximum)), 0)
         step = torch.tensor(threshold.step)
-        neuron = PackedNeuron(threshold.code, _shaped(gain, axis, rank), step, bias, ceiling=ceiling)
+        neuron = SpikingNeuron(threshold.code, _shaped(gain, axis, rank), step, bias, ceiling=ceiling)
         return self._call("neuron", at or source, neuron, self.native[source.name])
 
     def _unit_of(self, node: fx.Node) -> tuple[FloatArray, int]:

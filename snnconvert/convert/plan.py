@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from snnconvert.neurons.code import PackedCode
+from snnconvert.neurons.code import SpikeCode
+from snnconvert.neurons.registry import make_code
 
 Origin = Literal["activation", "inserted", "input", "repeater"]
 
@@ -21,8 +22,9 @@ class Site:
             "input": the network's input; "repeater": fires its spikes' own values again, without
             loss, behind a max-pool.
         family: sites of one family share one threshold and one code.
-        bits: spike bits.
+        bits: width setting of a spike.
         T: time steps.
+        neuron: name and settings of the neurons, as the registry reads them.
         affine: a normalization in front of the rectifier that the neurons take over as gain and bias.
         cap: the rectifier's upper clip, if it has one.
     """
@@ -33,13 +35,14 @@ class Site:
     family: int
     bits: int
     T: int
+    neuron: str = "packed"
     affine: str | None = None
     cap: float | None = None
 
     @property
-    def code(self) -> PackedCode:
-        """The unsigned code of the site; calibration adds an offset where values are negative."""
-        return PackedCode(self.bits, self.T)
+    def code(self) -> SpikeCode:
+        """The unsigned code of the site; calibration adds an offset or a sign where values are negative."""
+        return make_code(self.neuron, self.bits, self.T, self.layer)
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,9 @@ class SynapsePlan:
         op: its operator.
         source: the graph node whose spikes it reads.
         family: family of the sites those spikes come from.
-        bits: spike bits of its input.
+        bits: bits of one spike of its input.
         T: time steps of its input.
+        neuron: name and settings of the neurons it reads.
         weight_bits: weight bits.
         macs: multiply-accumulates per sample.
         reads_input: True if its spikes encode the network's input.
@@ -66,6 +70,7 @@ class SynapsePlan:
     family: int
     bits: int
     T: int
+    neuron: str
     weight_bits: int
     macs: int
     reads_input: bool

@@ -15,8 +15,10 @@ from snnconvert.convert.ops import OpKind, kind_of, op_name
 from snnconvert.convert.plan import AnalogPlan, Origin, Plan, Site, SynapsePlan
 from snnconvert.convert.shapes import macs_per_sample
 from snnconvert.errors import ConfigurationError, ConversionError
-from snnconvert.neurons.code import check_bits_and_steps
+from snnconvert.neurons.registry import make_code
 
+INPUT_NEURON = "packed"
+_Code = tuple[str, int, int]
 _SILENT_KINDS = frozenset({OpKind.LAYOUT, OpKind.SHAPE, OpKind.CONSTANT, OpKind.INPUT, OpKind.OUTPUT})
 
 
@@ -146,36 +148,45 @@ class _Planner:
         assert roots is not None
         return roots[0].name
 
-    def _family_codes(self) -> dict[int, tuple[int, int]]:
-        """(bits, T) of each family: the general setting, or what the overrides of its readers say."""
-        codes: dict[int, tuple[int, int]] = {}
+    def _family_codes(self) -> dict[int, _Code]:
+        """(neuron, bits, T) of each family: the general setting, or what the overrides of its readers say."""
+        codes: dict[int, _Code] = {}
+        general_code = (self.config.neuron, self.config.bits, self.config.T)
         told: dict[int, str] = {}
         for name, family in self.families.items():
             is_input = self.origins[name] == "input"
-            codes.setdefault(family, (self.config.input_bits, 1) if is_input else (self.config.bits, self.config.T))
+            codes.setdefault(family, (INPUT_NEURON, self.config.input_bits, 1) if is_input else general_code)
         general = dict(codes)
         for synapse in self.synapses:
             override = self.config.override_for(layer_name(synapse))
-            if override.bits is None and override.T is None:
+            if override.bits is None and override.T is None and override.neuron is None:
                 continue
             family = self.families[self._source_site(synapse)]
             code = _overridden(general[family], override)
-            check_bits_and_steps(*code, layer_name(synapse))
+            make_code(*code, layer_name(synapse))
             if family in told and codes[family] != code:
                 raise ConfigurationError(
-                    f"{told[family]} and {layer_name(synapse)} read the same spikes but are told different bits or T: "
+                    f"{told[family]} and {layer_name(synapse)} read the same spikes but are told different neurons, bits or T: "
                     "give them the same override"
                 )
             codes[family], told[family] = code, layer_name(synapse)
         return codes
 
-    def _site(self, node: fx.Node, codes: dict[int, tuple[int, int]], flows: dict[str, Flow]) -> Site:
+    def _site(self, node: fx.Node, codes: dict[int, _Code], flows: dict[str, Flow]) -> Site:
         family, origin = self.families[node.name], self.origins[node.name]
-        bits, T = codes[family]
+        neuron, bits, T = codes[family]
         affine = self._absorbed_affine(node, flows) if origin == "activation" else None
         cap = node.args[1] if origin == "activation" else None
         return Site(
-            node.name, layer_name(node), origin, family, bits, T, affine, cap if isinstance(cap, float) else None
+            node=node.name,
+            layer=layer_name(node),
+            origin=origin,
+            family=family,
+            bits=bits,
+            T=T,
+            neuron=neuron,
+            affine=affine,
+            cap=cap if isinstance(cap, float) else None,
         )
 
     @staticmethod
@@ -189,9 +200,9 @@ class _Planner:
         per_channel = flow.carrier is Carrier.SPIKES or (flow.carrier is Carrier.CURRENT and flow.axis == 1)
         return source.name if per_channel else None
 
-    def _synapse(self, node: fx.Node, codes: dict[int, tuple[int, int]]) -> SynapsePlan:
+    def _synapse(self, node: fx.Node, codes: dict[int, _Code]) -> SynapsePlan:
         site = self._source_site(node)
-        bits, T = codes[self.families[site]]
+        neuron, bits, T = codes[self.families[site]]
         source = node.args[0]
         assert isinstance(source, fx.Node)
         return SynapsePlan(
@@ -200,8 +211,9 @@ class _Planner:
             op=op_name(node),
             source=source.name,
             family=self.families[site],
-            bits=bits,
+            bits=make_code(neuron, bits, T).spike_bits,
             T=T,
+            neuron=neuron,
             weight_bits=self._weight_bits(node, reads_input=self.origins[site] == "input"),
             macs=macs_per_sample(node),
             reads_input=self.origins[site] == "input",
@@ -255,9 +267,13 @@ _REASONS = {
 }
 
 
-def _overridden(code: tuple[int, int], override: LayerOverride) -> tuple[int, int]:
-    bits, T = code
-    return bits if override.bits is None else override.bits, T if override.T is None else override.T
+def _overridden(code: _Code, override: LayerOverride) -> _Code:
+    neuron, bits, T = code
+    return (
+        neuron if override.neuron is None else override.neuron,
+        bits if override.bits is None else override.bits,
+        T if override.T is None else override.T,
+    )
 
 
 def _check_overrides(config: ConversionConfig, layers: list[str]) -> None:

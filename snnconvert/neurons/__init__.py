@@ -1,1 +1,1 @@
-"""Spiking neurons and the integer synapses between them; nothing here knows of graphs."""
+"""Spiking neurons, their codes and the integer synapses between them; nothing here knows of graphs."""

@@ -1,101 +1,193 @@
-"""The packed code: T spikes of b bits, most significant digit first, carried as one small integer."""
+"""What a neuron's T spikes stand for, and how it fires them: the base of every spike code."""
 
 from __future__ import annotations
 
+import dataclasses
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from snnconvert.errors import ConfigurationError
 
-MAX_WORD_BITS = 8
+MAX_SPIKE_BITS = 8
+MAX_STEPS = 1024
+MAX_COUNT = (1 << 16) - 1
 
 
-def check_bits_and_steps(bits: int, T: int, where: str = "") -> None:
-    """Refuses spike widths and step counts outside 1..8, and words of more than 8 bits.
-
-    Args:
-        bits: spike bits b, the width of one spike.
-        T: time steps.
-        where: the layer or option the values belong to, for the message.
+def check_range(value: object, low: int, high: int, what: str) -> None:
+    """Refuses anything but an integer in low..high.
 
     Raises:
-        ConfigurationError: if b or T is not an integer in 1..8, or b·T > 8.
+        ConfigurationError: naming what was given.
     """
-    place = f"{where}: " if where else ""
-    for name, value in (("bits", bits), ("T", T)):
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_WORD_BITS:
-            raise ConfigurationError(f"{place}{name} must be an integer from 1 to {MAX_WORD_BITS}, got {value!r}")
-    if bits * T > MAX_WORD_BITS:
-        raise ConfigurationError(
-            f"{place}bits x T = {bits} x {T} = {bits * T} exceeds {MAX_WORD_BITS}: "
-            "a packed word holds at most 8 bits; lower bits or T"
-        )
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ConfigurationError(f"{what} must be an integer from {low} to {high}, got {value!r}")
 
 
 @dataclass(frozen=True)
-class PackedCode:
-    """A packed word z = Σ_t s_t·2^(b(T−t)) of T spikes s_t in 0..2^b−1.
+class SpikeCode(ABC):
+    """A window of T spikes s_t, the value z it stands for, and the neuron that fires it.
 
-    With an offset o the word stands for the signed integer z − o (offset binary): the spikes stay
-    unsigned and the constant −o is a bias current in the synapses that read them.
+    A synapse applies its weights to the spikes of each step; the membrane that receives them does
 
-    Equivalent to SpikePack's packed integer at τ = 2 (Shen et al., ICCV 2025; b = 1), with b-bit
-    spikes as in Shen et al., CVPR 2024.
+        v_t = ρ_t·v_{t−1} + W·s_t,        so that v_T = W·z with z = Σ_t κ_t·s_t − o, κ_t = Π_{τ>t} ρ_τ
+
+    with the growth ρ_t of the code (1 for rate codes, 2^b for the packed code). z counts steps Δ of the
+    ANN's value. Potentials are counted in T-ths of Δ where a neuron fires while it integrates, so that a
+    constant current i (in Δ per window) is the exact number i a step, and in Δ where it integrates first.
+
+    A subclass is one file: the pure step function with its state, this description of its spikes, and
+    an entry in the registry.
 
     Attributes:
-        bits: spike bits b, 1..8.
-        T: time steps, 1..8, b·T ≤ 8.
-        offset: zero point o in 0..2^(bT)−1; 0 for unsigned values.
+        bits: b, the width setting of one spike; see ``spike_bits`` for what one spike really takes.
+        T: time steps.
+        offset: zero point o of a code whose spikes are unsigned; 0 where values are.
+        signed: whether spikes carry a sign; only codes with ``has_sign``.
     """
 
     bits: int
     T: int
     offset: int = 0
+    signed: bool = False
+
+    name: ClassVar[str]
+    exact: ClassVar[bool] = False
+    streams: ClassVar[bool] = True
+    extrapolates: ClassVar[bool] = True
+    has_sign: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        check_bits_and_steps(self.bits, self.T)
-        if isinstance(self.offset, bool) or not isinstance(self.offset, int) or not 0 <= self.offset < self.levels:
-            raise ConfigurationError(f"offset must lie in 0..{self.levels - 1}, got {self.offset!r}")
+        self.check()
+        if self.signed and not self.has_sign:
+            raise ConfigurationError(f"{self.name}: its spikes are unsigned")
+        if isinstance(self.offset, bool) or not isinstance(self.offset, int) or not 0 <= self.offset <= self.span:
+            raise ConfigurationError(f"offset must lie in 0..{self.span:g}, got {self.offset!r}")
+
+    def check(self) -> None:
+        """Refuses settings the code can't have.
+
+        Raises:
+            ConfigurationError: if b is not in 1..8, T not in 1..1024, or the window counts beyond 65,535.
+        """
+        check_range(self.bits, 1, MAX_SPIKE_BITS, "bits")
+        check_range(self.T, 1, MAX_STEPS, "T")
+        if self.largest_value > MAX_COUNT:
+            raise ConfigurationError(f"bits={self.bits} and T={self.T} count beyond {MAX_COUNT}: lower bits or T")
 
     @property
-    def word_bits(self) -> int:
-        """b·T, the bits of one packed word."""
-        return self.bits * self.T
+    @abstractmethod
+    def spike_range(self) -> tuple[int, int]:
+        """Smallest and largest spike."""
 
     @property
-    def levels(self) -> int:
-        """2^(bT), the number of values a word can take."""
-        return 1 << self.word_bits
+    @abstractmethod
+    def largest_value(self) -> float:
+        """The largest value of a window, in Δ, that calibration lets it stand for, without offset."""
 
     @property
-    def minimum(self) -> int:
-        """The smallest integer a word stands for, −o."""
-        return -self.offset
+    def growth(self) -> tuple[float, ...]:
+        """ρ_t for t = 1..T."""
+        return (1.0,) * self.T
 
     @property
-    def maximum(self) -> int:
-        """The largest integer a word stands for, 2^(bT) − 1 − o."""
-        return self.levels - 1 - self.offset
+    def spike_bits(self) -> int:
+        """b_s, bits of one spike as the account charges them, a sign included."""
+        return self.bits + int(self.signed)
 
-    def to_spikes(self, values: Tensor) -> Tensor:
-        """Digits s_t = ⌊(z + o) / 2^(b(T−t))⌋ mod 2^b of integer values z.
+    @property
+    def magnitude_bits(self) -> int:
+        """Bits of the largest spike's magnitude."""
+        return max(abs(bound).bit_length() for bound in self.spike_range)
+
+    @property
+    def span(self) -> float:
+        """Largest minus smallest value, in Δ."""
+        return self.largest_value * (2 if self.signed else 1)
+
+    @property
+    def minimum(self) -> float:
+        """The smallest value z it stands for."""
+        return -self.largest_value if self.signed else -self.offset
+
+    @property
+    def maximum(self) -> float:
+        """The largest value z it stands for."""
+        return self.largest_value if self.signed else self.largest_value - self.offset
+
+    @property
+    def extremes(self) -> tuple[int, int]:
+        """Integers that bound every Σ κ_t·s_t − o whatever the neuron does, for the proof of exact sums."""
+        low, high = self.spike_range
+        total = sum(self.weights)
+        return min(math.floor(low * total) - self.offset, 0), max(math.ceil(high * total) - self.offset, 0)
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """κ_t, what a spike of step t is worth, for t = 1..T."""
+        return weights_of(self.growth)
+
+    @property
+    def rests(self) -> tuple[int, ...]:
+        """What the offset is at each step, so that Σ κ_t·s_t − o = Σ κ_t·s_t less the rests at their worth.
+
+        Here the whole offset at once, to be subtracted beside the steps; see ``rests_each_step``.
+        """
+        return (self.offset, *(0,) * (self.T - 1))
+
+    @abstractmethod
+    def initial(self, like: Tensor) -> Any:
+        """State of neurons of a tensor's shape and device before the first step."""
+
+    @abstractmethod
+    def step(self, current: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """One time step: current in, integer spikes and the next state out.
 
         Args:
-            values: integers in minimum..maximum, any shape and numeric dtype.
+            current: float64. T times the current of this step in Δ if the code streams; otherwise the
+                whole window's in Δ at the first step and zero at the others.
+            state: of :meth:`initial` or the step before.
 
         Returns:
-            int64 tensor [T, ...], the most significant digit first.
+            uint8 spikes (int8 if negative ones occur) of the current's shape, and the state.
         """
-        words = values.to(torch.int64) + self.offset
-        shifts = [self.bits * (self.T - 1 - t) for t in range(self.T)]
-        mask = (1 << self.bits) - 1
-        return torch.stack([(words >> shift) & mask for shift in shifts])
 
-    def from_spikes(self, spikes: Tensor) -> Tensor:
-        """Values z = Σ_t s_t·2^(b(T−t)) − o of spike trains [T, ...]; the inverse of :meth:`to_spikes`."""
-        words = torch.zeros_like(spikes[0], dtype=torch.int64)
-        for step in spikes:
-            words = (words << self.bits) + step.to(torch.int64)
-        return words - self.offset
+    def quantize_(self, values: Tensor, ceiling: float) -> Tensor:
+        """The window's value for a constant current, clip(⌊u + 1/2⌋, minimum, ceiling), in place."""
+        return values.add_(0.5).floor_().clamp_(self.minimum, min(ceiling, self.maximum))
+
+    def spanning(self, low: float, high: float) -> tuple[float, SpikeCode]:
+        """The step Δ and the code, with offset or sign, that cover values low ≤ 0 ≤ high."""
+        if self.has_sign:
+            return max(-low, high) / self.largest_value, dataclasses.replace(self, signed=low < 0)
+        step = (high - low) / self.largest_value
+        offset = min(max(round(-low / step), 0), math.floor(self.largest_value))
+        return step, dataclasses.replace(self, offset=offset)
+
+    def from_spikes(self, spikes: Tensor | Sequence[Tensor]) -> Tensor:
+        """Values z = Σ_t κ_t·s_t − o of spike trains [T, ...], float64."""
+        total = torch.zeros_like(spikes[0], dtype=torch.float64)
+        for growth, step in zip(self.growth, spikes, strict=True):
+            total = total * growth + step.double()
+        return total * self.weights[-1] - self.offset
+
+    def options(self) -> dict[str, Any]:
+        """The settings beyond bits, T, offset and sign that differ from their defaults."""
+        extra = [field for field in dataclasses.fields(self) if field.name not in BASE_FIELDS]
+        return {f.name: getattr(self, f.name) for f in extra if getattr(self, f.name) != f.default}
+
+
+BASE_FIELDS = tuple(field.name for field in dataclasses.fields(SpikeCode))
+
+
+def weights_of(growth: Sequence[float]) -> tuple[float, ...]:
+    """κ_t = Π_{τ>t} ρ_τ of growths ρ_1..ρ_T."""
+    weights = [1.0]
+    for factor in reversed(growth[1:]):
+        weights.append(weights[-1] * factor)
+    return tuple(reversed(weights))

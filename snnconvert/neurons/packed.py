@@ -1,85 +1,146 @@
-"""The packed neuron: integrates a whole window of current, then fires T spikes of b bits at once."""
+"""The packed neuron: integrates a whole window of current, then fires T spikes of b bits, largest first."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from snnconvert.neurons.code import PackedCode
+from snnconvert.errors import ConfigurationError
+from snnconvert.neurons.code import MAX_SPIKE_BITS, SpikeCode, check_range
+from snnconvert.neurons.registry import register
+
+MAX_WORD_BITS = 8
 
 
-def fire_packed(
-    potential: Tensor, gain: Tensor, bias: Tensor | None, code: PackedCode, ceiling: int | None = None
-) -> Tensor:
-    """Fires z = clip(rne((v + β)·g), −o, 2^(bT)−1−o), rne rounding half to even.
+class PackedState(NamedTuple):
+    """What a packed neuron keeps between steps.
 
-    One addition and one multiplication, each rounded once, on an exactly known potential: every
-    engine that computes them in its type (float32; float64 for wide potentials) fires the same spikes.
-    Source: parallel form of SpikePack (Shen et al., ICCV 2025) with the least significant digit's
-    threshold θ_LSB = 1/g; the placement of the rounding is a reconstruction.
+    Attributes:
+        potential: v, float64, in steps Δ, after the resets so far; smallest value the code stands for
+            subtracted.
+        step: steps fired so far.
+        fired: Σ of what was fired, in Δ.
+    """
+
+    potential: Tensor
+    step: int
+    fired: Tensor
+
+
+def packed_step(current: Tensor, state: PackedState, bits: int, T: int, offset: int) -> tuple[Tensor, PackedState]:
+    """One greedy step: s_t = min(⌊(v + 1/2) / θ_t⌋, 2^b − 1), v ← v − θ_t·s_t, with θ_t = 2^(b(T−t)).
+
+    A potential exactly halfway between two values reaches the upper one only if that is even, so that
+    the T digits together are the value rounded half to even.
+
+    Source: serial form of SpikePack (Shen et al., ICCV 2025) at τ = 2, b bits a step as in Shen et al.,
+    CVPR 2024; the placement of half a least significant digit is a reconstruction.
 
     Args:
-        potential: membrane potential v, float, any shape.
-        gain: g = unit of v divided by the step Δ of the code; scalar or broadcastable to v.
-        bias: β in units of v, broadcastable to v, or None.
-        code: the packed code.
-        ceiling: a lower upper clip, for a capped rectifier; None for the code's own.
-
-    Returns:
-        float32 integers of v's shape.
+        current: float64, in Δ: the window's whole current at the first step, zero later.
+        state: of the step before.
+        bits: b.
+        T: time steps.
+        offset: zero point o.
     """
-    shifted = potential if bias is None else potential + bias
-    words = torch.mul(shifted, gain).round_().clamp_(code.minimum, code.maximum if ceiling is None else ceiling)
-    return words.to(torch.float32)
+    potential = state.potential + current
+    threshold = float(1 << bits * (T - 1 - state.step))
+    raised = potential + 0.5
+    spikes = (raised / threshold).floor_().clamp_(0, (1 << bits) - 1)
+    reached = spikes * threshold
+    halfway = (raised == reached) & (spikes > 0) & ((reached + state.fired - offset) % 2 == 1)
+    spikes = torch.where(halfway, spikes - 1, spikes)
+    reset = spikes * threshold
+    return spikes.to(torch.uint8), PackedState(potential - reset, state.step + 1, state.fired + reset)
 
 
-def _read_code(neuron: PackedNeuron, _: object) -> None:
-    bits, T, offset, ceiling = neuron.digits.tolist()
-    neuron.code, neuron.ceiling = PackedCode(bits, T, offset), ceiling
+@register
+@dataclass(frozen=True)
+class PackedCode(SpikeCode):
+    """A packed word z = Σ_t s_t·2^(b(T−t)) − o of T spikes s_t in 0..2^b−1.
 
+    With an offset o the word stands for the signed integer (offset binary): the spikes stay unsigned and
+    the constant −o is a bias current in the synapses that read them. b·T ≤ 8.
 
-class PackedNeuron(nn.Module):
-    """A layer of packed neurons: membrane potential in, packed words out.
-
-    Buffers:
-        gain: float32 scalar or [C, 1, ...], potential units per code step.
-        bias: the same shape, or None; a constant current in potential units.
-        step: float32 scalar, the value Δ of the least significant digit in the ANN's units.
-        digits: int64 [4], bits, T and offset of the code, and the largest word fired.
+    Equivalent to SpikePack's packed integer at τ = 2 (Shen et al., ICCV 2025; b = 1), with b-bit
+    spikes as in Shen et al., CVPR 2024.
     """
 
-    digits: Tensor
-    gain: Tensor
-    bias: Tensor | None
-    step: Tensor
+    name: ClassVar[str] = "packed"
+    exact: ClassVar[bool] = True
+    streams: ClassVar[bool] = False
+    extrapolates: ClassVar[bool] = False
 
-    def __init__(
-        self,
-        code: PackedCode,
-        gain: Tensor,
-        step: Tensor,
-        bias: Tensor | None = None,
-        *,
-        ceiling: int | None = None,
-    ) -> None:
-        super().__init__()
-        self.code = code
-        self.ceiling = code.maximum if ceiling is None else ceiling
-        self.register_buffer("digits", torch.tensor([code.bits, code.T, code.offset, self.ceiling]))
-        self.register_buffer("gain", gain.to(torch.float32))
-        self.register_buffer("step", step.to(torch.float32))
-        self.register_buffer("bias", None if bias is None else bias.to(torch.float32))
-        self.register_load_state_dict_post_hook(_read_code)  # type: ignore[no-untyped-call]
+    def check(self) -> None:
+        """Refuses words of more than 8 bits.
+
+        Raises:
+            ConfigurationError: if b or T is not an integer in 1..8, or b·T > 8.
+        """
+        check_range(self.bits, 1, MAX_SPIKE_BITS, "bits")
+        check_range(self.T, 1, MAX_WORD_BITS, "T")
+        if self.word_bits > MAX_WORD_BITS:
+            raise ConfigurationError(
+                f"bits x T = {self.bits} x {self.T} = {self.word_bits} exceeds {MAX_WORD_BITS}: "
+                "a packed word holds at most 8 bits; lower bits or T"
+            )
 
     @property
-    def threshold(self) -> float:
-        """θ = Δ·(2^(bT) − 1), the span of values the code covers, in the ANN's units."""
-        return float(self.step.double()) * (self.code.levels - 1)
+    def word_bits(self) -> int:
+        """b·T, the bits of one packed word."""
+        return self.bits * self.T
 
-    def forward(self, potential: Tensor) -> Tensor:
-        """Fires on a membrane potential; see :func:`fire_packed`."""
-        return fire_packed(potential, self.gain, self.bias, self.code, self.ceiling)
+    @property
+    def levels(self) -> int:
+        """2^(bT), the number of values a word can take."""
+        return 1 << self.word_bits
 
-    def extra_repr(self) -> str:
-        """Code and threshold for printing."""
-        return f"bits={self.code.bits}, T={self.code.T}, offset={self.code.offset}, threshold={self.threshold:.4g}"
+    @property
+    def spike_range(self) -> tuple[int, int]:
+        """0..2^b−1."""
+        return 0, (1 << self.bits) - 1
+
+    @property
+    def largest_value(self) -> int:
+        """2^(bT) − 1."""
+        return self.levels - 1
+
+    @property
+    def growth(self) -> tuple[float, ...]:
+        """ρ = 2^b: the membrane that receives the digits shifts by b bits a step."""
+        return (float(1 << self.bits),) * self.T
+
+    @property
+    def rests(self) -> tuple[int, ...]:
+        """The offset's own digits: subtracted digit by digit, no sum ever leaves the range of words."""
+        return tuple(PackedCode(self.bits, self.T).to_spikes(torch.tensor(self.offset)).tolist())
+
+    def initial(self, like: Tensor) -> PackedState:
+        """Potential o, nothing fired."""
+        start = torch.full_like(like, self.offset, dtype=torch.float64)
+        return PackedState(start, 0, torch.zeros_like(start))
+
+    def step(self, current: Tensor, state: PackedState) -> tuple[Tensor, PackedState]:
+        """See :func:`packed_step`."""
+        return packed_step(current, state, self.bits, self.T, self.offset)
+
+    def quantize_(self, values: Tensor, ceiling: float) -> Tensor:
+        """The word clip(rne(u), −o, ceiling), rne rounding half to even: the parallel form, in place."""
+        return values.round_().clamp_(self.minimum, ceiling)
+
+    def to_spikes(self, values: Tensor) -> Tensor:
+        """Digits s_t = ⌊(z + o) / 2^(b(T−t))⌋ mod 2^b of integer values z.
+
+        Args:
+            values: integers in minimum..maximum, any shape and numeric dtype.
+
+        Returns:
+            int64 tensor [T, ...], the most significant digit first.
+        """
+        words = values.to(torch.int64) + self.offset
+        shifts = [self.bits * (self.T - 1 - t) for t in range(self.T)]
+        mask = (1 << self.bits) - 1
+        return torch.stack([(words >> shift) & mask for shift in shifts])

@@ -164,9 +164,33 @@ class Synapse(nn.Module):
             current = self._sum(words.to(weight.dtype), weight, bias.to(weight.dtype))
         else:
             current = self._sum_parts(words)
-        if not self._scales_outside:
-            return current.double() if self.wide else current
-        return current.double() * self.channelwise(self.get_buffer("_outside"), current.dim())
+            current.add_(self.channelwise(self.get_buffer("_bias"), current.dim()))
+        return self._scaled(current)
+
+    def integrate(self, spikes: Tensor, rest: Tensor | None = None, *, wide: bool = False) -> Tensor:
+        """The current W·(s − r)·m of the spikes of one step, without the bias, in the type of :meth:`forward`.
+
+        Args:
+            spikes: integers s, [N, ...].
+            rest: their resting values r, broadcastable to s; the weights see s and r apart.
+            wide: sum in float64, for spikes beyond the words the proof is about.
+        """
+        current = self._current(spikes, wide=wide)
+        if rest is not None:
+            current = current - self._current(rest, wide=wide)
+        if wide and self._part_count == 1 and self.get_buffer("_weight_0").dtype == torch.float32:
+            current = current.to(torch.float32)
+        return self._scaled(current)
+
+    def holds_spikes(self, low: int, high: int) -> bool:
+        """Whether float32 sums of spikes in low..high are proven exact."""
+        weight = self.weight * self.channelwise(self.get_buffer("_inside"), self.weight.dim(), axis=0)
+        no_bias = torch.zeros_like(self.get_buffer("_bias"))
+        return float(accumulator_bound(weight, no_bias, min(low, 0), max(high, 0)).max()) <= FLOAT32_EXACT
+
+    def bias_current(self, dims: int) -> Tensor:
+        """The bias b·m that enters once a window, float64, shaped to broadcast over ``dims`` dimensions."""
+        return self.channelwise(self.bias.double() * self.multiplier, dims)
 
     def channelwise(self, values: Tensor, dims: int, axis: int | None = None) -> Tensor:
         """Views [O] values so that they broadcast over the channel axis of a ``dims``-dimensional tensor."""
@@ -204,7 +228,21 @@ class Synapse(nn.Module):
             total = part if total is None else total.add_(part)
             start += weight.shape[1]
         assert total is not None
-        return total.add_(self.channelwise(self.get_buffer("_bias"), total.dim()))
+        return total
+
+    def _current(self, spikes: Tensor, *, wide: bool) -> Tensor:
+        if wide:
+            weight = self.weight * self.channelwise(self.get_buffer("_inside"), self.weight.dim(), axis=0)
+            return self._sum(spikes.double(), weight.double(), None)
+        if self._part_count == 1:
+            weight = self.get_buffer("_weight_0")
+            return self._sum(spikes.to(weight.dtype), weight, None)
+        return self._sum_parts(spikes.to(torch.float32))
+
+    def _scaled(self, current: Tensor) -> Tensor:
+        if not self._scales_outside:
+            return current.double() if self.wide else current
+        return current.double() * self.channelwise(self.get_buffer("_outside"), current.dim())
 
     def _sum(self, words: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if self.geometry is None:

@@ -1,4 +1,4 @@
-"""Bit budget and effort of one layer, from its plan and the words it was seen to read.
+"""Bit budget and effort of one layer, from its plan and the spikes it was seen to read.
 
 Source: Shen et al., "Are Conventional SNNs Really Efficient?", CVPR 2024; the formulas from secondary
 notes of the paper.
@@ -8,10 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
-from snnconvert.neurons.code import PackedCode
+from snnconvert.neurons.activity import Activity
 
 
 @dataclass(frozen=True)
@@ -31,24 +28,14 @@ class SpikeStatistics:
     spikes_per_neuron: float
 
 
-def spike_statistics(word_counts: Tensor, code: PackedCode) -> SpikeStatistics:
-    """Statistics of the spikes behind packed words.
-
-    Args:
-        word_counts: int64 [2^(bT)], occurrences of each stored word (with its offset added).
-        code: the words' code.
-    """
-    words = torch.arange(code.levels)
-    total = max(int(word_counts.sum()), 1)
-    spikes = PackedCode(code.bits, code.T).to_spikes(words)
-    bits = PackedCode(1, code.word_bits).to_spikes(words)
-    per_neuron = float(((spikes != 0).sum(0) * word_counts).sum()) / total
-    set_bits = float((bits.sum(0) * word_counts).sum()) / total
+def spike_statistics(activity: Activity) -> SpikeStatistics:
+    """Statistics of the spikes a layer was seen to read."""
+    windows = max(activity.windows, 1)
     return SpikeStatistics(
-        firing_rate=per_neuron / code.T,
-        word_sparsity=float(word_counts[0]) / total,
-        bit_sparsity=1 - set_bits / code.word_bits,
-        spikes_per_neuron=per_neuron,
+        firing_rate=activity.spikes / (windows * activity.T),
+        word_sparsity=activity.silent / windows,
+        bit_sparsity=1 - activity.set_bits / (windows * activity.T * activity.bits),
+        spikes_per_neuron=activity.spikes / windows,
     )
 
 

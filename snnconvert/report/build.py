@@ -12,6 +12,8 @@ from snnconvert.calibration.repair import LayerMeasurement
 from snnconvert.calibration.thresholds import Threshold
 from snnconvert.config import ConversionConfig
 from snnconvert.convert.plan import Plan, SynapsePlan
+from snnconvert.neurons.code import SpikeCode
+from snnconvert.neurons.registry import spelled
 from snnconvert.report.account import s_ace, spike_statistics
 from snnconvert.report.report import AnalogReport, Coverage, Fidelity, LayerReport, Report, Totals
 from snnconvert.report.statistics import decibels
@@ -64,22 +66,23 @@ def versions() -> dict[str, str]:
 
 
 def _layer(plan: SynapsePlan, threshold: Threshold, measured: LayerMeasurement) -> LayerReport:
-    statistics = spike_statistics(measured.word_counts, threshold.code)
-    effort = s_ace(plan.macs, plan.weight_bits, plan.bits, plan.T)
+    code = threshold.code
+    statistics = spike_statistics(measured.activity)
+    effort = s_ace(plan.macs, plan.weight_bits, code.spike_bits, code.T)
     return LayerReport(
         name=plan.layer,
         op=plan.op,
         macs=plan.macs,
-        T=plan.T,
-        spike_bits=plan.bits,
+        T=code.T,
+        spike_bits=code.spike_bits,
         weight_bits=plan.weight_bits,
-        bit_budget=plan.bit_budget,
+        bit_budget=code.T * plan.weight_bits * code.spike_bits,
         s_ace=effort,
         ns_ace=effort * statistics.firing_rate,
-        code="packed, offset" if threshold.code.offset else "packed",
-        threshold=threshold.step * (threshold.code.levels - 1),
+        code=_code_name(code),
+        threshold=threshold.step * code.span,
         step=threshold.step,
-        offset=threshold.code.offset,
+        offset=code.offset,
         firing_rate=statistics.firing_rate,
         spikes_per_neuron=statistics.spikes_per_neuron,
         word_sparsity=statistics.word_sparsity,
@@ -89,10 +92,15 @@ def _layer(plan: SynapsePlan, threshold: Threshold, measured: LayerMeasurement) 
     )
 
 
+def _code_name(code: SpikeCode) -> str:
+    sign = ", offset" if code.offset else ", signed" if code.signed else ""
+    return f"{spelled(code)}{sign}"
+
+
 def _totals(plan: Plan, layers: tuple[LayerReport, ...], weight_bytes: int) -> Totals:
     analog_macs = sum(item.macs for item in plan.analog)
     return Totals(
-        bit_budget=plan.bit_budget,
+        bit_budget=sum(layer.s_ace for layer in layers) / max(plan.spiking_macs, 1),
         s_ace=sum(layer.s_ace for layer in layers),
         ns_ace=sum(layer.ns_ace for layer in layers),
         macs=plan.total_macs,

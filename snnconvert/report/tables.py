@@ -44,7 +44,7 @@ def plan_table(plan: Plan) -> str:
             item.layer,
             item.op,
             "input spikes" if item.reads_input else "spikes",
-            "packed",
+            item.neuron,
             f"{item.weight_bits}/{item.bits}/{item.T}",
             quantity(item.macs),
             "",

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snnconvert.errors import ConfigurationError
-from snnconvert.neurons.code import PackedCode, check_bits_and_steps
+from snnconvert.neurons.packed import PackedCode
+from snnconvert.neurons.registry import make_code
 
 SHAPES = [(bits, T) for bits, T in itertools.product(range(1, 9), repeat=2) if bits * T <= 8]
 

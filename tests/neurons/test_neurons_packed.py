@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snnconvert.neurons.code import PackedCode
+from snnconvert.neurons.packed import PackedCode
 from snnconvert.neurons.packed import PackedNeuron, fire_packed
 
 

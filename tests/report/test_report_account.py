@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snnconvert.neurons.code import PackedCode
+from snnconvert.neurons.packed import PackedCode
 from snnconvert.report.account import s_ace, spike_statistics
 
 CODES = [(b, T) for b, T in itertools.product(range(1, 9), repeat=2) if b * T <= 8]

@@ -1,0 +1,95 @@
+"""Assembly: a cell for every node of a spiking graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import fx, nn
+
+from snnconvert.engines.cells import (
+    Call,
+    Cell,
+    DelayCell,
+    Function,
+    JoinCell,
+    LinearCell,
+    MaxPoolCell,
+    RealCell,
+    StaticCell,
+    SynapseCell,
+    SynapseWatcher,
+    ToRealCell,
+)
+from snnconvert.engines.course import Carrier, Course
+from snnconvert.engines.neuron_cell import FrameCell, NeuronCell, Observer
+from snnconvert.engines.timeline import MAX_POOLS, Timeline
+from snnconvert.neurons.current import ToReal
+from snnconvert.neurons.neuron import SpikingNeuron
+from snnconvert.neurons.synapse import Synapse
+
+
+class Assembly:
+    """Cells of all nodes that have a time, and the sources each one listens to.
+
+    Attributes:
+        cells: cell of each node, by name; the state of one run is in them.
+        sources: names of the nodes each cell listens to.
+    """
+
+    def __init__(
+        self, network: fx.GraphModule, timeline: Timeline, observer: Observer | None, watcher: SynapseWatcher | None = None
+    ) -> None:
+        self._network, self._timeline, self._observer, self._watcher = network, timeline, observer, watcher
+        self._statics: dict[str, Any] = {}
+        self.cells: dict[str, Cell] = {}
+        self.sources: dict[str, tuple[str, ...]] = {}
+        for node in network.graph.nodes:
+            if node.op == "get_attr":
+                self._statics[node.name] = getattr(network, str(node.target))
+            elif node.op in ("call_module", "call_function"):
+                self._add(node)
+
+    def _add(self, node: fx.Node) -> None:
+        courses = {
+            source.name: course
+            for source in node.all_input_nodes
+            if (course := self._timeline.courses[source.name]).carrier is not Carrier.STATIC
+        }
+        if node.op == "call_module":
+            cell = self._module_cell(node, self._network.get_submodule(str(node.target)), courses)
+        else:
+            cell = self._function_cell(node, courses)
+        self.cells[node.name], self.sources[node.name] = cell, tuple(courses)
+
+    def _module_cell(self, node: fx.Node, module: nn.Module, courses: Mapping[str, Course]) -> Cell:
+        ((source, before),) = courses.items()
+        after, layer = self._timeline.courses[node.name], str(node.meta.get("layer", node.name))
+        if isinstance(module, SpikingNeuron) and before.carrier is Carrier.FRAMES:
+            return FrameCell(layer, source, module, before, self._observer)
+        if isinstance(module, SpikingNeuron):
+            return NeuronCell(layer, source, module, before, after, self._observer)
+        if isinstance(module, Synapse):
+            return SynapseCell(node, source, module, before, self._watcher)
+        if isinstance(module, ToReal):
+            return ToRealCell(source, module, before, after)
+        return LinearCell(lambda values: module(values[source]), courses, keeps_spikes=False)
+
+    def _function_cell(self, node: fx.Node, courses: Mapping[str, Course]) -> Cell:
+        after, function = self._timeline.courses[node.name], Call(node, self._statics)
+        if after.carrier is Carrier.STATIC:
+            return StaticCell(function, self._statics, node.name)
+        if after.carrier in (Carrier.REAL, Carrier.FRAMES):
+            return RealCell(function, tuple(courses), after)
+        if node.target in MAX_POOLS:
+            ((source, before),) = courses.items()
+            return MaxPoolCell(function, source, before, after)
+        return self._joining_cell(function, courses, after)
+
+    @staticmethod
+    def _joining_cell(function: Function, courses: Mapping[str, Course], after: Course) -> Cell:
+        spikes = after.carrier is Carrier.SPIKES
+        first = next(iter(courses.values()))
+        if all(course.is_in_step_with(first) for course in courses.values()):
+            return LinearCell(function, courses, keeps_spikes=spikes)
+        return DelayCell(function, courses, after) if spikes else JoinCell(function, courses)

@@ -1,0 +1,214 @@
+"""The timeline: when every value of a spiking graph arrives, and where codes have to be adapted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import torch
+from torch import fx
+
+from snnconvert.engines.course import Carrier, Course, whole
+from snnconvert.errors import ConfigurationError, ConversionError
+from snnconvert.neurons.current import IntegerScale, SumPool, ToReal
+from snnconvert.neurons.neuron import SpikingNeuron
+from snnconvert.neurons.synapse import Synapse
+
+aten = torch.ops.aten
+Latency = Literal["streaming", "window"]
+MAX_POOLS = frozenset({aten.max_pool1d.default, aten.max_pool2d.default, aten.max_pool3d.default})
+_JOINS = frozenset({aten.add.Tensor, aten.cat.default})
+_LAYOUTS = frozenset(
+    {
+        aten.view.default, aten.reshape.default, aten.permute.default, aten.transpose.int, aten.unsqueeze.default,
+        aten.squeeze.dim, aten.squeeze.dims, aten.slice.Tensor, aten.clone.default, aten.contiguous.default,
+        aten.constant_pad_nd.default, aten.pad.default, aten.flatten.using_ints,
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A place where values of different timing meet.
+
+    Attributes:
+        layer: the layer's name.
+        action: what is done there.
+        exact: whether the value stays what it would be without time.
+    """
+
+    layer: str
+    action: str
+    exact: bool
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Courses of all nodes of a spiking graph.
+
+    Attributes:
+        courses: course of each node, by name.
+        adapters: where timing is adapted.
+        latency: the latency model.
+        ticks: ticks until the output is complete.
+    """
+
+    courses: Mapping[str, Course]
+    adapters: tuple[Adapter, ...]
+    latency: Latency
+    ticks: int
+
+
+def infer_timeline(network: fx.GraphModule, latency: Latency, event_steps: int | None = None) -> Timeline:
+    """Infers when every value arrives.
+
+    "streaming": neurons whose code allows it fire while they integrate, all in the same tick as their
+    input; what rate codes then lose is the unevenness error. "window": every neuron waits for the whole
+    window of its input and then fires under a constant current, which costs T ticks a layer and loses
+    nothing. Packed neurons always wait: their largest digit is known only when all current has come.
+
+    Args:
+        network: the spiking graph.
+        latency: the latency model.
+        event_steps: number of event frames, None for one still input.
+
+    Raises:
+        ConfigurationError: on an unknown latency model.
+        ConversionError: if a synapse would read anything but spikes, or event frames reach an operation
+            that is not additive before they are spikes, naming the layer.
+    """
+    if latency not in get_args(Latency):
+        raise ConfigurationError(f"latency must be one of {', '.join(get_args(Latency))}, got {latency!r}")
+    return _Inference(network, latency, event_steps).infer()
+
+
+class _Inference:
+    def __init__(self, network: fx.GraphModule, latency: Latency, event_steps: int | None) -> None:
+        self.network, self.latency, self.event_steps = network, latency, event_steps
+        self.modules = {
+            node.name: network.get_submodule(str(node.target)) for node in network.graph.nodes if node.op == "call_module"
+        }
+        self.courses: dict[str, Course] = {}
+        self.adapters: list[Adapter] = []
+        self.before_neurons = self._before_neurons()
+
+    def infer(self) -> Timeline:
+        for node in self.network.graph.nodes:
+            self.courses[node.name] = self._course(node)
+        (output,) = [node.name for node in self.network.graph.nodes if node.op == "output"]
+        ticks = self.courses[output].end
+        return Timeline(self.courses, tuple(self.adapters), self.latency, ticks)
+
+    def _before_neurons(self) -> set[str]:
+        """Nodes whose value some neuron will still fire on; the others are the network's readout."""
+        found: set[str] = set()
+        for node in reversed(self.network.graph.nodes):
+            if any(user.name in found or isinstance(self.modules.get(user.name), SpikingNeuron) for user in node.users):
+                found.add(node.name)
+        return found
+
+    def _course(self, node: fx.Node) -> Course:
+        sources = [self.courses[source.name] for source in node.all_input_nodes]
+        if node.op == "placeholder":
+            return self._input_course()
+        if node.op == "output":
+            return sources[0]
+        module = self.modules.get(node.name)
+        if module is not None:
+            return self._module_course(node, module, sources[0])
+        return self._function_course(node, [course for course in sources if course.carrier is not Carrier.STATIC])
+
+    def _input_course(self) -> Course:
+        if self.event_steps is None:
+            return whole(Carrier.REAL, 0)
+        return Course(Carrier.FRAMES, 0, (1.0,) * self.event_steps, flows=True, extrapolates=True)
+
+    def _module_course(self, node: fx.Node, module: torch.nn.Module, source: Course) -> Course:
+        if isinstance(module, SpikingNeuron):
+            return self._neuron_course(node, module, source)
+        if isinstance(module, Synapse):
+            if source.carrier is not Carrier.SPIKES:
+                raise ConversionError(f"{_layer(node)}: its input is {source.carrier.value}, not spikes")
+            return source.carrying(Carrier.CURRENT)
+        if isinstance(module, (IntegerScale, SumPool)):
+            return source.carrying(Carrier.CURRENT)
+        if isinstance(module, ToReal):
+            return self._real_course(node, source)
+        raise ConversionError(f"{_layer(node)}: {type(module).__name__} has no course in time")
+
+    def _neuron_course(self, node: fx.Node, module: SpikingNeuron, source: Course) -> Course:
+        code = module.code
+        if source.carrier is Carrier.FRAMES:
+            return replace(source, carrier=Carrier.SPIKES, spike_range=code.spike_range)
+        streams = self._streams(module, source)
+        if code.streams and self.latency == "streaming" and not streams and source.steps > 1:
+            self._adapt(node, f"waits for the whole window of its {source.steps} input steps, then fires {code.T}")
+        start = source.start if streams else source.end
+        return Course(
+            Carrier.SPIKES,
+            start,
+            code.growth,
+            flows=code.streams,
+            extrapolates=code.extrapolates,
+            spike_range=code.spike_range,
+        )
+
+    def _streams(self, module: SpikingNeuron, source: Course) -> bool:
+        can = module.code.streams and source.flows and source.steps == module.code.T
+        return self.latency == "streaming" and can
+
+    def _real_course(self, node: fx.Node, source: Course) -> Course:
+        is_readout = node.name not in self.before_neurons
+        if is_readout or (self.latency == "streaming" and source.flows):
+            return Course(Carrier.REAL, source.start, (1.0,) * source.steps, flows=True)
+        return whole(Carrier.REAL, source.end - 1)
+
+    def _function_course(self, node: fx.Node, sources: list[Course]) -> Course:
+        if not sources or _is_size(node):
+            return Course(Carrier.STATIC)
+        carriers = {course.carrier for course in sources}
+        if carriers == {Carrier.REAL}:
+            start, end = max(course.start for course in sources), max(course.end for course in sources)
+            flows = any(course.flows for course in sources)
+            return Course(Carrier.REAL, start, (1.0,) * (end - start), flows=flows)
+        if Carrier.REAL in carriers or (Carrier.FRAMES in carriers and node.target not in _LAYOUTS):
+            raise ConversionError(
+                f"{_layer(node)} acts on the input before it is spikes, and not step by step: event frames "
+                "can't drive this network"
+            )
+        if node.target in MAX_POOLS:
+            return self._max_pool_course(sources[0])
+        if node.target in _JOINS and len(sources) > 1:
+            return self._join_course(node, sources)
+        return sources[0]
+
+    def _max_pool_course(self, source: Course) -> Course:
+        if self.latency == "streaming" and source.flows:
+            return Course(Carrier.CURRENT, source.start, (1.0,) * source.steps, flows=True, extrapolates=True)
+        return whole(Carrier.CURRENT, source.end - 1)
+
+    def _join_course(self, node: fx.Node, sources: list[Course]) -> Course:
+        spikes = node.target is aten.cat.default and all(course.carrier is Carrier.SPIKES for course in sources)
+        carrier = Carrier.SPIKES if spikes else Carrier.CURRENT
+        if all(course.is_in_step_with(sources[0]) for course in sources):
+            return sources[0].carrying(carrier)
+        if spikes and len({course.timing[1:] for course in sources}) == 1:
+            latest = max(sources, key=lambda course: course.start)
+            self._adapt(node, f"delays earlier spikes until tick {latest.start}")
+            return latest
+        if spikes:
+            raise ConversionError(f"{_layer(node)}: joins spikes of different codes")
+        self._adapt(node, "integrates each operand over its own window, then adds the totals")
+        return whole(carrier, max(course.end for course in sources) - 1)
+
+    def _adapt(self, node: fx.Node, action: str) -> None:
+        self.adapters.append(Adapter(_layer(node), action, exact=True))
+
+
+def _is_size(node: fx.Node) -> bool:
+    return node.target is aten.sym_size.int
+
+
+def _layer(node: fx.Node) -> str:
+    return str(node.meta.get("layer", node.name))
