@@ -143,9 +143,7 @@ def _finish(prepared: PreparedConversion, batches: Iterable[Tensor]) -> SpikingM
     thresholds = _thresholds(conversion_plan, histograms, config)
     network = insert_neurons(graph, conversion_plan, thresholds)
     codes = {item.node: thresholds[item.family].code for item in conversion_plan.synapses}
-    measured = repair_and_measure(
-        graph, network, codes, sample.to(prepared.device), correct=config.bias_correction
-    )
+    measured = repair_and_measure(graph, network, codes, sample.to(prepared.device), correct=config.bias_correction)
     fidelity = compare_outputs([(measured.ann_output, measured.snn_output, None)]).fidelity(
         "a sample of the calibration images"
     )

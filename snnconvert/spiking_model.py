@@ -30,9 +30,9 @@ class SpikingModel(nn.Module):
 
     Calling it runs the packed engine, one pass over integers that stand for T steps of b-bit spikes, if all
     its neurons are packed; with neurons of another code, whose spikes depend on when their input comes, it
-    runs step by step. :meth:`simulate` always does, and shows what happens inside. It takes and returns what the ANN did, on the device it is moved to with ``to(device)``. Its integers
-    and scales keep their types: casting the module (``half()``, ``double()``) changes only the type it
-    returns.
+    runs step by step. :meth:`simulate` always does, and shows what happens inside. It takes and returns what
+    the ANN did, on the device it is moved to with ``to(device)``. Its integers and scales keep their types:
+    casting the module (``half()``, ``double()``) changes only the type it returns.
 
     Attributes:
         network: the spiking graph.
@@ -107,14 +107,14 @@ class SpikingModel(nn.Module):
         if events and len(inputs) == 0:
             raise InputError("there are no event frames")
         frames = list(inputs.float()) if events else [inputs.float()]
-        result = run_stepwise(
-            self.network, frames, record=record, latency=latency, schedule=schedule, events=events
-        )
+        result = run_stepwise(self.network, frames, record=record, latency=latency, schedule=schedule, events=events)
         return dataclasses.replace(
             result, output=result.output.to(self.output_dtype), readout=result.readout.to(self.output_dtype)
         )
 
-    def stream(self, frames: Iterable[Tensor], steps: int, *, latency: Latency = "streaming") -> Iterator[Tensor | None]:
+    def stream(
+        self, frames: Iterable[Tensor], steps: int, *, latency: Latency = "streaming"
+    ) -> Iterator[Tensor | None]:
         """Feeds event frames as they come; membranes keep their state between them.
 
         Args:

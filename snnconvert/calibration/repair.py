@@ -129,7 +129,9 @@ class _StepwiseWatcher:
     def integrated(self, source: str, synapse: Synapse, spikes: list[Tensor], current: Tensor) -> Tensor | None:
         """Measures one synapse; see :class:`~snnconvert.engines.cells.SynapseWatcher`."""
         trains = torch.stack([fixed_subset(step.flatten(1)) for step in spikes])
-        return self._workshop.take(source, synapse, activity_of_trains(trains, self._codes[source].magnitude_bits), current)
+        return self._workshop.take(
+            source, synapse, activity_of_trains(trains, self._codes[source].magnitude_bits), current
+        )
 
 
 @dataclass(frozen=True)

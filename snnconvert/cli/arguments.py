@@ -68,8 +68,9 @@ def config_from(options: argparse.Namespace) -> ConversionConfig:
 
 
 def parse_override(text: str) -> tuple[str, LayerOverride]:
-    """Reads "PATTERN:bits=4,T=1,weight_bits=8,neuron=NAME"; a neuron's own settings are put last, as in
-    "layer1:T=8,neuron=lif:leak=0.9,reset=hard".
+    """Reads "PATTERN:bits=4,T=1,weight_bits=8,neuron=NAME".
+
+    A neuron with settings of its own comes last, as in "layer1:T=8,neuron=lif:leak=0.9,reset=hard".
 
     Raises:
         ConfigurationError: if the text isn't of that form.

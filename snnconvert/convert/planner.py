@@ -166,8 +166,8 @@ class _Planner:
             make_code(*code, layer_name(synapse))
             if family in told and codes[family] != code:
                 raise ConfigurationError(
-                    f"{told[family]} and {layer_name(synapse)} read the same spikes but are told different neurons, bits or T: "
-                    "give them the same override"
+                    f"{told[family]} and {layer_name(synapse)} read the same spikes but are told "
+                    "different neurons, bits or T: give them the same override"
                 )
             codes[family], told[family] = code, layer_name(synapse)
         return codes

@@ -38,7 +38,11 @@ class Assembly:
     """
 
     def __init__(
-        self, network: fx.GraphModule, timeline: Timeline, observer: Observer | None, watcher: SynapseWatcher | None = None
+        self,
+        network: fx.GraphModule,
+        timeline: Timeline,
+        observer: Observer | None,
+        watcher: SynapseWatcher | None = None,
     ) -> None:
         self._network, self._timeline, self._observer, self._watcher = network, timeline, observer, watcher
         self._statics: dict[str, Any] = {}

@@ -70,7 +70,7 @@ class LinearCell(Cell):
         self._function, self._courses, self._keeps_spikes = function, courses, keeps_spikes
 
     def tick(self, tick: int, inputs: Inputs) -> Message | None:
-        """f(x_t), and f of the constants."""
+        """Computes f(x_t), and f of the constants."""
         arrived = {name: message for name, message in inputs.items() if message is not None}
         if not arrived:
             return None
@@ -148,7 +148,8 @@ class SynapseCell(Cell):
         spikes = torch.stack([message.values for message in messages.values()])
         self._check(spikes)
         steps, samples = spikes.shape[:2]
-        currents = self._synapse.integrate(spikes.flatten(0, 1), wide=self._wide).unflatten(0, (steps, samples))
+        currents = self._synapse.integrate(spikes.flatten(0, 1), wide=self._wide)
+        currents = currents.view(steps, samples, *currents.shape[1:])
         sent = {tick: Message(current) for tick, current in zip(messages, currents, strict=True)}
         first = min(sent)
         sent[first] = Message(sent[first].values, self._bias(sent[first].values))
@@ -203,7 +204,7 @@ class DelayCell(Cell):
         self._waiting: dict[str, deque[Message]] = {name: deque() for name in courses}
 
     def tick(self, tick: int, inputs: Inputs) -> Message | None:
-        """f of the next spikes of every source, from the latest source's start on."""
+        """The function of the next spikes of every source, from the latest source's start on."""
         for name, waiting in self._waiting.items():
             message = inputs[name]
             if message is not None:
@@ -217,15 +218,13 @@ class DelayCell(Cell):
 class MaxPoolCell(Cell):
     """Max-pooling of potentials: of the whole window's, or of its running estimate's changes."""
 
-    def __init__(
-        self, function: Function, source: str, before: Course, after: Course
-    ) -> None:
+    def __init__(self, function: Function, source: str, before: Course, after: Course) -> None:
         self._function, self._source, self._after = function, source, after
         self._integrator = Integrator(before)
         self._told: Tensor | None = None
 
     def tick(self, tick: int, inputs: Inputs) -> Message | None:
-        """max of the total, once; or what max tells more than it told before, as rate-coded current.
+        """The total's max, once; or what max tells more than it told before, as rate-coded current.
 
         With estimates E_t of the total, M_t = max E_t: (t·M_t − (t−1)·M_{t−1}) / T, which adds up to M_T.
         """
@@ -271,7 +270,7 @@ class RealCell(Cell):
         self._result: Any = None
 
     def tick(self, tick: int, inputs: Inputs) -> Message | None:
-        """f, computed again when something new has arrived."""
+        """Computes f again when something new has arrived."""
         arrived = {name: message.values for name in self._sources if (message := inputs[name]) is not None}
         self._latest.update(arrived)
         if not self._course.start <= tick < self._course.end:

@@ -52,6 +52,7 @@ class NeuronCell(Cell):
         self._streams = after.start == before.start
         self._integrator = Integrator(before)
         self._state: Any = None
+        self._constant: Tensor | None = None
         self._told: Tensor | float = 0.0
         self._drive: Tensor | None = None
         self._total: Tensor | float = 0.0
@@ -61,41 +62,39 @@ class NeuronCell(Cell):
     def tick(self, tick: int, inputs: Inputs) -> Message | None:
         """Integrates this tick's current; fires where the window's spikes are due."""
         message = inputs[self._source]
-        if message is not None:
-            self._integrator.add(message)
         if self._streams:
             return None if message is None else self._fire(self._streamed(message))
+        if message is not None:
+            self._integrator.add(message)
         if not self._after.start <= tick < self._after.end:
             return None
         return self._fire(self._held())
 
     def _streamed(self, message: Message) -> Tensor:
         """T times this step's current, in Δ: T·x_t + c, or t·E_t − (t−1)·E_{t−1} of running estimates E_t."""
-        steps, arrived = self._before.steps, self._integrator.arrived
         if self._before.extrapolates:
-            constant = self._integrator.constant
-            current = as_current(message, self._before).values.double() * steps
-            return self._neuron.in_steps(current if constant is None else current + constant)
-        told = self._integrator.estimate().double() * arrived
+            values, constant = as_current(message, self._before)
+            self._constant = constant if self._step == 0 else self._constant
+            current = values.double() * self._before.steps
+            return self._neuron.in_steps(current if self._constant is None else current.add_(self._constant))
+        self._integrator.add(message)
+        told = self._integrator.estimate().double() * self._integrator.arrived
         current, self._told = told - self._told, told
         return self._neuron.in_steps(current)
 
-    def _held(self) -> Tensor:
+    def _held(self) -> Tensor | None:
         """The whole window's current, in Δ; for a packed code only once."""
-        if self._drive is None:
-            self._drive = self._neuron.in_steps(self._integrator.estimate())
-            if self._neuron.is_capped:
-                self._drive = self._drive.clamp(max=self._neuron.ceiling)
-            self._drive = self._drive.double()
-        elif not self._neuron.code.streams:
-            self._drive = torch.zeros_like(self._drive)
+        if self._step > 0:
+            return self._drive if self._neuron.code.streams else None
+        drive = self._neuron.in_steps(self._integrator.estimate()).double()
+        self._drive = drive.clamp_(max=self._neuron.ceiling) if self._neuron.is_capped else drive
         return self._drive
 
-    def _fire(self, drive: Tensor) -> Message:
+    def _fire(self, drive: Tensor | None) -> Message:
         code = self._neuron.code
-        if self._state is None:
+        if self._state is None and drive is not None:
             self._state = code.initial(drive)
-        spikes, self._state = code.step(drive, self._state)
+        spikes, self._state = code.coast(self._state) if drive is None else code.step(drive, self._state)
         rest = self._rest(spikes, code.rests[self._step])
         if self._observer is not None:
             self._observe(self._observer, drive, spikes)
@@ -107,13 +106,15 @@ class NeuronCell(Cell):
             return None
         return torch.full(spikes[:1].shape, float(value), device=spikes.device)
 
-    def _observe(self, observer: Observer, drive: Tensor, spikes: Tensor) -> None:
+    def _observe(self, observer: Observer, drive: Tensor | None, spikes: Tensor) -> None:
         code = self._neuron.code
         scale = 1.0 / code.T if code.streams else 1.0
         observer.fired(self._layer, self._step, spikes, self._state.potential * scale)
-        self._total = drive * scale + self._total
+        if drive is not None:
+            self._total = drive * scale + self._total
         self._value = self._value * code.growth[self._step] + spikes.double()
         if self._step == code.T - 1:
+            assert isinstance(self._total, Tensor)
             expected = code.quantize_(self._total.clone(), self._neuron.ceiling)
             observer.finished(self._layer, self._value - code.offset, expected)
 
@@ -121,7 +122,9 @@ class NeuronCell(Cell):
 class FrameCell(Cell):
     """The input's neurons on event frames: each frame is fired as one spike, rounded and clipped to its range."""
 
-    def __init__(self, layer: str, source: str, neuron: SpikingNeuron, course: Course, observer: Observer | None) -> None:
+    def __init__(
+        self, layer: str, source: str, neuron: SpikingNeuron, course: Course, observer: Observer | None
+    ) -> None:
         self._layer, self._source, self._neuron, self._observer = layer, source, neuron, observer
         self._steps, self._step = course.steps, 0
 

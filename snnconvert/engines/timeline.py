@@ -87,7 +87,9 @@ class _Inference:
     def __init__(self, network: fx.GraphModule, latency: Latency, event_steps: int | None) -> None:
         self.network, self.latency, self.event_steps = network, latency, event_steps
         self.modules = {
-            node.name: network.get_submodule(str(node.target)) for node in network.graph.nodes if node.op == "call_module"
+            node.name: network.get_submodule(str(node.target))
+            for node in network.graph.nodes
+            if node.op == "call_module"
         }
         self.courses: dict[str, Course] = {}
         self.adapters: list[Adapter] = []

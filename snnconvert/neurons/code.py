@@ -150,12 +150,20 @@ class SpikeCode(ABC):
 
         Args:
             current: float64. T times the current of this step in Δ if the code streams; otherwise the
-                whole window's in Δ at the first step and zero at the others.
+                whole window's in Δ, at its first step.
             state: of :meth:`initial` or the step before.
 
         Returns:
             uint8 spikes (int8 if negative ones occur) of the current's shape, and the state.
         """
+
+    def coast(self, state: Any) -> tuple[Tensor, Any]:
+        """One later step of a code that integrates first: no current, only spikes and resets.
+
+        Raises:
+            TypeError: for a code that streams, which takes current at every step.
+        """
+        raise TypeError(f"{self.name} neurons take current at every step")
 
     def quantize_(self, values: Tensor, ceiling: float) -> Tensor:
         """The window's value for a constant current, clip(⌊u + 1/2⌋, minimum, ceiling), in place."""

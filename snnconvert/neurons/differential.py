@@ -75,7 +75,7 @@ class DifferentialCode(MultiThresholdCode):
         return (1.0, *(t / (t - 1) for t in range(2, self.T + 1)))
 
     def initial(self, like: Tensor) -> DifferentialState:  # type: ignore[override]
-        """m = 0, mean 0."""
+        """Potential and mean 0."""
         start = torch.zeros_like(like, dtype=torch.float64)
         return DifferentialState(start, start, 0)
 

@@ -44,9 +44,15 @@ def integrate_and_fire_step(
         leak: λ, the share of the potential that stays from step to step.
     """
     potential = state.potential + current if leak == 1.0 else state.potential * leak + current
-    spikes = (potential / threshold).floor_().clamp_(0, largest)
-    after = potential - spikes * threshold if reset == "soft" else potential.masked_fill(spikes > 0, 0.0)
-    return spikes.to(torch.uint8), MembraneState(after)
+    if largest == 1:
+        spikes = (potential >= threshold).to(torch.uint8)
+    else:
+        spikes = (potential / threshold).floor_().clamp_(0, largest).to(torch.uint8)
+    if reset == "soft":
+        potential.sub_(spikes, alpha=threshold)
+    else:
+        potential.masked_fill_(spikes > 0, 0.0)
+    return spikes, MembraneState(potential)
 
 
 @dataclass(frozen=True)
@@ -85,12 +91,17 @@ class CountingCode(SpikeCode):
         return self.T * ((1 << self.bits) - 1)
 
     def initial(self, like: Tensor) -> MembraneState:
-        """v_0·θ, θ = T in T-ths of Δ."""
+        """Potential v_0·θ, θ = T in T-ths of Δ."""
         return MembraneState(torch.full_like(like, self.v0 * self.T, dtype=torch.float64))
 
     def constant_current(self) -> float:
         """What enters at every step beside the synapses: the offset, and the rest of the half step."""
         return self.offset + (0.5 - self.v0)
+
+    def driven(self, current: Tensor) -> Tensor:
+        """The current of one step with :meth:`constant_current` added."""
+        constant = self.constant_current()
+        return current + constant if constant else current
 
 
 @register
@@ -103,4 +114,4 @@ class IntegrateAndFireCode(CountingCode):
     def step(self, current: Tensor, state: MembraneState) -> tuple[Tensor, MembraneState]:
         """See :func:`integrate_and_fire_step`."""
         largest = self.spike_range[1]
-        return integrate_and_fire_step(current + self.constant_current(), state, float(self.T), largest, self.reset)
+        return integrate_and_fire_step(self.driven(current), state, float(self.T), largest, self.reset)

@@ -41,5 +41,4 @@ class LeakyCode(CountingCode):
     def step(self, current: Tensor, state: MembraneState) -> tuple[Tensor, MembraneState]:
         """See :func:`~snnconvert.neurons.integrate_and_fire.integrate_and_fire_step`."""
         largest = self.spike_range[1]
-        driven = current + self.constant_current()
-        return integrate_and_fire_step(driven, state, float(self.T), largest, self.reset, self.leak)
+        return integrate_and_fire_step(self.driven(current), state, float(self.T), largest, self.reset, self.leak)

@@ -101,7 +101,7 @@ class MultiThresholdCode(SpikeCode):
 
     @property
     def spike_bits(self) -> int:
-        """b + 1: spikes take back what was fired too much, so that they have a sign in any case."""
+        """One more than b: spikes take back what was fired too much, so that they have a sign in any case."""
         return self.bits + 1
 
     @property
@@ -116,7 +116,7 @@ class MultiThresholdCode(SpikeCode):
         return self.T << (self.bits - 1)
 
     def initial(self, like: Tensor) -> MultiThresholdState:
-        """m = 0."""
+        """Potential 0."""
         start = torch.zeros_like(like, dtype=torch.float64)
         return MultiThresholdState(start, start)
 

@@ -71,8 +71,9 @@ class SpikingNeuron(nn.Module):
         On an exactly known potential every engine that computes them in the potential's type (float32;
         float64 for wide potentials) gets the same number.
         """
-        shifted = potential if self.bias is None else potential + self.bias
-        return torch.mul(shifted, self.gain)
+        if self.bias is None:
+            return torch.mul(potential, self.gain)
+        return (potential + self.bias).mul_(self.gain)
 
     def forward(self, potential: Tensor) -> Tensor:
         """Values of the windows fired, float32 of the potential's shape."""

@@ -16,45 +16,48 @@ MAX_WORD_BITS = 8
 
 
 class PackedState(NamedTuple):
-    """What a packed neuron keeps between steps.
-
-    Attributes:
-        potential: v, float64, in steps Δ, after the resets so far; smallest value the code stands for
-            subtracted.
-        step: steps fired so far.
-        fired: Σ of what was fired, in Δ.
-    """
+    """Potential v in steps Δ after the resets so far, the zero point added, float64; and the steps fired."""
 
     potential: Tensor
     step: int
-    fired: Tensor
 
 
-def packed_step(current: Tensor, state: PackedState, bits: int, T: int, offset: int) -> tuple[Tensor, PackedState]:
-    """One greedy step: s_t = min(⌊(v + 1/2) / θ_t⌋, 2^b − 1), v ← v − θ_t·s_t, with θ_t = 2^(b(T−t)).
+def packed_step(
+    current: Tensor | None, state: PackedState, bits: int, T: int, offset: int
+) -> tuple[Tensor, PackedState]:
+    """One greedy step: s_t = min(⌊(v + 1/2) / θ_t⌋₊, 2^b − 1), v ← v − θ_t·s_t, with θ_t = 2^(b(T−t)).
 
     A potential exactly halfway between two values reaches the upper one only if that is even, so that
-    the T digits together are the value rounded half to even.
+    the T digits together are the value rounded half to even: at the last step (θ = 1) that depends on the
+    digit, before it on the zero point alone.
 
     Source: serial form of SpikePack (Shen et al., ICCV 2025) at τ = 2, b bits a step as in Shen et al.,
     CVPR 2024; the placement of half a least significant digit is a reconstruction.
 
     Args:
-        current: float64, in Δ: the window's whole current at the first step, zero later.
+        current: float64, in Δ: the window's whole current at the first step, zero or None later.
         state: of the step before.
         bits: b.
         T: time steps.
         offset: zero point o.
+
+    Returns:
+        uint8 spikes and the next state.
     """
-    potential = state.potential + current
+    potential = state.potential if current is None else state.potential + current
     threshold = float(1 << bits * (T - 1 - state.step))
     raised = potential + 0.5
-    spikes = (raised / threshold).floor_().clamp_(0, (1 << bits) - 1)
-    reached = spikes * threshold
-    halfway = (raised == reached) & (spikes > 0) & ((reached + state.fired - offset) % 2 == 1)
-    spikes = torch.where(halfway, spikes - 1, spikes)
-    reset = spikes * threshold
-    return spikes.to(torch.uint8), PackedState(potential - reset, state.step + 1, state.fired + reset)
+    if bits == 1:
+        spikes = (raised >= threshold).to(torch.uint8)
+    else:
+        spikes = (raised / threshold).floor_().clamp_(0, (1 << bits) - 1).to(torch.uint8)
+    is_last = state.step == T - 1
+    if is_last or offset % 2:
+        halfway = (raised == spikes * threshold) & (spikes > 0)
+        if is_last:
+            halfway &= (spikes + offset % 2) % 2 == 1
+        spikes = spikes - halfway.to(torch.uint8)
+    return spikes, PackedState(potential - spikes * threshold, state.step + 1)
 
 
 @register
@@ -120,12 +123,15 @@ class PackedCode(SpikeCode):
 
     def initial(self, like: Tensor) -> PackedState:
         """Potential o, nothing fired."""
-        start = torch.full_like(like, self.offset, dtype=torch.float64)
-        return PackedState(start, 0, torch.zeros_like(start))
+        return PackedState(torch.full_like(like, self.offset, dtype=torch.float64), 0)
 
     def step(self, current: Tensor, state: PackedState) -> tuple[Tensor, PackedState]:
         """See :func:`packed_step`."""
         return packed_step(current, state, self.bits, self.T, self.offset)
+
+    def coast(self, state: PackedState) -> tuple[Tensor, PackedState]:
+        """See :func:`packed_step`."""
+        return packed_step(None, state, self.bits, self.T, self.offset)
 
     def quantize_(self, values: Tensor, ceiling: float) -> Tensor:
         """The word clip(rne(u), −o, ceiling), rne rounding half to even: the parallel form, in place."""

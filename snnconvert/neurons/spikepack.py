@@ -20,7 +20,7 @@ class SpikePackState(NamedTuple):
     step: int
 
 
-def spikepack_step(current: Tensor, state: SpikePackState, tau: float, T: int) -> tuple[Tensor, SpikePackState]:
+def spikepack_step(current: Tensor | None, state: SpikePackState, tau: float, T: int) -> tuple[Tensor, SpikePackState]:
     """One greedy step: s_t = [v ≥ θ_t], v ← v − θ_t·s_t, with θ_t = τ^(T−t).
 
     For 1 < τ ≤ 2 the residual stays below one step Δ wherever v is in range (a β-expansion); beyond 2
@@ -29,7 +29,7 @@ def spikepack_step(current: Tensor, state: SpikePackState, tau: float, T: int) -
     Source: serial emission of SpikePack (Shen et al., ICCV 2025); that v starts half a step higher is a
     reconstruction which makes τ = 2 the uniform quantizer.
     """
-    potential = state.potential + current
+    potential = state.potential if current is None else state.potential + current
     threshold = tau ** (T - 1 - state.step)
     spikes = potential >= threshold
     return spikes.to(torch.uint8), SpikePackState(potential - spikes * threshold, state.step + 1)
@@ -86,3 +86,7 @@ class SpikePackCode(SpikeCode):
     def step(self, current: Tensor, state: SpikePackState) -> tuple[Tensor, SpikePackState]:
         """See :func:`spikepack_step`."""
         return spikepack_step(current, state, self.tau, self.T)
+
+    def coast(self, state: SpikePackState) -> tuple[Tensor, SpikePackState]:
+        """See :func:`spikepack_step`."""
+        return spikepack_step(None, state, self.tau, self.T)

@@ -183,7 +183,10 @@ class Synapse(nn.Module):
         return self._scaled(current)
 
     def holds_spikes(self, low: int, high: int) -> bool:
-        """Whether float32 sums of spikes in low..high are proven exact."""
+        """Whether the sums of spikes in low..high are proven exact: they are words, or float32 holds them."""
+        smallest_word, largest_word = self.word_range
+        if smallest_word <= low and high <= largest_word:
+            return True
         weight = self.weight * self.channelwise(self.get_buffer("_inside"), self.weight.dim(), axis=0)
         no_bias = torch.zeros_like(self.get_buffer("_bias"))
         return float(accumulator_bound(weight, no_bias, min(low, 0), max(high, 0)).max()) <= FLOAT32_EXACT

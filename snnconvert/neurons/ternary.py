@@ -70,7 +70,7 @@ class TernaryCode(SpikeCode):
         return self.T
 
     def initial(self, like: Tensor) -> TernaryState:
-        """q = θ/2, θ = T in T-ths of Δ."""
+        """Potential θ/2, θ = T in T-ths of Δ."""
         start = torch.full_like(like, 0.5 * self.T, dtype=torch.float64)
         return TernaryState(start, torch.zeros_like(start))
 
