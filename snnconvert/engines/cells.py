@@ -145,11 +145,9 @@ class SynapseCell(Cell):
         messages = inputs[self._source]
         if any(message.constant is not None for message in messages.values()):
             return super().run(ticks, inputs)
-        spikes = torch.stack([message.values for message in messages.values()])
+        spikes = torch.cat([message.values for message in messages.values()])
         self._check(spikes)
-        steps, samples = spikes.shape[:2]
-        currents = self._synapse.integrate(spikes.flatten(0, 1), wide=self._wide)
-        currents = currents.view(steps, samples, *currents.shape[1:])
+        currents = self._synapse.integrate(spikes, wide=self._wide).chunk(len(messages))
         sent = {tick: Message(current) for tick, current in zip(messages, currents, strict=True)}
         first = min(sent)
         sent[first] = Message(sent[first].values, self._bias(sent[first].values))

@@ -52,6 +52,7 @@ class NeuronCell(Cell):
         self._streams = after.start == before.start
         self._integrator = Integrator(before)
         self._state: Any = None
+        self._scale: Tensor | float = 1.0
         self._constant: Tensor | None = None
         self._told: Tensor | float = 0.0
         self._drive: Tensor | None = None
@@ -74,9 +75,11 @@ class NeuronCell(Cell):
         """T times this step's current, in Δ: T·x_t + c, or t·E_t − (t−1)·E_{t−1} of running estimates E_t."""
         if self._before.extrapolates:
             values, constant = as_current(message, self._before)
-            self._constant = constant if self._step == 0 else self._constant
-            current = values.double() * self._before.steps
-            return self._neuron.in_steps(current if self._constant is None else current.add_(self._constant))
+            if self._step == 0:
+                self._scale = self._neuron.gain.double() * self._before.steps
+                self._constant = self._neuron.constant_in_steps(constant)
+            current = values.double().mul_(self._scale)
+            return current if self._constant is None else current.add_(self._constant)
         self._integrator.add(message)
         told = self._integrator.estimate().double() * self._integrator.arrived
         current, self._told = told - self._told, told
@@ -99,7 +102,7 @@ class NeuronCell(Cell):
         if self._observer is not None:
             self._observe(self._observer, drive, spikes)
         self._step += 1
-        return Message(spikes, rest)
+        return Message(spikes.contiguous(memory_format=torch.channels_last) if spikes.dim() == 4 else spikes, rest)
 
     def _rest(self, spikes: Tensor, value: int) -> Tensor | None:
         if value == 0:

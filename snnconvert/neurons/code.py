@@ -157,7 +157,7 @@ class SpikeCode(ABC):
             uint8 spikes (int8 if negative ones occur) of the current's shape, and the state.
         """
 
-    def coast(self, state: Any) -> tuple[Tensor, Any]:
+    def coast(self, _: Any) -> tuple[Tensor, Any]:
         """One later step of a code that integrates first: no current, only spikes and resets.
 
         Raises:

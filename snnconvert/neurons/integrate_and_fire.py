@@ -45,7 +45,7 @@ def integrate_and_fire_step(
     """
     potential = state.potential + current if leak == 1.0 else state.potential * leak + current
     if largest == 1:
-        spikes = (potential >= threshold).to(torch.uint8)
+        spikes = (potential >= threshold).view(torch.uint8)
     else:
         spikes = (potential / threshold).floor_().clamp_(0, largest).to(torch.uint8)
     if reset == "soft":

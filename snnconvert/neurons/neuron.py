@@ -75,6 +75,13 @@ class SpikingNeuron(nn.Module):
             return torch.mul(potential, self.gain)
         return (potential + self.bias).mul_(self.gain)
 
+    def constant_in_steps(self, constant: Tensor | None) -> Tensor | None:
+        """(c + β)·g of a constant current c, float64; None if there is neither."""
+        if constant is None and self.bias is None:
+            return None
+        total = (0.0 if constant is None else constant.double()) + (0.0 if self.bias is None else self.bias.double())
+        return torch.as_tensor(total) * self.gain.double()
+
     def forward(self, potential: Tensor) -> Tensor:
         """Values of the windows fired, float32 of the potential's shape."""
         return self.code.quantize_(self.in_steps(potential), self.ceiling).to(torch.float32)

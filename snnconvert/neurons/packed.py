@@ -48,7 +48,7 @@ def packed_step(
     threshold = float(1 << bits * (T - 1 - state.step))
     raised = potential + 0.5
     if bits == 1:
-        spikes = (raised >= threshold).to(torch.uint8)
+        spikes = (raised >= threshold).view(torch.uint8)
     else:
         spikes = (raised / threshold).floor_().clamp_(0, (1 << bits) - 1).to(torch.uint8)
     is_last = state.step == T - 1

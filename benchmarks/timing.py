@@ -1,0 +1,36 @@
+"""Interleaved timing: every network in turn, ratios within a round, medians over rounds."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+import torch
+
+
+def interleaved_ratios(
+    runs: Mapping[str, Callable[[], object]], reference: str, rounds: int, warm_up: int = 1
+) -> dict[str, float]:
+    """Median over the rounds of each run's time divided by the reference's in the same round.
+
+    Args:
+        runs: what to time, by name.
+        reference: the name of the run that counts as 1.
+        rounds: number of rounds; each starts with another run.
+        warm_up: untimed rounds before.
+    """
+    names = list(runs)
+    times: dict[str, list[float]] = {name: [] for name in names}
+    with torch.no_grad():
+        for turn in range(-warm_up, rounds):
+            start = turn % len(names)
+            for name in names[start:] + names[:start]:
+                began = time.perf_counter()
+                runs[name]()
+                if turn >= 0:
+                    times[name].append(time.perf_counter() - began)
+    return {
+        name: statistics.median(own / base for own, base in zip(times[name], times[reference], strict=True))
+        for name in names
+    }
