@@ -34,7 +34,7 @@ def run_layers(network: fx.GraphModule, timeline: Timeline, assembly: Assembly, 
             return [message.values for message in sent[node.all_input_nodes[0].name].values()]
         elif node.name in assembly.cells:
             sources = assembly.sources[node.name]
-            ticks = _ticks(timeline, (node.name, *sources))
+            ticks = range(*_span(timeline, (node.name, *sources)))
             sent[node.name] = assembly.cells[node.name].run(ticks, {name: sent[name] for name in sources})
             for source in sources:
                 uses[source] -= 1
@@ -71,12 +71,7 @@ def run_ticks(
         yield None if message is None else message.values
 
 
-def _ticks(timeline: Timeline, names: tuple[str, ...]) -> range:
-    return range(*_span(timeline, names))
-
-
 def _span(timeline: Timeline, names: tuple[str, ...]) -> tuple[int, int]:
     """From the first tick anything arrives or leaves to the tick after the last."""
     courses = [timeline.courses[name] for name in names]
-    timed = [course for course in courses if course.carrier is not Carrier.STATIC]
-    return min(course.start for course in timed), max(course.end for course in timed)
+    return min(course.start for course in courses), max(course.end for course in courses)

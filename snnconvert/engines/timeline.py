@@ -119,7 +119,10 @@ class _Inference:
         module = self.modules.get(node.name)
         if module is not None:
             return self._module_course(node, module, sources[0])
-        return self._function_course(node, [course for course in sources if course.carrier is not Carrier.STATIC])
+        timed = [course for course in sources if course.carrier is not Carrier.STATIC]
+        if not timed or node.target is aten.sym_size.int:
+            return Course(Carrier.STATIC, max((course.start for course in sources), default=0))
+        return self._function_course(node, timed)
 
     def _input_course(self) -> Course:
         if self.event_steps is None:
@@ -167,8 +170,6 @@ class _Inference:
         return whole(Carrier.REAL, source.end - 1)
 
     def _function_course(self, node: fx.Node, sources: list[Course]) -> Course:
-        if not sources or _is_size(node):
-            return Course(Carrier.STATIC)
         carriers = {course.carrier for course in sources}
         if carriers == {Carrier.REAL}:
             start, end = max(course.start for course in sources), max(course.end for course in sources)
@@ -206,10 +207,6 @@ class _Inference:
 
     def _adapt(self, node: fx.Node, action: str) -> None:
         self.adapters.append(Adapter(_layer(node), action, exact=True))
-
-
-def _is_size(node: fx.Node) -> bool:
-    return node.target is aten.sym_size.int
 
 
 def _layer(node: fx.Node) -> str:

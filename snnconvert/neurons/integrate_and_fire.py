@@ -23,9 +23,15 @@ class MembraneState(NamedTuple):
 
 
 def integrate_and_fire_step(
-    current: Tensor, state: MembraneState, threshold: float, largest: int, reset: Reset = "soft", leak: float = 1.0
+    current: Tensor,
+    state: MembraneState,
+    threshold: float,
+    largest: int,
+    reset: Reset = "soft",
+    leak: float = 1.0,
+    rest: float = 0.0,
 ) -> tuple[Tensor, MembraneState]:
-    """One step: v ← λ·v + i, s = min(⌊v/θ⌋₊, largest), then v ← v − θ·s (soft) or v ← 0 where s > 0 (hard).
+    """One step: v ← v_r + λ·(v − v_r) + i, s = min(⌊v/θ⌋₊, largest); v ← v − θ·s (soft), v ← 0 where s > 0 (hard).
 
     largest = 1 is the classical binary neuron, 2^b − 1 a burst of b bits. With soft reset, λ = 1,
     v_0 = θ/2 and a constant current i it fires clip(⌊T·i/θ + 1/2⌋, 0, T·largest) spikes in T steps: the
@@ -41,9 +47,10 @@ def integrate_and_fire_step(
         threshold: θ.
         largest: largest spike.
         reset: "soft" subtracts what was fired, "hard" sets the potential to zero.
-        leak: λ, the share of the potential that stays from step to step.
+        leak: λ, the share of the distance to rest that stays from step to step.
+        rest: v_r, the potential a leaky neuron without input settles at.
     """
-    potential = state.potential + current if leak == 1.0 else state.potential * leak + current
+    potential = state.potential + current if leak == 1.0 else (state.potential - rest) * leak + (current + rest)
     if largest == 1:
         spikes = (potential >= threshold).view(torch.uint8)
     else:

@@ -15,10 +15,11 @@ from snnconvert.neurons.registry import register
 @register
 @dataclass(frozen=True)
 class LeakyCode(CountingCode):
-    """Integrate-and-fire with v ← λ·v + i: counts fall short of the staircase by what leaks.
+    """Integrate-and-fire with v ← v_r + λ·(v − v_r) + i: the membrane forgets, and rests where it starts.
 
-    In a discrete-time LIF neuron with membrane time constant τ_m and steps of dt, λ = exp(−dt/τ_m)
-    (first order: 1 − dt/τ_m).
+    With v_r = v_0 = θ/2, the mean potential of an active neuron, the leak cancels on average; at v_r = 0 every
+    step would lose (1 − λ)·v and deep networks would fall silent. In a discrete-time LIF neuron with membrane
+    time constant τ_m and steps of dt, λ = exp(−dt/τ_m) (first order: 1 − dt/τ_m).
 
     Attributes:
         leak: λ, above 0 and at most 1.
@@ -41,4 +42,6 @@ class LeakyCode(CountingCode):
     def step(self, current: Tensor, state: MembraneState) -> tuple[Tensor, MembraneState]:
         """See :func:`~snnconvert.neurons.integrate_and_fire.integrate_and_fire_step`."""
         largest = self.spike_range[1]
-        return integrate_and_fire_step(self.driven(current), state, float(self.T), largest, self.reset, self.leak)
+        return integrate_and_fire_step(
+            self.driven(current), state, float(self.T), largest, self.reset, self.leak, self.v0 * self.T
+        )

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib
+import pkgutil
 from typing import Any, TypeVar
 
+from snnconvert import neurons
 from snnconvert.errors import ConfigurationError
 from snnconvert.neurons.code import BASE_FIELDS, SpikeCode
 
-_MODULES = ("packed", "spikepack", "integrate_and_fire", "leaky", "multithreshold", "ternary", "differential")
 _CODES: dict[str, type[SpikeCode]] = {}
 _Code = TypeVar("_Code", bound=type[SpikeCode])
 
@@ -28,9 +29,9 @@ def register(code: _Code) -> _Code:
 
 
 def neuron_names() -> tuple[str, ...]:
-    """The names of all codes."""
-    for module in _MODULES:
-        importlib.import_module(f"snnconvert.neurons.{module}")
+    """The names of all codes: every module of this package is asked for its own."""
+    for module in pkgutil.iter_modules(neurons.__path__):
+        importlib.import_module(f"{neurons.__name__}.{module.name}")
     return tuple(_CODES)
 
 

@@ -1,0 +1,184 @@
+"""A network measured in time: its accuracy at every tick, and how its layers fire."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from snnconvert.engines.recording import LayerRecord, Unevenness
+from snnconvert.engines.stepwise import Simulation
+from snnconvert.engines.timeline import Adapter, Latency
+from snnconvert.errors import InputError
+from snnconvert.neurons.registry import spelled
+from snnconvert.spiking_model import SpikingModel
+
+SCHEMA = "snnconvert.simulation/1"
+
+
+@dataclass(frozen=True)
+class AnytimeCurve:
+    """What the network would have answered at every tick of its readout.
+
+    Attributes:
+        ticks: ticks at which it can be read out, ascending.
+        accuracy: share of images decided right at each tick; None without labels.
+        agreement: share of images whose decision is the final one already.
+        images: number of images.
+    """
+
+    ticks: tuple[int, ...]
+    accuracy: tuple[float, ...] | None
+    agreement: tuple[float, ...]
+    images: int
+
+
+@dataclass(frozen=True)
+class LayerInTime:
+    """How one layer of neurons fires.
+
+    Attributes:
+        name: its name.
+        code: its code.
+        T: time steps of its window.
+        start: tick of its first spike.
+        firing_rate: share of non-zero spikes over neurons, images and steps.
+        step_rates: the same at each step.
+        unevenness: what it fired beside the closed form of the same current; None for event frames.
+    """
+
+    name: str
+    code: str
+    T: int
+    start: int
+    firing_rate: float
+    step_rates: tuple[float, ...]
+    unevenness: Unevenness | None
+
+
+@dataclass(frozen=True)
+class TimeReport:
+    """A network measured in time, over all images.
+
+    Attributes:
+        latency: the latency model, "streaming" or "window".
+        ticks: ticks until the answer.
+        curve: accuracy and agreement against time.
+        layers: neuron layers in the order of the graph.
+        adapters: where values of different timing were brought together.
+    """
+
+    latency: Latency
+    ticks: int
+    curve: AnytimeCurve
+    layers: tuple[LayerInTime, ...]
+    adapters: tuple[Adapter, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON-able form; the schema comes first."""
+        return {"schema": SCHEMA, **dataclasses.asdict(self)}
+
+
+def measure_in_time(
+    snn: SpikingModel, batches: Iterable[tuple[Tensor, Tensor | None]], *, latency: Latency = "streaming"
+) -> TimeReport:
+    """Simulates every batch and counts; the counts don't depend on the batches.
+
+    Args:
+        snn: the spiking network, one that returns logits [N, classes].
+        batches: (inputs as :meth:`SpikingModel.simulate` takes them, labels int64 [N] or None), on the network's
+            device; a label below 0 counts as wrong.
+        latency: see :meth:`~snnconvert.spiking_model.SpikingModel.simulate`.
+
+    Raises:
+        InputError: if there are no images, labels don't fit them, or the output isn't [N, classes].
+    """
+    tally = _Tally()
+    for inputs, labels in batches:
+        if inputs.numel():
+            tally.add(snn.simulate(inputs, latency=latency, record=("counts", "unevenness")), labels)
+    return tally.report()
+
+
+class _Tally:
+    def __init__(self) -> None:
+        self._last: Simulation | None = None
+        self._images = 0
+        self._labelled = True
+        self._right: Tensor | int = 0
+        self._agreeing: Tensor | int = 0
+        self._layers: dict[str, _LayerTally] = {}
+
+    def add(self, simulation: Simulation, labels: Tensor | None) -> None:
+        readout = simulation.readout
+        if readout.dim() != 3:
+            raise InputError(
+                f"accuracy in time needs logits [N, classes], the network returns {tuple(readout.shape[1:])}"
+            )
+        decisions = readout.argmax(2).cpu()
+        if labels is not None and labels.shape != decisions.shape[1:]:
+            raise InputError(f"{tuple(labels.shape)} labels for {decisions.shape[1]} images: give one label an image")
+        self._last = simulation
+        self._images += decisions.shape[1]
+        self._agreeing = self._agreeing + (decisions == decisions[-1]).sum(1)
+        self._labelled &= labels is not None
+        if labels is not None:
+            self._right = self._right + (decisions == labels.cpu()).sum(1)
+        for name, record in simulation.layers.items():
+            self._layers.setdefault(name, _LayerTally()).add(record)
+
+    def report(self) -> TimeReport:
+        if self._last is None:
+            raise InputError("there are no images to simulate")
+        last = self._last
+        accuracy = self._shares(self._right) if self._labelled else None
+        return TimeReport(
+            latency=last.latency,
+            ticks=last.ticks,
+            curve=AnytimeCurve(last.readout_ticks, accuracy, self._shares(self._agreeing), self._images),
+            layers=tuple(self._layers[name].layer(name, record) for name, record in last.layers.items()),
+            adapters=last.adapters,
+        )
+
+    def _shares(self, counts: Tensor | int) -> tuple[float, ...]:
+        return tuple(count / self._images for count in torch.as_tensor(counts).tolist())
+
+
+class _LayerTally:
+    """Sums over batches of one layer."""
+
+    def __init__(self) -> None:
+        self._windows = 0
+        self._counts: list[int] = []
+        self._differing = self._error = self._square = 0.0
+        self._compared = False
+
+    def add(self, record: LayerRecord) -> None:
+        windows = record.neurons * record.samples
+        counts = record.counts or ()
+        self._counts = [a + b for a, b in zip(self._counts or [0] * len(counts), counts, strict=True)]
+        self._windows += windows
+        if record.unevenness is not None:
+            self._compared = True
+            self._differing += record.unevenness.differing * windows
+            self._error += record.unevenness.mean * windows
+            self._square += record.unevenness.rms**2 * windows
+
+    def layer(self, name: str, record: LayerRecord) -> LayerInTime:
+        windows = max(self._windows, 1)
+        rates = tuple(count / windows for count in self._counts)
+        uneven = Unevenness(self._differing / windows, self._error / windows, math.sqrt(self._square / windows))
+        return LayerInTime(
+            name=name,
+            code=spelled(record.code),
+            T=len(rates),
+            start=record.start,
+            firing_rate=sum(rates) / max(len(rates), 1),
+            step_rates=rates,
+            unevenness=uneven if self._compared else None,
+        )
