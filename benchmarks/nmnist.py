@@ -70,10 +70,10 @@ def train(images: Tensor, labels: Tensor, seed: int = 0) -> nn.Module:
     steps = -(-len(images) // _BATCH) * _EPOCHS
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
     for _ in range(_EPOCHS):
-        for chosen in torch.randperm(len(images)).split(_BATCH):
+        for chosen in torch.split(torch.randperm(len(images)), _BATCH):
             loss = nn.functional.cross_entropy(network(images[chosen]), labels[chosen])
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
     return network.eval()

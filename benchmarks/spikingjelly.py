@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import io
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -66,7 +67,7 @@ def build_peer(ann: nn.Module, calibration: Tensor, T: int, *, fastest: bool) ->
     functional.set_step_mode(converted, "m")
     for module in converted.modules():
         if fastest and isinstance(module, nn.Conv2d):
-            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            module.to(memory_format=torch.channels_last)
 
     def run(images: Tensor) -> Tensor:
         functional.reset_net(converted)
@@ -88,7 +89,7 @@ def _rows(
     runs: dict[str, Callable[[], object]] = {
         "ANN": lambda: ann(images),
         "snnconvert stepwise, if": lambda: snn.simulate(images),
-        **{name: (lambda run=run: run(images)) for name, run in peers.items()},
+        **{name: partial(run, images) for name, run in peers.items()},
     }
     ratios = interleaved_ratios(runs, "ANN", options.rounds, warm_up=2)
     return [{"run": name, "batch": size, "ratio": ratio} for name, ratio in ratios.items()]

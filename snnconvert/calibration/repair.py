@@ -127,7 +127,7 @@ class _StepwiseWatcher:
         self._workshop, self._codes = workshop, codes
 
     def integrated(self, source: str, synapse: Synapse, spikes: list[Tensor], current: Tensor) -> Tensor | None:
-        """Measures one synapse; see :class:`~snnconvert.engines.cells.SynapseWatcher`."""
+        """Measures one synapse; see :class:`~snnconvert.engines.synapse_cell.SynapseWatcher`."""
         trains = torch.stack([fixed_subset(step.flatten(1)) for step in spikes])
         return self._workshop.take(
             source, synapse, activity_of_trains(trains, self._codes[source].magnitude_bits), current

@@ -27,7 +27,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser = OneLineParser(
         prog="snnconvert",
         description="Convert a pretrained network into a spiking one and report what it costs and keeps.",
-        epilog="The last line on stdout is one JSON object. Exit code 2 means bad input: nothing was written.",
+        epilog="snnconvert simulate FOLDER runs a converted network in time, snnconvert export FOLDER writes it for "
+        "other tools; each has its own --help. The last line on stdout is one JSON object. Exit code 2 means bad "
+        "input: nothing was written.",
     )
     parser.add_argument(
         "model", help='a timm model name, or "digits" for the small network that comes with the package'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from snnconvert.cli.arguments import build_parser
 from snnconvert.errors import SnnConvertError
 
+_COMMANDS = {"simulate": "snnconvert.cli.simulate_command", "export": "snnconvert.cli.export_command"}
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
@@ -24,14 +26,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 on success, 2 on bad input (nothing was written), 130 when interrupted, 141 if nobody reads stdout.
     """
-    options = build_parser().parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    command = importlib.import_module(_COMMANDS[given.pop(0)]) if given[:1] and given[0] in _COMMANDS else None
+    options = (build_parser() if command is None else command.build_parser()).parse_args(given)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:
-        from snnconvert.cli.convert_command import run
-
-        run(options)
+        command = command or importlib.import_module("snnconvert.cli.convert_command")
+        command.run(options)
         sys.stdout.flush()
     except SnnConvertError as error:
         sys.stderr.write(f"snnconvert: error: {one_line(error)}\n")

@@ -14,6 +14,7 @@ from timm.data.transforms_factory import create_transform
 from torch import Tensor
 
 from snnconvert.data.pixels import image_to_tensor, to_channels
+from snnconvert.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,21 @@ class Preprocessing:
             "crop_pct": self.crop_pct,
             "crop_mode": self.crop_mode,
         }
+
+    @classmethod
+    def from_description(cls, description: Mapping[str, Any]) -> Preprocessing:
+        """Reads what :meth:`describe` gave.
+
+        Raises:
+            InputError: if a setting is missing or unknown.
+        """
+        try:
+            values: dict[str, Any] = {
+                key: tuple(value) if isinstance(value, list) else value for key, value in description.items()
+            }
+            return cls(**values)
+        except TypeError as error:
+            raise InputError(f"the report's preprocessing can't be read: {error}") from None
 
     @cached_property
     def _transform(self) -> Callable[[Image.Image], Tensor]:

@@ -17,12 +17,11 @@ from snnconvert.engines.cells import (
     MaxPoolCell,
     RealCell,
     StaticCell,
-    SynapseCell,
-    SynapseWatcher,
     ToRealCell,
 )
 from snnconvert.engines.course import Carrier, Course
 from snnconvert.engines.neuron_cell import FrameCell, NeuronCell, Observer
+from snnconvert.engines.synapse_cell import SynapseCell, SynapseWatcher
 from snnconvert.engines.timeline import MAX_POOLS, Timeline
 from snnconvert.neurons.current import ToReal
 from snnconvert.neurons.neuron import SpikingNeuron

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from torch import Tensor, fx
 
 from snnconvert.engines.assembly import Assembly
-from snnconvert.engines.course import Carrier
 from snnconvert.engines.integrator import Message
 from snnconvert.engines.timeline import Timeline
 

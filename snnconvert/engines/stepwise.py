@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, fx
 
 from snnconvert.engines.assembly import Assembly
-from snnconvert.engines.cells import SynapseWatcher
 from snnconvert.engines.recording import LayerRecord, Recorder, RecordRequest
 from snnconvert.engines.schedules import run_layers, run_ticks
+from snnconvert.engines.synapse_cell import SynapseWatcher
 from snnconvert.engines.timeline import Adapter, Latency, Timeline, infer_timeline
 from snnconvert.errors import ConfigurationError
 from snnconvert.neurons.neuron import SpikingNeuron

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from snnconvert.cli import export_command, simulate_command
 from snnconvert.cli.arguments import build_parser
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -42,8 +43,13 @@ def test_readme_shows_commands():
 
 @pytest.mark.parametrize("command", readme_commands())
 def test_command_of_the_readme_has_valid_options(command):
-    options = build_parser().parse_args(command.split()[1:])
-    assert options.model in ("digits", "resnet50", "mobilenetv2_100")
+    words = command.split()[1:]
+    if words[0] == "simulate":
+        assert simulate_command.build_parser().parse_args(words[1:]).network
+    elif words[0] == "export":
+        assert export_command.build_parser().parse_args(words[1:]).network
+    else:
+        assert build_parser().parse_args(words).model in ("digits", "resnet50", "mobilenetv2_100")
 
 
 @pytest.mark.parametrize("folder", re.findall(r"^  (\w+)/ ", README, re.MULTILINE))
