@@ -139,8 +139,7 @@ class MaxPoolCell(Cell):
         if self._after.steps == 1:
             done = self._integrator.is_complete
             return Message(self._function({self._source: self._integrator.estimate()})) if done else None
-        share = self._integrator.arrived / self._after.steps
-        told = self._function({self._source: self._integrator.estimate()}) * share
+        told = self._function({self._source: self._integrator.share()})
         change = told if self._told is None else told - self._told
         self._told = told
         return Message(change)

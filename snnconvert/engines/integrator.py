@@ -70,6 +70,17 @@ class Integrator:
         """What entered beside the steps."""
         return self._constant
 
+    def share(self) -> Tensor:
+        """t/T of :meth:`estimate` after t of T steps: what a rate code would have sent by now.
+
+        Of a rate code it is the sum so far and t/T of the constant, with no rounding of integers.
+        """
+        assert self._total is not None
+        done = self.arrived / self._course.steps
+        if not self._course.extrapolates:
+            return self.estimate() * done
+        return self._total if self._constant is None else self._total + self._constant * done
+
     def estimate(self) -> Tensor:
         """The window's total as far as it is known; exact once complete."""
         assert self._total is not None

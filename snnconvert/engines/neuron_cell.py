@@ -78,7 +78,7 @@ class NeuronCell(Cell):
             if self._step == 0:
                 self._scale = self._neuron.gain.double() * self._before.steps
                 self._constant = self._neuron.constant_in_steps(constant)
-            current = values.double().mul_(self._scale)
+            current = values.to(torch.float64, copy=True).mul_(self._scale)
             return current if self._constant is None else current.add_(self._constant)
         self._integrator.add(message)
         told = self._integrator.estimate().double() * self._integrator.arrived
