@@ -131,7 +131,8 @@ def test_a_name_with_special_characters_matches_itself():
 def overrides(draw):
     bits = draw(st.sampled_from([None, 1, 2]))
     T = draw(st.sampled_from([None, 1, 2, 4]))
-    return LayerOverride(bits, T, draw(st.sampled_from([None, *range(2, 9)])), draw(st.booleans()))
+    neuron = draw(st.sampled_from([None, "packed", "if:reset=hard", "lif:leak=0.5", "ternary"]))
+    return LayerOverride(bits, T, neuron, draw(st.sampled_from([None, *range(2, 9)])), draw(st.booleans()))
 
 
 @st.composite

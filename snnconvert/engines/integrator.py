@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from snnconvert.engines.course import Carrier, Course
@@ -45,11 +46,13 @@ class Integrator:
         self._course = course
         self._total: Tensor | None = None
         self._constant: Tensor | None = None
+        self._type = torch.float64
         self.arrived = 0
 
     def add(self, message: Message) -> None:
         """Takes the next step."""
         message = as_current(message, self._course)
+        self._type = message.values.dtype
         values = message.values.double() if self._course.flows or not self._course.is_integer else message.values
         if message.constant is not None:
             self._constant = message.constant.to(values.dtype)
@@ -82,10 +85,14 @@ class Integrator:
         return self._total if self._constant is None else self._total + self._constant * done
 
     def estimate(self) -> Tensor:
-        """The window's total as far as it is known; exact once complete."""
+        """The window's total as far as it is known.
+
+        Once complete it is exact, and in the type the closed form computes in.
+        """
         assert self._total is not None
         steps, total = self._course.steps, self._total
         if not self.is_complete and self._course.carrier is not Carrier.REAL:
             factor = steps / self.arrived if self._course.extrapolates else self._course.weights[self.arrived - 1]
             total = total * factor
-        return total if self._constant is None else total + self._constant
+        total = total if self._constant is None else total + self._constant
+        return total.to(self._type) if self.is_complete and self._course.is_integer else total

@@ -114,11 +114,11 @@ class NeuronCell(Cell):
         scale = 1.0 / code.T if code.streams else 1.0
         observer.fired(self._layer, self._step, spikes, self._state.potential * scale)
         if drive is not None:
-            self._total = drive * scale + self._total
+            self._total = drive + self._total
         self._value = self._value * code.growth[self._step] + spikes.double()
         if self._step == code.T - 1:
             assert isinstance(self._total, Tensor)
-            expected = code.quantize_(self._total.clone(), self._neuron.ceiling)
+            expected = code.quantize_(self._total / (code.T if code.streams else 1), self._neuron.ceiling)
             observer.finished(self._layer, self._value - code.offset, expected)
 
 

@@ -200,10 +200,8 @@ class _Inference:
             latest = max(sources, key=lambda course: course.start)
             self._adapt(node, f"delays earlier spikes until tick {latest.start}")
             return latest
-        if spikes:
-            raise ConversionError(f"{_layer(node)}: joins spikes of different codes")
-        self._adapt(node, "integrates each operand over its own window, then adds the totals")
-        return whole(carrier, max(course.end for course in sources) - 1)
+        self._adapt(node, "integrates each operand over its own window, then joins the totals")
+        return whole(Carrier.CURRENT, max(course.end for course in sources) - 1)
 
     def _adapt(self, node: fx.Node, action: str) -> None:
         self.adapters.append(Adapter(_layer(node), action, exact=True))

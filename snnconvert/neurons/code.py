@@ -166,8 +166,9 @@ class SpikeCode(ABC):
         raise TypeError(f"{self.name} neurons take current at every step")
 
     def quantize_(self, values: Tensor, ceiling: float) -> Tensor:
-        """The window's value for a constant current, clip(⌊u + 1/2⌋, minimum, ceiling), in place."""
-        return values.add_(0.5).floor_().clamp_(self.minimum, min(ceiling, self.maximum))
+        """The window's value for a constant current, clip(⌊u + 1/2⌋, minimum, ceiling); may overwrite u."""
+        whole = values.floor()
+        return whole.add_(values.sub_(whole) >= 0.5).clamp_(self.minimum, min(ceiling, self.maximum))
 
     def spanning(self, low: float, high: float) -> tuple[float, SpikeCode]:
         """The step Δ and the code, with offset or sign, that cover values low ≤ 0 ≤ high."""

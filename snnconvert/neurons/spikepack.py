@@ -79,6 +79,13 @@ class SpikePackCode(SpikeCode):
         """ρ = τ."""
         return (float(self.tau),) * self.T
 
+    @property
+    def rests(self) -> tuple[int, ...]:
+        """At τ = 2, where words are integers, the offset's own digits; below, the whole offset at once."""
+        if self.tau < 2:
+            return super().rests
+        return tuple(self.offset >> (self.T - 1 - step) & 1 for step in range(self.T))
+
     def initial(self, like: Tensor) -> SpikePackState:
         """Potential o + 1/2."""
         return SpikePackState(torch.full_like(like, self.offset + 0.5, dtype=torch.float64), 0)

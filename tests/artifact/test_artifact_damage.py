@@ -115,7 +115,7 @@ def test_bytes_that_are_no_text_are_named(saved, name):
     assert str(saved[2] / name) in refusal(saved[2])
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None, [1], 1.5])
+@pytest.mark.parametrize("version", [0, 1, "2", None, [1], 1.5])
 def test_another_version_is_named(saved, version):
     path = saved[2] / "config.json"
     config = json.loads(path.read_text())

@@ -275,7 +275,7 @@ def synapse(graph):
 
 
 def neuron(graph):
-    return module(graph, "packed_neuron")
+    return module(graph, "neuron")
 
 
 BROKEN_MODULES = {
@@ -283,7 +283,7 @@ BROKEN_MODULES = {
     "a torch class": lambda g: synapse(g).update(kind="torch.nn.Conv2d"),
     "no kind": lambda g: synapse(g).pop("kind"),
     "kind is a list": lambda g: synapse(g).update(kind=["synapse"]),
-    "another kind": lambda g: synapse(g).update(kind="packed_neuron"),
+    "another kind": lambda g: synapse(g).update(kind="neuron"),
     "module is a number": lambda g: g["modules"].update({next(iter(g["modules"])): 3}),
     "more bits than a word": lambda g: neuron(g)["code"].update(bits=4, T=4),
     "a million steps": lambda g: neuron(g)["code"].update(bits=1, T=10**6),
@@ -291,6 +291,10 @@ BROKEN_MODULES = {
     "bits are text": lambda g: neuron(g)["code"].update(bits="2"),
     "offset beyond the code": lambda g: neuron(g)["code"].update(offset=10**9),
     "offset is text": lambda g: neuron(g)["code"].update(offset="1"),
+    "a neuron that isn't there": lambda g: neuron(g).update(neuron="mystery"),
+    "a neuron's unknown setting": lambda g: neuron(g).update(neuron="packed:colour=1"),
+    "a neuron that is a number": lambda g: neuron(g).update(neuron=7),
+    "signs of unsigned spikes": lambda g: neuron(g)["code"].update(signed=True),
     "unknown setting of a code": lambda g: neuron(g)["code"].update(colour=1),
     "code is a list": lambda g: neuron(g).update(code=[]),
     "17 weight bits": lambda g: synapse(g).update(weight_bits=17),

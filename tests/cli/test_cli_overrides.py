@@ -24,13 +24,15 @@ def config_of(*arguments):
         ("(?:a|b):T=2", "(?:a|b)", LayerOverride(T=2)),
         (r"layer1\..*:weight_bits=3", r"layer1\..*", LayerOverride(weight_bits=3)),
         ("fc: bits = 4 , T = 2", "fc", LayerOverride(bits=4, T=2)),
+        ("fc:neuron=if", "fc", LayerOverride(neuron="if")),
+        ("fc:T=16,bits=1,neuron=if:reset=hard,v0=0", "fc", LayerOverride(bits=1, T=16, neuron="if:reset=hard,v0=0")),
     ],
 )
 def test_parse_override_reads_pattern_and_settings(text, pattern, override):
     assert parse_override(text) == (pattern, override)
 
 
-@pytest.mark.parametrize("text", ["", "fc", "fc:", "bits=4", "fc:bits", "fc:bits=", "fc:bits=x", "fc:colour=4", "fc:4"])
+@pytest.mark.parametrize("text", ["", "fc", "fc:", "bits=4", "fc:bits", "fc:bits=", "fc:bits=x", "fc:colour=4", "fc:4", "neuron=if", "fc:4,neuron=if"])
 def test_parse_override_refuses_what_is_malformed(text):
     with pytest.raises(ConfigurationError, match="is not of the form"):
         parse_override(text)

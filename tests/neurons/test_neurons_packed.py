@@ -4,8 +4,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.neurons.packed import PackedCode
-from snnconvert.neurons.packed import PackedNeuron, fire_packed
+
+
+def fire_packed(potential, gain, bias, code):
+    """What a layer of packed neurons fires."""
+    return SpikingNeuron(code, gain, torch.tensor(1.0), bias)(potential)
 
 
 def oracle(potential, gain, bias, code):
@@ -90,11 +95,11 @@ def test_module_fires_the_function_and_survives_its_state(with_bias):
     code = PackedCode(2, 3, 4)
     gain = torch.tensor([0.25, 0.5]).view(2, 1)
     bias = torch.tensor([3.0, -2.0]).view(2, 1) if with_bias else None
-    neuron = PackedNeuron(code, gain, torch.tensor(0.1), bias)
+    neuron = SpikingNeuron(code, gain, torch.tensor(0.1), bias)
     potential = torch.randint(-100, 200, (5, 2, 7)).float()
     expected = oracle(potential.numpy(), gain.numpy(), bias.numpy() if with_bias else 0.0, code)
     np.testing.assert_array_equal(neuron(potential).numpy(), expected)
     assert neuron.threshold == pytest.approx(0.1 * 63)
-    fresh = PackedNeuron(code, torch.zeros(2, 1), torch.tensor(0.0), torch.zeros(2, 1) if with_bias else None)
+    fresh = SpikingNeuron(code, torch.zeros(2, 1), torch.tensor(0.0), torch.zeros(2, 1) if with_bias else None)
     fresh.load_state_dict(neuron.state_dict())
     np.testing.assert_array_equal(fresh(potential).numpy(), expected)

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from snnconvert.neurons.activity import activity_of_word_counts
 from snnconvert.neurons.packed import PackedCode
 from snnconvert.report.account import s_ace, spike_statistics
 
@@ -35,7 +36,7 @@ def test_statistics_of_words_one_by_one(case):
     spikes = sum(digit != 0 for train in trains for digit in train)
     ones = sum(word.bit_count() for word in words)
     silent = sum(all(digit == 0 for digit in train) for train in trains)
-    found = spike_statistics(counts, code)
+    found = spike_statistics(activity_of_word_counts(counts, code))
     assert found.firing_rate == pytest.approx(spikes / (len(words) * code.T))
     assert found.spikes_per_neuron == pytest.approx(spikes / len(words))
     assert found.word_sparsity == pytest.approx(silent / len(words))
@@ -46,7 +47,7 @@ def test_statistics_of_words_one_by_one(case):
 def test_statistics_are_shares(case, times):
     words, code = case
     counts = torch.bincount(torch.tensor(words), minlength=code.levels)
-    once, often = spike_statistics(counts, code), spike_statistics(counts * times, code)
+    once, often = (spike_statistics(activity_of_word_counts(counts * k, code)) for k in (1, times))
     assert once.firing_rate == pytest.approx(often.firing_rate)
     assert once.bit_sparsity == pytest.approx(often.bit_sparsity)
     assert 0 <= once.word_sparsity <= 1
@@ -55,7 +56,7 @@ def test_statistics_are_shares(case, times):
 
 
 def test_statistics_of_no_words_at_all():
-    found = spike_statistics(torch.zeros(16, dtype=torch.int64), PackedCode(2, 2))
+    found = spike_statistics(activity_of_word_counts(torch.zeros(16, dtype=torch.int64), PackedCode(2, 2)))
     assert found.firing_rate == found.spikes_per_neuron == 0
 
 
