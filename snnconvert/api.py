@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass
 from itertools import chain
+from math import inf
 from typing import Any
 
 import torch
@@ -174,8 +175,8 @@ def _thresholds(
         if site.node in histograms:
             _, histogram = merged.setdefault(site.family, (site.code, ValueHistogram()))
             histogram.merge(histograms[site.node])
-        if site.cap is not None:
-            caps[site.family] = max(caps.get(site.family, 0.0), site.cap)
+        if site.origin == "activation":
+            caps[site.family] = max(caps.get(site.family, 0.0), inf if site.cap is None else site.cap)
     return {
         family: choose_threshold(histogram, code, config.threshold, config.percentile, caps.get(family))
         for family, (code, histogram) in merged.items()

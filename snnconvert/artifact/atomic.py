@@ -1,4 +1,4 @@
-"""Folders that appear whole or not at all."""
+"""Folders and files that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -66,6 +66,37 @@ def replaced_folder(directory: Path, *, force: bool) -> Iterator[Path]:
         raise InputError(f"{directory} can't be written: {error.strerror or error}") from None
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextmanager
+def replaced_file(path: Path, *, force: bool = True) -> Iterator[Path]:
+    """Gives the path of an empty file to write to, which takes the target's place when the block ends well.
+
+    Args:
+        path: the target; folders that are missing are made.
+        force: replace a file that exists.
+
+    Raises:
+        InputError: if the file exists and may not be replaced, or can't be written.
+    """
+    if path.exists() and not force:
+        raise InputError(f"{path} exists: choose another file, or replace it with --force")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: give a file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.new-", dir=path.parent)
+        os.close(handle)
+    except OSError as error:
+        raise InputError(f"{path} can't be written: {error.strerror}") from None
+    try:
+        yield Path(name)
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except OSError as error:
+        raise InputError(f"{path} can't be written: {error.strerror or error}") from None
+    finally:
+        Path(name).unlink(missing_ok=True)
 
 
 def _swap(staging: Path, directory: Path) -> None:

@@ -52,6 +52,7 @@ class NeuronCell(Cell):
         self._streams = after.start == before.start
         self._integrator = Integrator(before)
         self._state: Any = None
+        self._fired = torch.zeros((), dtype=torch.int32)
         self._scale: Tensor | float = 1.0
         self._constant: Tensor | None = None
         self._told: Tensor | float = 0.0
@@ -98,11 +99,20 @@ class NeuronCell(Cell):
         if self._state is None and drive is not None:
             self._state = code.initial(drive)
         spikes, self._state = code.coast(self._state) if drive is None else code.step(drive, self._state)
+        if self._streams and self._neuron.is_capped:
+            spikes = self._saturated(spikes)
         rest = self._rest(spikes, code.rests[self._step])
         if self._observer is not None:
             self._observe(self._observer, drive, spikes)
         self._step += 1
         return Message(spikes.contiguous(memory_format=torch.channels_last) if spikes.dim() == 4 else spikes, rest)
+
+    def _saturated(self, spikes: Tensor) -> Tensor:
+        """Spikes that keep the window's count at or below the ceiling: a capped rectifier's neurons fall silent."""
+        room = self._neuron.ceiling + self._neuron.code.offset - self._fired
+        spikes = torch.minimum(spikes.to(torch.int32), room.to(torch.int32)).to(spikes.dtype)
+        self._fired = self._fired + spikes
+        return spikes
 
     def _rest(self, spikes: Tensor, value: int) -> Tensor | None:
         if value == 0:

@@ -1,0 +1,1 @@
+"""Pictures of simulations, with matplotlib: the optional extra "plot"."""
