@@ -100,7 +100,10 @@ class Translator:
 
     def _output(self, value: Value) -> None:
         self.builder.nodes["output"] = self.builder.nir.Output({"output": np.array(value.shape)})
-        self.builder.edges += [(wire.node, "output") for wire in value.wires]
+        names = [wire.node for wire in value.wires]
+        if len(names) > 1:
+            names = [self.builder.add("readout", self._diagonal(np.ones(value.shape[0]), value.shape), names)]
+        self.builder.edges += [(name, "output") for name in names]
         self.result.output_constant = value.constant
 
     def _module(self, node: fx.Node, module: nn.Module) -> Value:
