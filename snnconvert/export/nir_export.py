@@ -11,7 +11,7 @@ import numpy as np
 
 from snnconvert.artifact.atomic import replaced_file
 from snnconvert.errors import ConversionError
-from snnconvert.export.nir_forms import RATE_SETTINGS, BeyondFloat32, SteppedTranslator, UnrolledTranslator
+from snnconvert.export.nir_forms import RATE_SETTINGS, BeyondFloat32Error, SteppedTranslator, UnrolledTranslator
 from snnconvert.export.nir_nodes import nir_package
 from snnconvert.export.nir_translate import Translation
 from snnconvert.neurons.packed import PackedCode
@@ -94,7 +94,7 @@ def _unrolled(snn: SpikingModel) -> Translation:
     """In float32 where it holds all sums exactly, else in float64."""
     try:
         return UnrolledTranslator(snn, np.float32).translate()
-    except BeyondFloat32:
+    except BeyondFloat32Error:
         return UnrolledTranslator(snn, np.float64).translate()
 
 

@@ -20,7 +20,7 @@ _FINEST_GAIN = 2.0**-40
 RATE_SETTINGS = "--neuron if:reset=hard,v0=0 --bits 1"
 
 
-class BeyondFloat32(Exception):
+class BeyondFloat32Error(Exception):
     """Sums pass what float32 holds exactly: translate in float64."""
 
 
@@ -29,7 +29,8 @@ class UnrolledTranslator(Translator):
 
     With u = (v + β)·g and the zero point o, bit k fires iff u − Σ_{fired j > k} 2^j ≥ 2^k − 1/2 − o; at
     equality it fires iff the value reached is even, that is iff k > 0 (with odd o: k = 0), so that the
-    threshold lies one number beside the boundary and it doesn't matter how a tool compares. Every neuron sees one step, so its reset has no effect.
+    threshold lies one number beside the boundary and it doesn't matter how a tool compares. Every neuron
+    sees one step, so its reset has no effect.
     """
 
     def input_neuron(self, shape: Shape) -> Value:
@@ -44,7 +45,7 @@ class UnrolledTranslator(Translator):
         if neuron.is_capped:
             raise ConversionError(f"{layer}: its rectifier is capped below the code's largest value")
         if self.dtype == np.float32 and value.bound + float(np.abs(value.constant).max(initial=0)) > _FLOAT32_EXACT:
-            raise BeyondFloat32
+            raise BeyondFloat32Error
         membrane = self._membrane(layer, neuron, value)
         bits: list[str] = []
         for k in reversed(range(code.word_bits)):
@@ -110,7 +111,8 @@ class SteppedTranslator(Translator):
 
     def input_neuron(self, shape: Shape) -> Value:
         """Integers z at every step, T-th parts of one window."""
-        return Value((Wire("input", 1.0 / self.T),), shape, np.zeros(shape[0]), _largest_input(self.snn), is_signed=True)
+        nothing = np.zeros(shape[0])
+        return Value((Wire("input", 1.0 / self.T),), shape, nothing, _largest_input(self.snn), is_signed=True)
 
     def neuron(self, layer: str, neuron: SpikingNeuron, value: Value) -> Value:
         """One membrane current, one layer of neurons."""

@@ -54,7 +54,8 @@ class NirNetwork:
                     continue
                 arriving = _total([sent[source] for source in self._sources[name]])
                 if name in spikes:
-                    sent[name], potentials[name] = _integrate_and_fire(self._nodes[name], arriving, potentials.get(name))
+                    node, before = self._nodes[name], potentials.get(name)
+                    sent[name], potentials[name] = _integrate_and_fire(node, arriving, before)
                     spikes[name].append(sent[name].to(torch.uint8))
                 else:
                     sent[name] = _stateless(self._nodes[name], arriving)

@@ -129,7 +129,13 @@ class Translator:
         shape = self.shapes[node.name]
         if node.target is aten.add.Tensor and len(sources) == 2:
             left, right = sources
-            return Value((*left.wires, *right.wires), shape, left.constant + right.constant, left.bound + right.bound, left.is_signed or right.is_signed)
+            return Value(
+                (*left.wires, *right.wires),
+                shape,
+                left.constant + right.constant,
+                left.bound + right.bound,
+                left.is_signed or right.is_signed,
+            )
         if node.target in _FLATTENS and len(sources) == 1 and len(shape) == 1:
             return self._flattened(sources[0], shape)
         layer = str(node.meta.get("layer", node.name))
@@ -183,7 +189,8 @@ class Translator:
         factors = module.multiplier.flatten().numpy()
         if len(factors) == 1:
             wires = tuple(Wire(wire.node, wire.factor * float(factors[0])) for wire in value.wires)
-            return Value(wires, value.shape, value.constant * factors[0], value.bound * float(factors[0]), value.is_signed)
+            factor = float(factors[0])
+            return Value(wires, value.shape, value.constant * factor, value.bound * factor, value.is_signed)
         wires = tuple(
             Wire(self.builder.add(f"{layer}_scale", self._diagonal(factors, value.shape), [wire.node]), wire.factor)
             for wire in value.wires

@@ -32,7 +32,22 @@ def test_parse_override_reads_pattern_and_settings(text, pattern, override):
     assert parse_override(text) == (pattern, override)
 
 
-@pytest.mark.parametrize("text", ["", "fc", "fc:", "bits=4", "fc:bits", "fc:bits=", "fc:bits=x", "fc:colour=4", "fc:4", "neuron=if", "fc:4,neuron=if"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "fc",
+        "fc:",
+        "bits=4",
+        "fc:bits",
+        "fc:bits=",
+        "fc:bits=x",
+        "fc:colour=4",
+        "fc:4",
+        "neuron=if",
+        "fc:4,neuron=if",
+    ],
+)
 def test_parse_override_refuses_what_is_malformed(text):
     with pytest.raises(ConfigurationError, match="is not of the form"):
         parse_override(text)
