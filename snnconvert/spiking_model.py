@@ -15,7 +15,7 @@ from snnconvert.artifact.store import Artifact, load_artifact, save_artifact
 from snnconvert.config import ConversionConfig
 from snnconvert.convert.plan import Plan
 from snnconvert.engines.recording import RecordRequest
-from snnconvert.engines.stepwise import Schedule, Simulation, is_exact
+from snnconvert.engines.stepwise import Schedule, Simulation, is_exact, neuron_layers
 from snnconvert.engines.stepwise import simulate as run_stepwise
 from snnconvert.engines.stepwise import stream as stream_frames
 from snnconvert.engines.timeline import Latency
@@ -162,7 +162,7 @@ class SpikingModel(nn.Module):
 
     def neurons(self) -> Iterator[tuple[str, SpikingNeuron]]:
         """(layer name, neurons) in the order of the graph."""
-        yield from self._modules_of(SpikingNeuron)
+        yield from neuron_layers(self.network).values()
 
     def save(self, directory: str | Path, *, force: bool = False) -> None:
         """Writes config.json, graph.json, model.safetensors and report.json; :func:`snnconvert.load` reads them.

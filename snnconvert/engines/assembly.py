@@ -10,6 +10,7 @@ from torch import fx, nn
 from snnconvert.engines.cells import (
     Call,
     Cell,
+    ConstantCell,
     DelayCell,
     Function,
     JoinCell,
@@ -19,13 +20,25 @@ from snnconvert.engines.cells import (
     StaticCell,
     ToRealCell,
 )
-from snnconvert.engines.course import Carrier, Course
+from snnconvert.engines.course import Carrier, Course, whole
 from snnconvert.engines.neuron_cell import FrameCell, NeuronCell, Observer
 from snnconvert.engines.synapse_cell import SynapseCell, SynapseWatcher
 from snnconvert.engines.timeline import MAX_POOLS, Timeline
 from snnconvert.neurons.current import ToReal
 from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.neurons.synapse import Synapse
+
+
+def layer_names(network: fx.GraphModule) -> dict[str, str]:
+    """Layer names of the neuron nodes, by node name; repeated ones are numbered."""
+    names: dict[str, str] = {}
+    for node in network.graph.nodes:
+        if node.op == "call_module" and isinstance(network.get_submodule(str(node.target)), SpikingNeuron):
+            layer, count = str(node.meta.get("layer", node.name)), 1
+            while (unique := layer if count == 1 else f"{layer}#{count}") in names.values():
+                count += 1
+            names[node.name] = unique
+    return names
 
 
 class Assembly:
@@ -45,6 +58,7 @@ class Assembly:
     ) -> None:
         self._network, self._timeline, self._observer, self._watcher = network, timeline, observer, watcher
         self._statics: dict[str, Any] = {}
+        self._names = layer_names(network)
         self.cells: dict[str, Cell] = {}
         self.sources: dict[str, tuple[str, ...]] = {}
         for node in network.graph.nodes:
@@ -66,8 +80,10 @@ class Assembly:
         self.cells[node.name], self.sources[node.name] = cell, tuple(courses)
 
     def _module_cell(self, node: fx.Node, module: nn.Module, courses: Mapping[str, Course]) -> Cell:
+        if not courses:
+            return self._constant_cell(node, module)
         ((source, before),) = courses.items()
-        after, layer = self._timeline.courses[node.name], str(node.meta.get("layer", node.name))
+        after, layer = self._timeline.courses[node.name], self._names.get(node.name, "")
         if isinstance(module, SpikingNeuron) and before.carrier is Carrier.FRAMES:
             return FrameCell(layer, source, module, before, self._observer)
         if isinstance(module, SpikingNeuron):
@@ -77,6 +93,13 @@ class Assembly:
         if isinstance(module, ToReal):
             return ToRealCell(source, module, before, after)
         return LinearCell(lambda values: module(values[source]), courses, keeps_spikes=False)
+
+    def _constant_cell(self, node: fx.Node, module: nn.Module) -> Cell:
+        """A module that reads a constant: it receives it as a whole, once."""
+        (source,) = (source.name for source in node.all_input_nodes)
+        start = self._timeline.courses[source].start
+        inner = self._module_cell(node, module, {source: whole(Carrier.REAL, start)})
+        return ConstantCell(inner, source, self._statics)
 
     def _function_cell(self, node: fx.Node, courses: Mapping[str, Course]) -> Cell:
         after, function = self._timeline.courses[node.name], Call(node, self._statics)

@@ -183,6 +183,20 @@ class RealCell(Cell):
         return Message(self._result)
 
 
+class ConstantCell(Cell):
+    """A cell whose source is a constant of the network."""
+
+    def __init__(self, inner: Cell, source: str, statics: Mapping[str, Any]) -> None:
+        self._inner, self._source, self._statics = inner, source, statics
+        self._has_arrived = False
+
+    def tick(self, tick: int, inputs: Inputs) -> Message | None:
+        """The inner cell's tick; the constant arrives at the first one."""
+        arrived = None if self._has_arrived else Message(self._statics[self._source])
+        self._has_arrived = True
+        return self._inner.tick(tick, {self._source: arrived})
+
+
 class StaticCell(Cell):
     """Sizes of what arrives."""
 

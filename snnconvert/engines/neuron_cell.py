@@ -133,7 +133,7 @@ class NeuronCell(Cell):
 
 
 class FrameCell(Cell):
-    """The input's neurons on event frames: each frame is fired as one spike, rounded and clipped to its range."""
+    """The input's neurons on event frames: each frame is one spike of a whole window's range, rounded and clipped."""
 
     def __init__(
         self, layer: str, source: str, neuron: SpikingNeuron, course: Course, observer: Observer | None
@@ -149,7 +149,7 @@ class FrameCell(Cell):
         code = self._neuron.code
         exact = self._neuron.in_steps(message.values)
         values = code.quantize_(exact.clone(), self._neuron.ceiling)
-        spikes = (values + code.offset).to(torch.uint8)
+        spikes = (values + code.offset).to(torch.int8 if code.signed else torch.uint8)
         if self._observer is not None:
             self._observer.fired(self._layer, self._step, spikes, (exact - values).double())
         first = self._step == 0 and code.offset

@@ -35,6 +35,7 @@ def run_layers(network: fx.GraphModule, timeline: Timeline, assembly: Assembly, 
             sources = assembly.sources[node.name]
             ticks = range(*_span(timeline, (node.name, *sources)))
             sent[node.name] = assembly.cells[node.name].run(ticks, {name: sent[name] for name in sources})
+            del assembly.cells[node.name]
             for source in sources:
                 uses[source] -= 1
                 if uses[source] == 0:

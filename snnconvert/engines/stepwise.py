@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, fx
 
-from snnconvert.engines.assembly import Assembly
+from snnconvert.engines.assembly import Assembly, layer_names
 from snnconvert.engines.recording import LayerRecord, Recorder, RecordRequest
 from snnconvert.engines.schedules import run_layers, run_ticks
 from snnconvert.engines.synapse_cell import SynapseWatcher
@@ -103,11 +103,12 @@ def stream(network: fx.GraphModule, frames: Iterator[Tensor], steps: int, latenc
 
 def neuron_layers(network: fx.GraphModule) -> dict[str, tuple[str, SpikingNeuron]]:
     """Layer name and module of each neuron node, by node name; in the order of the graph."""
+    modules = {node.name: str(node.target) for node in network.graph.nodes}
     found: dict[str, tuple[str, SpikingNeuron]] = {}
-    for node in network.graph.nodes:
-        module = network.get_submodule(str(node.target)) if node.op == "call_module" else None
-        if isinstance(module, SpikingNeuron):
-            found[node.name] = (str(node.meta.get("layer", node.name)), module)
+    for name, layer in layer_names(network).items():
+        module = network.get_submodule(modules[name])
+        assert isinstance(module, SpikingNeuron)
+        found[name] = (layer, module)
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
@@ -11,6 +12,7 @@ from torch import fx
 
 from snnconvert.engines.course import Carrier, Course, whole
 from snnconvert.errors import ConfigurationError, ConversionError
+from snnconvert.neurons.code import SpikeCode
 from snnconvert.neurons.current import IntegerScale, SumPool, ToReal
 from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.neurons.synapse import Synapse
@@ -23,7 +25,8 @@ _LAYOUTS = frozenset(
     {
         aten.view.default, aten.reshape.default, aten.permute.default, aten.transpose.int, aten.unsqueeze.default,
         aten.squeeze.dim, aten.squeeze.dims, aten.slice.Tensor, aten.clone.default, aten.contiguous.default,
-        aten.constant_pad_nd.default, aten.pad.default, aten.flatten.using_ints,
+        aten.constant_pad_nd.default, aten.pad.default, aten.flatten.using_ints, aten.flip.default,
+        aten.roll.default, aten.pixel_shuffle.default, aten.pixel_unshuffle.default, aten.index_select.default,
     }
 )  # fmt: skip
 
@@ -118,7 +121,9 @@ class _Inference:
             return sources[0]
         module = self.modules.get(node.name)
         if module is not None:
-            return self._module_course(node, module, sources[0])
+            source = sources[0]
+            is_constant = source.carrier is Carrier.STATIC
+            return self._module_course(node, module, whole(Carrier.REAL, source.start) if is_constant else source)
         timed = [course for course in sources if course.carrier is not Carrier.STATIC]
         if not timed or node.target is aten.sym_size.int:
             return Course(Carrier.STATIC, max((course.start for course in sources), default=0))
@@ -145,7 +150,7 @@ class _Inference:
     def _neuron_course(self, node: fx.Node, module: SpikingNeuron, source: Course) -> Course:
         code = module.code
         if source.carrier is Carrier.FRAMES:
-            return replace(source, carrier=Carrier.SPIKES, spike_range=code.spike_range)
+            return replace(source, carrier=Carrier.SPIKES, spike_range=_frame_range(node, code))
         streams = self._streams(module, source)
         if code.streams and self.latency == "streaming" and not streams and source.steps > 1:
             self._adapt(node, f"waits for the whole window of its {source.steps} input steps, then fires {code.T}")
@@ -175,7 +180,7 @@ class _Inference:
             start, end = max(course.start for course in sources), max(course.end for course in sources)
             flows = any(course.flows for course in sources)
             return Course(Carrier.REAL, start, (1.0,) * (end - start), flows=flows)
-        if Carrier.REAL in carriers or (Carrier.FRAMES in carriers and node.target not in _LAYOUTS):
+        if Carrier.REAL in carriers or (Carrier.FRAMES in carriers and not _moves_values(node)):
             raise ConversionError(
                 f"{_layer(node)} acts on the input before it is spikes, and not step by step: event frames "
                 "can't drive this network"
@@ -205,6 +210,22 @@ class _Inference:
 
     def _adapt(self, node: fx.Node, action: str) -> None:
         self.adapters.append(Adapter(_layer(node), action, exact=True))
+
+
+def _frame_range(node: fx.Node, code: SpikeCode) -> tuple[int, int]:
+    """The spikes of event frames: each frame is one spike of the whole window's range."""
+    low, high = (math.floor(code.minimum), 0) if code.signed else (0, math.ceil(code.span))
+    high = math.ceil(code.maximum) if code.signed else high
+    if low < -128 or high > (127 if code.signed else 255):
+        raise ConversionError(f"{_layer(node)}: an event frame is one spike of 8 bits, its code counts {low}..{high}")
+    return low, high
+
+
+def _moves_values(node: fx.Node) -> bool:
+    """Whether a node only moves values, or pads with zeros, so that it acts on each of several addends alone."""
+    if node.target in (aten.constant_pad_nd.default, aten.pad.default):
+        return all(argument in (None, 0, "constant") for argument in node.args[2:])
+    return node.target in _LAYOUTS
 
 
 def _layer(node: fx.Node) -> str:
