@@ -3,7 +3,7 @@
 Both convert the same ResNet-18 into binary integrate-and-fire neurons with soft reset and v0 = θ/2, and run
 T steps on the same images. SpikingJelly runs in its own multi-step mode: with the settings of its low-T
 example ("half"), and the same numbers in its fastest eager form (plain IFNode, channels_last convolutions).
-Needs ``pip install spikingjelly==2.0.0``.
+Needs ``pip install 'snnconvert[peers]'``.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def build_peer(ann: nn.Module, calibration: Tensor, T: int, *, fastest: bool) ->
         with contextlib.redirect_stderr(io.StringIO()):
             from spikingjelly.activation_based import ann2snn, functional, neuron
     except ImportError:
-        raise SystemExit("needs SpikingJelly: pip install spikingjelly==2.0.0") from None
+        raise SystemExit("needs SpikingJelly: pip install 'snnconvert[peers]'") from None
 
     def half_threshold(_: float) -> Any:
         node = neuron.IFNode(v_threshold=1.0, v_reset=None)

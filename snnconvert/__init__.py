@@ -3,6 +3,7 @@
 from snnconvert.api import convert, plan
 from snnconvert.config import ConversionConfig, LayerOverride
 from snnconvert.convert.plan import Plan
+from snnconvert.engines.stepwise import Simulation
 from snnconvert.errors import ArtifactError, ConfigurationError, ConversionError, InputError, SnnConvertError
 from snnconvert.report.report import Report
 from snnconvert.spiking_model import SpikingModel, load
@@ -17,6 +18,7 @@ __all__ = [
     "LayerOverride",
     "Plan",
     "Report",
+    "Simulation",
     "SnnConvertError",
     "SpikingModel",
     "__version__",
