@@ -8,7 +8,9 @@ from torch import nn
 
 import snnconvert
 from snnconvert.errors import ConfigurationError, InputError
-from snnconvert.export.spike_streams import SCHEMA, export_spike_streams, integer_thresholds, mantissas
+from snnconvert.export.spike_arithmetic import integer_thresholds
+from snnconvert.export.spike_arrays import mantissas
+from snnconvert.export.spike_streams import SCHEMA, export_spike_streams
 from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.neurons.packed import PackedCode
 
