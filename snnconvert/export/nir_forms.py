@@ -16,7 +16,6 @@ from snnconvert.spiking_model import SpikingModel
 _FLOAT32_EXACT = 1 << 24
 _FINEST_FLOAT32_GAIN = 2.0**-16
 _FLOAT64_EXACT = 1 << 53
-_FINEST_GAIN = 2.0**-40
 RATE_SETTINGS = "--neuron if:reset=hard,v0=0 --bits 1"
 
 
@@ -112,7 +111,9 @@ class SteppedTranslator(Translator):
     def input_neuron(self, shape: Shape) -> Value:
         """Integers z at every step, T-th parts of one window."""
         nothing = np.zeros(shape[0])
-        return Value((Wire("input", 1.0 / self.T),), shape, nothing, _largest_input(self.snn), is_signed=True)
+        return Value(
+            (Wire("input", 1.0 / self.T),), shape, nothing, _largest_input(self.snn), is_signed=True, waits=True
+        )
 
     def neuron(self, layer: str, neuron: SpikingNeuron, value: Value) -> Value:
         """One membrane current, one layer of neurons."""
@@ -121,9 +122,12 @@ class SteppedTranslator(Translator):
         gain = _per_channel(neuron.gain.double().numpy(), value.shape)
         beta = 0.0 if neuron.bias is None else _per_channel(neuron.bias.double().numpy(), value.shape)
         constant = ((value.constant + beta) * gain + code.constant_current()) / self.T
-        grid = _FINEST_GAIN / self.T
+        factors = np.array([wire.factor for wire in value.wires])
+        grid = finest_of(gain, gain[:, None] * factors, constant)
         reach = self.T * (value.bound * np.abs(gain).max() + np.abs(constant).max())
-        if (gain / _FINEST_GAIN % 1).any() or (constant / grid % 1).any() or reach > _FLOAT64_EXACT * grid:
+        # what waits is multiplied in float32; beyond T it fires at every step, rounded or not
+        rounds = value.waits and (_FLOAT32_EXACT * finest_of(gain) < self.T or np.any(beta))
+        if rounds or max(reach, 1.0) * 2 > _FLOAT64_EXACT * grid:
             raise ConversionError(
                 f"{layer}: its potentials lie on no grid of powers of two that float64 holds (a normalization behind a "
                 "sum, or a number of steps that is no power of two): NIR's neurons could fire differently"
@@ -167,3 +171,12 @@ def _largest_input(snn: SpikingModel) -> float:
 def _per_channel(values: Array, shape: Shape) -> Array:
     flat = values.reshape(-1)
     return np.full(shape[0], flat[0]) if len(flat) == 1 else flat
+
+
+def finest_of(*arrays: Array) -> float:
+    """The largest power of two of which every number is a multiple, at most 1."""
+    values = np.concatenate([np.asarray(array, np.float64).ravel() for array in arrays])
+    mantissa, exponent = np.frexp(values[values != 0])
+    whole = (np.abs(mantissa) * 2.0**53).astype(np.int64)
+    lowest = np.frexp((whole & -whole).astype(np.float64))[1] - 1
+    return float(2.0 ** min(int((exponent - 53 + lowest).min(initial=0)), 0))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,8 @@ class Value:
         constant: float64 [C], what is added in one window beside the edges.
         bound: largest magnitude of the edges' sum, or of any part of it.
         is_signed: whether the edges' sum may be negative.
+        is_input: whether it is the network's input, not yet integers.
+        waits: whether it arrives as a whole, so that neurons wait for it and compute in float32.
     """
 
     wires: tuple[Wire, ...]
@@ -46,6 +48,8 @@ class Value:
     constant: Array
     bound: float
     is_signed: bool = False
+    is_input: bool = False
+    waits: bool = False
 
 
 @dataclass
@@ -96,7 +100,7 @@ class Translator:
     def _input(self, shape: Shape) -> Value:
         nir = self.builder.nir
         self.builder.nodes["input"] = nir.Input({"input": np.array(shape)})
-        return Value((Wire("input", 1.0),), shape, np.zeros(shape[0]), 0.0)
+        return Value((Wire("input", 1.0),), shape, np.zeros(shape[0]), 0.0, is_input=True)
 
     def _output(self, value: Value) -> None:
         self.builder.nodes["output"] = self.builder.nir.Output({"output": np.array(value.shape)})
@@ -109,8 +113,9 @@ class Translator:
     def _module(self, node: fx.Node, module: nn.Module) -> Value:
         source = node.all_input_nodes[0]
         value, layer = self.values[source.name], str(node.meta.get("layer", node.name))
-        if isinstance(module, SpikingNeuron) and source.op == "placeholder":
-            return self.input_neuron(value.shape)
+        if isinstance(module, SpikingNeuron) and value.is_input:
+            fed = self.input_neuron(value.shape)
+            return replace(fed, wires=tuple(Wire(wire.node, fed.wires[0].factor) for wire in value.wires))
         if isinstance(module, SpikingNeuron):
             return self.neuron(layer, module, value)
         if isinstance(module, Synapse):
@@ -135,6 +140,7 @@ class Translator:
                 left.constant + right.constant,
                 left.bound + right.bound,
                 left.is_signed or right.is_signed,
+                waits=left.waits or right.waits,
             )
         if node.target in _FLATTENS and len(sources) == 1 and len(shape) == 1:
             return self._flattened(sources[0], shape)
@@ -149,7 +155,7 @@ class Translator:
             for wire in value.wires
         )
         repeated = np.repeat(value.constant, int(np.prod(value.shape[1:])))
-        return Value(wires, shape, repeated, value.bound, value.is_signed)
+        return Value(wires, shape, repeated, value.bound, value.is_signed, value.is_input, value.waits)
 
     def _synapse(self, layer: str, synapse: Synapse, value: Value, shape: Shape) -> Value:
         multiplier = synapse.multiplier.double().numpy()
@@ -161,7 +167,7 @@ class Translator:
         flat = weight.reshape(len(weight), -1)
         upward, downward = flat.clip(min=0).sum(1).max(), -flat.clip(max=0).sum(1).min()
         reach = upward + downward if value.is_signed else max(upward, downward)
-        return Value(wires, shape, bias, float(reach) * value.bound, is_signed=True)
+        return Value(wires, shape, bias, float(reach) * value.bound, is_signed=True, waits=value.waits)
 
     def _weighted(self, layer: str, synapse: Synapse, weight: Array, wire: Wire, value: Value) -> Wire:
         nothing = np.zeros(len(weight))
@@ -190,12 +196,21 @@ class Translator:
         if len(factors) == 1:
             wires = tuple(Wire(wire.node, wire.factor * float(factors[0])) for wire in value.wires)
             factor = float(factors[0])
-            return Value(wires, value.shape, value.constant * factor, value.bound * factor, value.is_signed)
+            return Value(
+                wires, value.shape, value.constant * factor, value.bound * factor, value.is_signed, waits=value.waits
+            )
         wires = tuple(
             Wire(self.builder.add(f"{layer}_scale", self._diagonal(factors, value.shape), [wire.node]), wire.factor)
             for wire in value.wires
         )
-        return Value(wires, value.shape, value.constant * factors, value.bound * float(factors.max()), value.is_signed)
+        return Value(
+            wires,
+            value.shape,
+            value.constant * factors,
+            value.bound * float(factors.max()),
+            value.is_signed,
+            waits=value.waits,
+        )
 
     def _diagonal(self, factors: Array, shape: Shape) -> Any:
         return self.builder.diagonal(factors, np.zeros(shape[0]), shape)
@@ -212,7 +227,9 @@ class Translator:
             pool = self.builder.average_pool(kernel, stride) if exact else self.builder.sum_pool(kernel, stride)
             pooled.append(Wire(self.builder.add(layer, pool, [wire.node]), wire.factor * (count if exact else 1)))
         after = (value.shape[0], *_pooled(value.shape[1:], kernel, stride))
-        middle = Value(tuple(pooled), after, value.constant * count, value.bound * count, value.is_signed)
+        middle = Value(
+            tuple(pooled), after, value.constant * count, value.bound * count, value.is_signed, waits=value.waits
+        )
         flat = middle if len(shape) == 3 else self._flattened(middle, shape)
         return self._scale(layer, IntegerScale(module.multiplier), flat)
 

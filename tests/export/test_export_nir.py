@@ -15,7 +15,7 @@ nir = pytest.importorskip("nir")
 
 RATE = {"neuron": "if:reset=hard,v0=0", "bits": 1}
 PACKED = [{"bits": b, "T": T} for b, T in ((2, 4), (1, 4), (1, 8), (8, 1), (3, 2))]
-STEPPED = [{**RATE, "T": T} for T in (2, 4, 8)]
+STEPPED = [{**RATE, "T": T} for T in (2, 4, 16)]
 
 
 class Residual(nn.Module):
@@ -54,7 +54,17 @@ def perceptron():
     return nn.Sequential(nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, 10), nn.Linear(10, 8), nn.ReLU(), nn.Linear(8, 4))
 
 
-NETWORKS = {"chain": (chain, (3, 8, 8)), "residual": (Residual, (3, 8, 8)), "perceptron": (perceptron, (12,))}
+def flat_first():
+    """An image read by a linear layer."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(48, 12), nn.ReLU(), nn.Linear(12, 4))
+
+
+NETWORKS = {
+    "chain": (chain, (3, 8, 8)),
+    "residual": (Residual, (3, 8, 8)),
+    "perceptron": (perceptron, (12,)),
+    "flat": (flat_first, (3, 4, 4)),
+}
 
 
 def converted(name, **settings):
