@@ -6,7 +6,7 @@ from artifact_networks import FILES, contents
 
 import snnconvert
 from snnconvert.artifact import store
-from snnconvert.artifact.atomic import check_target, replaced_folder
+from snnconvert.artifact.atomic import check_target, replaced_file, replaced_folder
 from snnconvert.errors import InputError
 
 
@@ -201,3 +201,21 @@ def test_targets_are_checked_without_being_touched(home):
     check_target(home / "new", force=False)
     check_target(home, force=False)
     assert names(home) == []
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "new" / "file.txt"
+    with replaced_file(target) as place:
+        place.write_text("first")
+    assert target.read_text() == "first"
+    with pytest.raises(InputError, match="exists"), replaced_file(target, force=False) as place:
+        place.write_text("second")
+    with pytest.raises(RuntimeError, match="on the way"), replaced_file(target) as place:
+        place.write_text("third")
+        raise RuntimeError("on the way")
+    assert target.read_text() == "first"
+    assert [path.name for path in target.parent.iterdir()] == ["file.txt"]
+    with pytest.raises(InputError, match="is a folder"), replaced_file(target.parent):
+        pass
+    with pytest.raises(InputError, match="can't be written"), replaced_file(target / "below"):
+        pass

@@ -141,7 +141,7 @@ class Oracle:
             drives, start = [self._driven(source, gain, bias)], source.end
         if len(drives) == 1:
             drives = [np.minimum(drives[0], ceiling * ONE)] * T
-        steps = (count_spikes if counts else fire_digits)(drives, bits, offset)
+        steps = (count_spikes if counts else fire_digits)(drives, bits, offset, ceiling + offset)
         self.trains[node.get("meta", {}).get("layer", node["name"])] = np.stack(steps)
         return Train(steps, np.full(steps[0].shape, offset), 0 if counts else bits, start)
 
@@ -230,7 +230,10 @@ def joined(name, parts, rest):
     """A sum or a concat: step by step where all parts are in step, else of their totals once all are complete."""
 
     def join(values):
-        return values[0] + values[-1] if name == "add" else np.concatenate(values, rest[0] if rest else 0)
+        if name == "add":
+            return values[0] + values[-1]
+        kind = np.result_type(*values)
+        return np.concatenate([value.astype(kind) for value in values], rest[0] if rest else 0)
 
     trains = [part for part in parts if isinstance(part, Train)]
     if name == "cat" and len(trains) == len(parts) and len({(len(part.steps), part.shift) for part in trains}) == 1:
@@ -246,7 +249,7 @@ def joined(name, parts, rest):
     return replace(currents[0], steps=steps, constant=join([current.constant for current in currents]), double=double)
 
 
-def fire_digits(drives, bits, offset):
+def fire_digits(drives, bits, offset, _):
     """Greedy digits, largest first: the largest digit whose value lies no more than half a step above the potential.
 
     A digit exactly half a step above it is fired only if the value it makes (zero point subtracted) is even.
@@ -262,15 +265,19 @@ def fire_digits(drives, bits, offset):
     return steps
 
 
-def count_spikes(drives, bits, offset):
-    """Integrate and fire with soft reset, from half a threshold on: in T-ths of Δ, where θ = T."""
-    threshold, steps = len(drives) * ONE, []
+def count_spikes(drives, bits, offset, most):
+    """Integrate and fire with soft reset, from half a threshold on: in T-ths of Δ, where θ = T.
+
+    Spikes beyond ``most`` are not sent.
+    """
+    threshold, steps, left = len(drives) * ONE, [], most
     membrane = threshold // 2
     for drive in drives:
         membrane = membrane + drive + offset * ONE
         fired = np.clip(membrane // threshold, 0, (1 << bits) - 1)
         membrane = membrane - fired * threshold
-        steps.append(fired.astype(np.int64))
+        steps.append(np.minimum(fired, left).astype(np.int64))
+        left = left - steps[-1]
     return steps
 
 
@@ -297,7 +304,7 @@ def along(values, axis, dims):
 def slid(values, kernel, stride, padding, filling, dilation=None):
     """[K, N, C, ...]: the values every position of a window sees, for each of its K elements."""
     dilation = dilation or [1] * len(kernel)
-    padded = np.pad(values, [(0, 0), (0, 0), *((p, p) for p in padding)], constant_values=filling)
+    padded = bordered(values, [(0, 0), (0, 0), *((p, p) for p in padding)], filling)
     sizes = [
         (size - d * (k - 1) - 1) // s + 1
         for size, k, s, d in zip(padded.shape[2:], kernel, stride, dilation, strict=True)
@@ -310,6 +317,14 @@ def slid(values, kernel, stride, padding, filling, dilation=None):
         ]
         views.append(padded[(slice(None), slice(None), *cut)])
     return np.stack(views)
+
+
+def bordered(values, widths, filling):
+    """Like np.pad, which would put numpy's numbers among Python's."""
+    sizes = [size + sum(width) for size, width in zip(values.shape, widths, strict=True)]
+    wider = np.full(sizes, filling, values.dtype)
+    wider[tuple(slice(low, low + size) for size, (low, _) in zip(values.shape, widths, strict=True))] = values
+    return wider
 
 
 def convolved(values, weight, stride, padding, dilation, groups):
@@ -329,7 +344,7 @@ def _flattened(values, start=0, end=-1):
 
 def _padded(values, widths, *_):
     pairs = [tuple(widths[i : i + 2]) for i in range(0, len(widths), 2)]
-    return np.pad(values, [(0, 0)] * (values.ndim - len(pairs)) + pairs[::-1])
+    return bordered(values, [(0, 0)] * (values.ndim - len(pairs)) + pairs[::-1], 0)
 
 
 def _sliced(values, dim=0, start=None, end=None, step=1):
