@@ -26,6 +26,7 @@ from snnconvert.convert.planner import make_plan
 from snnconvert.errors import InputError
 from snnconvert.evaluation import compare_outputs
 from snnconvert.neurons.code import SpikeCode
+from snnconvert.neurons.product import Product
 from snnconvert.neurons.synapse import Synapse
 from snnconvert.report.build import build_report
 from snnconvert.spiking_model import SpikingModel
@@ -187,6 +188,8 @@ def _weight_counts(network: fx.GraphModule) -> dict[str, int]:
     counts: dict[str, int] = {}
     for node in network.graph.nodes:
         module = network.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if isinstance(module, Product):
+            counts[str(node.meta["source"])] = 0
         if isinstance(module, Synapse):
             counts[str(node.meta["source"])] = module.weight.numel()
     return counts

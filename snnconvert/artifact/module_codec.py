@@ -14,11 +14,14 @@ from snnconvert.errors import ArtifactError
 from snnconvert.neurons.code import BASE_FIELDS, MAX_COUNT
 from snnconvert.neurons.current import IntegerScale, PoolGeometry, SumPool, ToReal
 from snnconvert.neurons.neuron import SpikingNeuron
+from snnconvert.neurons.product import OPERATIONS, Product
 from snnconvert.neurons.registry import make_code, spelled
 from snnconvert.neurons.synapse import ConvGeometry, Synapse
+from snnconvert.neurons.transfer import LARGEST_TABLE, LeakyTransfer, TableTransfer
 
 _LARGEST_WORD = MAX_COUNT << 4
 _LARGEST_SIZE = 1 << 16
+_MOST_TERMS = 1 << 24
 
 
 def module_to_json(module: nn.Module) -> dict[str, Any]:
@@ -44,6 +47,17 @@ def module_to_json(module: nn.Module) -> dict[str, Any]:
         return {"kind": "sum_pool", "geometry": dataclasses.asdict(module.geometry), "wide": module.wide}
     if isinstance(module, ToReal):
         return {"kind": "to_real"}
+    if isinstance(module, Product):
+        geometry = None if module.geometry is None else dataclasses.asdict(module.geometry)
+        largest = module.largest.tolist()
+        return {
+            "kind": "product", "operation": module.operation, "geometry": geometry,
+            "largest": largest, "wide": module.wide,
+        }  # fmt: skip
+    if isinstance(module, LeakyTransfer):
+        return {"kind": "leaky_transfer"}
+    if isinstance(module, TableTransfer):
+        return {"kind": "table_transfer"}
     raise ArtifactError(f"{type(module).__name__} can't be saved: it is no neuron or synapse of this package")
 
 
@@ -60,6 +74,14 @@ def module_from_json(settings: Mapping[str, Any], tensors: Mapping[str, Tensor])
         return _neuron(values, tensors)
     if kind == "synapse":
         return _synapse(values, tensors)
+    if kind == "product":
+        return _product(values, tensors)
+    if kind == "leaky_transfer":
+        for name in ("gain", "negative_gain"):
+            _check_tensor(tensors, name, torch.float32)
+        return LeakyTransfer(tensors["gain"], tensors["negative_gain"])
+    if kind == "table_transfer":
+        return _table_transfer(tensors)
     if kind in ("integer_scale", "sum_pool"):
         _check_tensor(tensors, "multiplier", torch.float64)
     if kind == "integer_scale":
@@ -93,17 +115,15 @@ def _neuron(values: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Spiking
 
 
 def _synapse(values: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Synapse:
-    geometry = values["geometry"]
-    if geometry is not None:
-        sizes = {key: _sizes(geometry[key], 0 if key == "padding" else 1) for key in ("stride", "padding", "dilation")}
-        (groups,) = _sizes([geometry["groups"]], 1)
-        geometry = ConvGeometry(**sizes, groups=groups)
+    geometry = _geometry(values["geometry"])
     low, high = (int(bound) for bound in values["word_range"])
     weight_bits = int(values["weight_bits"])
     if not -_LARGEST_WORD <= low <= 0 <= high <= _LARGEST_WORD or not 2 <= weight_bits <= 8:
         raise ArtifactError(f"graph.json: words {low}..{high} and {weight_bits} weight bits are out of range")
     _check_copy(tensors, "limits", [low, high])
     _check_tensor(tensors, "weight", torch.int8)
+    if geometry is not None and tensors["weight"].shape[0] % geometry.groups:
+        raise ArtifactError(f"graph.json: {geometry.groups} groups don't divide {tensors['weight'].shape[0]} channels")
     for name, dtype in (("bias", torch.int32), ("multiplier", torch.int32), ("unit", torch.float64)):
         _check_tensor(tensors, name, dtype, shape=tensors["weight"].shape[:1])
     return Synapse(
@@ -116,6 +136,46 @@ def _synapse(values: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Synaps
         word_range=(low, high),
         wide=bool(values["wide"]),
     )
+
+
+def _geometry(settings: Mapping[str, Any] | None) -> ConvGeometry | None:
+    if settings is None:
+        return None
+    if set(settings) != {field.name for field in dataclasses.fields(ConvGeometry)}:
+        raise ArtifactError(f"graph.json: unknown geometry settings {sorted(settings)}")
+    lowest = {"stride": 1, "padding": 0, "dilation": 1, "output_padding": 0}
+    sizes = {key: _sizes(settings[key], low) for key, low in lowest.items()}
+    (groups,) = _sizes([settings["groups"]], 1)
+    return ConvGeometry(**sizes, groups=groups, transposed=bool(settings["transposed"]))
+
+
+def _product(values: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Product:
+    if values["operation"] not in OPERATIONS:
+        raise ArtifactError(f"graph.json: unknown product {values['operation']!r}")
+    left, right, terms = (int(size) for size in values["largest"])
+    if not 0 <= left <= _LARGEST_WORD or not 0 <= right <= _LARGEST_WORD or not 1 <= terms <= _MOST_TERMS:
+        raise ArtifactError(f"graph.json: a product of words up to {left} and {right} is out of range")
+    _check_copy(tensors, "largest", [left, right, terms])
+    for name in ("multiplier", "unit"):
+        _check_tensor(tensors, name, torch.float64)
+    return Product(
+        values["operation"],
+        tensors["unit"],
+        tensors["multiplier"],
+        (left, right, terms),
+        geometry=_geometry(values["geometry"]),
+        wide=bool(values["wide"]),
+    )
+
+
+def _table_transfer(tensors: Mapping[str, Tensor]) -> TableTransfer:
+    _check_tensor(tensors, "gain", torch.float32)
+    _check_tensor(tensors, "first", torch.int64, shape=torch.Size([]))
+    _check_tensor(tensors, "table", torch.float32)
+    table, first = tensors["table"], int(tensors["first"])
+    if table.dim() != 1 or not 1 <= len(table) <= LARGEST_TABLE or abs(first) > LARGEST_TABLE:
+        raise ArtifactError(f"graph.json: a transfer table of {list(table.shape)} from {first} is out of range")
+    return TableTransfer(tensors["gain"], first, table)
 
 
 def _check_tensor(

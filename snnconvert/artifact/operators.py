@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from snnconvert.convert.elementwise import elementwise
 from snnconvert.convert.ops import channel_affine, rectified_linear
 from snnconvert.errors import ArtifactError
 
@@ -15,6 +16,7 @@ _ARITHMETIC = "getitem add sub mul floordiv truediv mod neg eq ne lt le gt ge"
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "snnconvert.rectified_linear": rectified_linear,
     "snnconvert.channel_affine": channel_affine,
+    "snnconvert.elementwise": elementwise,
     **{f"operator.{name}": getattr(operator, name) for name in _ARITHMETIC.split()},
 }
 _NAMES = {function: name for name, function in _FUNCTIONS.items()}

@@ -19,6 +19,7 @@ from snnconvert.engines.stepwise import is_exact, simulate
 from snnconvert.neurons.activity import Activity, activity_of_trains, activity_of_words
 from snnconvert.neurons.code import SpikeCode
 from snnconvert.neurons.packed import PackedCode
+from snnconvert.neurons.product import Product
 from snnconvert.neurons.synapse import Synapse
 
 _SIGNIFICANT = 2.0
@@ -88,13 +89,21 @@ class _Workshop:
         if added is not None:
             current = current + added.to(current.dtype)
         units = synapse.channelwise(synapse.unit, current.dim()).expand_as(current[:1])
-        real = fixed_subset(current.flatten(1)) * fixed_subset(units.flatten(1))
+        self._measure(source, activity, fixed_subset(current.flatten(1)) * fixed_subset(units.flatten(1)))
+        return added
+
+    def take_product(self, source: str, product: Product, activity: Activity, current: Tensor) -> None:
+        """Measures one product of two activations; it has no bias to correct."""
+        unit = product.unit / product.multiplier
+        self._measure(source, activity, fixed_subset((current * unit).flatten(1)))
+
+    def _measure(self, source: str, activity: Activity, real: Tensor) -> None:
+        expected = self._references[source].subset
         self.measurements[source] = LayerMeasurement(
             activity=activity,
-            signal=float(reference.subset.double().square().sum()),
-            noise=float((reference.subset - real).square().sum()),
+            signal=float(expected.double().square().sum()),
+            noise=float((expected - real).square().sum()),
         )
-        return added
 
 
 class _PackedRun(fx.Interpreter):
@@ -107,11 +116,14 @@ class _PackedRun(fx.Interpreter):
     def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         current = super().call_module(target, args, kwargs)
         module = self.fetch_attr(str(target))
-        if not isinstance(module, Synapse):
+        if not isinstance(module, (Synapse, Product)):
             return current
         code = self._codes[self._source]
         assert isinstance(code, PackedCode)
         activity = activity_of_words(fixed_subset(args[0].flatten(1)), code)
+        if isinstance(module, Product):
+            self._workshop.take_product(self._source, module, activity, current)
+            return current
         added = self._workshop.take(self._source, module, activity, current)
         return current if added is None else current + added.to(current.dtype)
 
@@ -128,10 +140,15 @@ class _StepwiseWatcher:
 
     def integrated(self, source: str, synapse: Synapse, spikes: list[Tensor], current: Tensor) -> Tensor | None:
         """Measures one synapse; see :class:`~snnconvert.engines.synapse_cell.SynapseWatcher`."""
+        return self._workshop.take(source, synapse, self._activity(source, spikes), current)
+
+    def multiplied(self, source: str, product: Product, spikes: list[Tensor], current: Tensor) -> None:
+        """Measures one product of two activations."""
+        self._workshop.take_product(source, product, self._activity(source, spikes), current)
+
+    def _activity(self, source: str, spikes: list[Tensor]) -> Activity:
         trains = torch.stack([fixed_subset(step.flatten(1)) for step in spikes])
-        return self._workshop.take(
-            source, synapse, activity_of_trains(trains, self._codes[source].magnitude_bits), current
-        )
+        return activity_of_trains(trains, self._codes[source].magnitude_bits)
 
 
 @dataclass(frozen=True)
@@ -163,6 +180,8 @@ def repair_and_measure(
         module = network.get_submodule(str(node.target)) if node.op == "call_module" else None
         if isinstance(module, Synapse):
             axes[str(node.meta["source"])] = -1 if module.geometry is None else 1
+        elif isinstance(module, Product):
+            axes[str(node.meta["source"])] = -1
     with torch.no_grad():
         reference_run = _ReferenceRun(ann, axes, len(sample))
         expected = reference_run.run(sample)

@@ -7,16 +7,20 @@ from torch import fx
 from snnconvert.convert.names import assign_layer_names
 from snnconvert.convert.passes.fold_affine import fold_affine
 from snnconvert.convert.passes.fold_constants import fold_constants
+from snnconvert.convert.passes.fuse_elementwise import fuse_elementwise
+from snnconvert.convert.passes.lower_attention import lower_attention
 from snnconvert.convert.passes.lower_synapses import lower_synapses
 from snnconvert.convert.passes.rectify_after_max_pool import rectify_after_max_pool
 from snnconvert.convert.passes.remove_identities import remove_identities
 from snnconvert.convert.passes.standardize_rectifiers import standardize_rectifiers
 
 PASSES = (
+    lower_attention,
     remove_identities,
     fold_constants,
     lower_synapses,
     fold_affine,
+    fuse_elementwise,
     standardize_rectifiers,
     rectify_after_max_pool,
 )

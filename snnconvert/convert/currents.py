@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,13 +13,13 @@ from torch import Tensor, fx
 from snnconvert.calibration.thresholds import Threshold
 from snnconvert.convert.flow import Carrier, Flow, average_pool_divisor
 from snnconvert.convert.graph_tools import constant_of
-from snnconvert.convert.ops import OpKind, kind_of
+from snnconvert.convert.ops import TRANSPOSED, OpKind, groups_of, kind_of
 from snnconvert.convert.plan import Plan, SynapsePlan
-from snnconvert.convert.shapes import hinted_shape
+from snnconvert.convert.shapes import hinted_shape, product_terms
 from snnconvert.convert.units import FloatArray, IntArray, Source, UnitProblem
 from snnconvert.convert.weights import natural_scale, quantize
 from snnconvert.neurons.code import SpikeCode
-from snnconvert.neurons.synapse import BIAS_RESERVE, FLOAT32_EXACT, accumulator_bound
+from snnconvert.neurons.synapse import BIAS_RESERVE, FLOAT32_EXACT, accumulator_bound, outputs_first
 
 _WORTH_COARSENING = 1.5
 _ROUNDING_MARGIN = 1.005
@@ -64,6 +65,8 @@ def folded_parameters(graph_module: fx.GraphModule, node: fx.Node, step: float) 
     weight = constant_of(graph_module, node.args[1])
     assert weight is not None
     bias = constant_of(graph_module, node.args[2]) if len(node.args) > 2 else None
+    if node.target in TRANSPOSED:
+        weight = outputs_first(weight, groups_of(node))
     return weight * step, weight.new_zeros(weight.shape[0]) if bias is None else bias
 
 
@@ -118,7 +121,8 @@ class _Builder:
 
     def _channels(self, node: fx.Node) -> IntArray:
         if node.name in self.plans:
-            source = self._synapse_source(node, self.plans[node.name])
+            plan = self.plans[node.name]
+            source = (self._synapse_source if plan.held is None else self._product_source)(node, plan)
             self.result.synapses[node.name] = source
             return source.channels
         kind = kind_of(node)
@@ -158,6 +162,16 @@ class _Builder:
             scale = torch.where(slightly, scale * excess * _ROUNDING_MARGIN, scale)
             bound = _bound(weight, bias, scale, plan.weight_bits, threshold.code)
         return self.problem.add_source(plan.layer, len(scale), scale.cpu().numpy(), bound.cpu().numpy(), flexible=True)
+
+    def _product_source(self, node: fx.Node, plan: SynapsePlan) -> Source:
+        assert plan.held_family is not None
+        factors = self.thresholds[plan.family], self.thresholds[plan.held_family]
+        size = hinted_shape(node)[self.flows[node.name].axis]
+        scale = factors[0].step * factors[1].step
+        bound = float(math.prod(largest_magnitude(factor.code) for factor in factors) * product_terms(node))
+        return self.problem.add_source(
+            plan.layer, size, np.full(size, scale), np.full(size, bound), flexible=False
+        )
 
     def _pool_source(self, node: fx.Node) -> Source:
         operand, window = operands_of(node)[0], average_pool_divisor(node)

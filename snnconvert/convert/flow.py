@@ -11,7 +11,7 @@ import torch
 from torch import fx
 
 from snnconvert.convert.arguments import as_int, as_ints, with_defaults
-from snnconvert.convert.ops import CONVOLUTIONS, OpKind, kind_of
+from snnconvert.convert.ops import CONVOLUTIONS, LINEAR, TRANSPOSED, OpKind, kind_of
 from snnconvert.convert.shapes import hinted_shape
 
 aten = torch.ops.aten
@@ -69,12 +69,17 @@ def infer_flows(graph: fx.Graph, families: Mapping[str, int], synapses: frozense
         if node.name in families:
             flows[node.name] = Flow(Carrier.SPIKES, family=families[node.name])
         elif node.name in synapses:
-            flows[node.name] = Flow(
-                Carrier.CURRENT, axis=1 if node.target in CONVOLUTIONS else len(hinted_shape(node)) - 1
-            )
+            flows[node.name] = Flow(Carrier.CURRENT, axis=_channel_axis(node))
         else:
             flows[node.name] = _RULES[kind](node, flows) if kind in _RULES else REAL
     return flows
+
+
+def _channel_axis(node: fx.Node) -> int:
+    """The channels of a synapse's output; those of a product of activations all have the same unit."""
+    rank = len(hinted_shape(node))
+    is_image = node.target in CONVOLUTIONS or node.target in TRANSPOSED or (rank == 4 and node.target is not LINEAR)
+    return 1 if is_image else rank - 1
 
 
 def average_pool_divisor(node: fx.Node) -> int | None:

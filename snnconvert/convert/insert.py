@@ -11,21 +11,31 @@ from torch import Tensor, fx, nn
 
 from snnconvert.calibration.thresholds import Threshold
 from snnconvert.convert.arguments import as_int, as_ints, with_defaults
-from snnconvert.convert.currents import Currents, folded_parameters, operands_of, solve_currents
+from snnconvert.convert.currents import (
+    Currents,
+    folded_parameters,
+    largest_magnitude,
+    operands_of,
+    solve_currents,
+)
+from snnconvert.convert.elementwise import function_of
 from snnconvert.convert.flow import Carrier, Flow, infer_flows, pool_window, reduced_dims
 from snnconvert.convert.graph_tools import constant_of
 from snnconvert.convert.names import layer_name
-from snnconvert.convert.ops import CONVOLUTIONS, OpKind, kind_of
+from snnconvert.convert.ops import CONVOLUTIONS, PRELU, TRANSPOSED, OpKind, is_leaky, kind_of
 from snnconvert.convert.plan import Plan, Site, SynapsePlan
-from snnconvert.convert.shapes import hinted_shape
+from snnconvert.convert.shapes import hinted_shape, product_terms
 from snnconvert.convert.units import FloatArray
 from snnconvert.convert.weights import quantize
 from snnconvert.errors import ConversionError
 from snnconvert.neurons.current import IntegerScale, PoolGeometry, SumPool, ToReal
 from snnconvert.neurons.neuron import SpikingNeuron
+from snnconvert.neurons.product import Product
 from snnconvert.neurons.synapse import BIAS_RESERVE, FLOAT32_EXACT, ConvGeometry, Synapse
+from snnconvert.neurons.transfer import LeakyTransfer, TableTransfer, tabulate
 
 aten = torch.ops.aten
+_PRODUCTS = {aten.mul.Tensor: "mul", **{target: f"conv{rank}d" for target, rank in CONVOLUTIONS.items()}}
 _SMALLEST_GAIN = 2.0**-60
 
 
@@ -104,7 +114,8 @@ class _Emitter:
     def _emit_node(self, node: fx.Node) -> fx.Node:
         flow = self.flows[node.name]
         if node.name in self.plans:
-            return self._emit_synapse(node, self.plans[node.name])
+            plan = self.plans[node.name]
+            return self._emit_synapse(node, plan) if plan.held is None else self._emit_product(node, plan)
         if flow.carrier is Carrier.SPIKES and node.name in self.sites:
             return self._emit_activation(node)
         if flow.carrier is Carrier.CURRENT:
@@ -125,13 +136,13 @@ class _Emitter:
     def _real_argument(self, node: fx.Node) -> fx.Node:
         return self.native[node.name] if kind_of(node) is OpKind.SHAPE else self._as_real(node)
 
-    def _call(self, prefix: str, node: fx.Node, module: nn.Module, source: fx.Node) -> fx.Node:
+    def _call(self, prefix: str, node: fx.Node, module: nn.Module, *sources: fx.Node) -> fx.Node:
         name, index = f"{prefix}_{_identifier(layer_name(node))}", 1
         while name in self.root:
             index += 1
             name = f"{prefix}_{_identifier(layer_name(node))}_{index}"
         self.root[name] = module.to(self.device)
-        call = self.graph.call_module(name, (source,))
+        call = self.graph.call_module(name, sources)
         call.meta = {"layer": layer_name(node), "source": node.name}
         return call
 
@@ -153,11 +164,62 @@ class _Emitter:
             bias_reserve=BIAS_RESERVE,
         )
         self.emitted[node.name] = synapse
-        words = self.spikes.get(plan.source, self.native[plan.source])
-        return self._call("synapse", node, synapse, words)
+        return self._call("synapse", node, synapse, self._words(plan.source))
+
+    def _emit_product(self, node: fx.Node, plan: SynapsePlan) -> fx.Node:
+        source = self.currents.synapses[node.name]
+        assert plan.held is not None
+        assert plan.held_family is not None
+        left, right = self.thresholds[plan.family], self.thresholds[plan.held_family]
+        product = Product(
+            _PRODUCTS.get(node.target, "matmul"),
+            left.step * right.step,
+            _shaped(torch.from_numpy(source.multiplier), self.flows[node.name].axis, len(hinted_shape(node))),
+            (largest_magnitude(left.code), largest_magnitude(right.code), product_terms(node)),
+            geometry=_geometry(node),
+            wide=source.wide,
+        )
+        return self._call("product", node, product, self._words(plan.source), self._words(plan.held))
+
+    def _words(self, name: str) -> fx.Node:
+        return self.spikes.get(name, self.native[name])
+
+    def _emit_function(self, site: Site, node: fx.Node) -> fx.Node:
+        """Neurons that fire on a function of their potential: its transfer, then a neuron of gain one."""
+        source = node.all_input_nodes[0]
+        threshold = self.thresholds[site.family]
+        unit, axis = self._unit_of(source)
+        rank = len(hinted_shape(source))
+        units = torch.as_tensor(unit)
+        if is_leaky(node):
+            slope = self._slope(node)
+            channels = units if len(units) > 1 or len(slope) == 1 else units.expand(len(slope))
+            axis = 1 if len(slope) > 1 else axis
+            transfer: nn.Module = LeakyTransfer(
+                _shaped(channels / threshold.step, axis, rank),
+                _shaped(channels * slope / threshold.step, axis, rank),
+            )
+        else:
+            function = function_of(node)
+            assert function is not None
+            spacing, first, table = tabulate(function, threshold.step, threshold.code)
+            transfer = TableTransfer(_shaped(units / spacing, axis, rank), first, table)
+        potential = self._call("transfer", node, transfer, self.native[source.name])
+        neuron = SpikingNeuron(threshold.code, torch.ones(()), torch.tensor(threshold.step))
+        return self._call("neuron", node, neuron, potential)
+
+    def _slope(self, node: fx.Node) -> Tensor:
+        if node.target not in PRELU:
+            slope = with_defaults(node, 0.01)[0]
+            return torch.tensor([slope], dtype=torch.float64)
+        weight = constant_of(self.old, node.args[1])
+        assert weight is not None
+        return weight.double().flatten().cpu()
 
     def _emit_activation(self, node: fx.Node) -> fx.Node:
         site = self.sites[node.name]
+        if kind_of(node) is OpKind.FUNCTION:
+            return self._emit_function(site, node)
         source = node.args[0]
         assert isinstance(source, fx.Node)
         if site.affine is None:
@@ -251,8 +313,13 @@ def _nonzero(gain: Tensor) -> Tensor:
 
 
 def _geometry(node: fx.Node) -> ConvGeometry | None:
-    rank = CONVOLUTIONS.get(node.target)
-    if rank is None:
+    if node.target in TRANSPOSED:
+        rank = TRANSPOSED[node.target]
+        _, _, stride, padding, extra, groups, dilation = with_defaults(node, None, None, 1, 0, 0, 1, 1)
+        sizes = [as_ints(value, rank) for value in (stride, padding, dilation)]
+        return ConvGeometry(*sizes, as_int(groups), transposed=True, output_padding=as_ints(extra, rank))
+    rank = CONVOLUTIONS.get(node.target, 0)
+    if rank == 0:
         return None
     _, _, stride, padding, dilation, groups = with_defaults(node, None, None, 1, 0, 1, 1)
     return ConvGeometry(as_ints(stride, rank), as_ints(padding, rank), as_ints(dilation, rank), as_int(groups))

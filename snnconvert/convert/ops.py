@@ -8,6 +8,9 @@ from enum import Enum
 import torch
 from torch import fx
 
+from snnconvert.convert.arguments import as_int
+from snnconvert.convert.elementwise import elementwise, is_function, is_linear, program_name
+
 aten = torch.ops.aten
 
 
@@ -16,6 +19,7 @@ class OpKind(Enum):
 
     SYNAPSE = "synapse"  # weights times values
     RECTIFIER = "rectifier"  # clip to 0..cap
+    FUNCTION = "function"  # any other nonlinear function of each value alone
     AFFINE = "affine"  # constant scale and shift per channel
     ADD = "add"
     CONCAT = "concat"
@@ -26,12 +30,20 @@ class OpKind(Enum):
     CONSTANT = "constant"
     INPUT = "input"
     OUTPUT = "output"
-    PRODUCT = "product"  # multiply-accumulates between two activations
+    PRODUCT = "product"  # multiplications between two activations
     ANALOG = "analog"
 
 
 CONVOLUTIONS: dict[object, int] = {aten.conv1d.default: 1, aten.conv2d.default: 2, aten.conv3d.default: 3}
+TRANSPOSED: dict[object, int] = {
+    aten.conv_transpose1d.default: 1,
+    aten.conv_transpose2d.input: 2,
+    aten.conv_transpose3d.input: 3,
+}
 LINEAR = aten.linear.default
+PRELU = frozenset({aten.prelu.default, aten._prelu_kernel.default})
+ROLE = "role"
+NORMALIZATION = "normalization"
 
 _LAYOUTS = frozenset(
     {
@@ -42,13 +54,20 @@ _LAYOUTS = frozenset(
         aten.chunk.default, aten.unbind.int, aten.roll.default, aten.flip.default, aten.repeat.default,
         aten.pixel_shuffle.default, aten.pixel_unshuffle.default, aten.channel_shuffle.default,
         aten.index_select.default, aten.movedim.int, aten.movedim.intlist, aten.contiguous.default,
-        aten.clone.default, operator.getitem,
+        aten.clone.default, operator.getitem, aten.reflection_pad1d.default, aten.reflection_pad2d.default,
+        aten.reflection_pad3d.default, aten.replication_pad1d.default, aten.replication_pad2d.default,
+        aten.replication_pad3d.default, aten.upsample_nearest1d.vec, aten.upsample_nearest2d.vec,
+        aten.upsample_nearest3d.vec, aten.upsample_nearest1d.default, aten.upsample_nearest2d.default,
+        aten.upsample_nearest3d.default, aten.im2col.default, aten.unfold.default, aten.tile.default,
+        aten.repeat_interleave.self_int, aten.expand_as.default, aten.view_as.default, aten.reshape_as.default,
+        aten.gather.default,
     }
 )  # fmt: skip
-_PRODUCTS = frozenset(
+MATRIX_PRODUCTS = frozenset({aten.matmul.default, aten.bmm.default, aten.mm.default})
+_OTHER_PRODUCTS = frozenset(
     {
-        aten.matmul.default, aten.bmm.default, aten.mm.default, aten.addmm.default, aten.baddbmm.default,
-        aten.scaled_dot_product_attention.default, aten.einsum.default,
+        aten.addmm.default, aten.baddbmm.default, aten.scaled_dot_product_attention.default, aten.einsum.default,
+        aten.bilinear.default,
     }
 )  # fmt: skip
 _MAX_POOLS = frozenset({aten.max_pool1d.default, aten.max_pool2d.default, aten.max_pool3d.default})
@@ -78,10 +97,12 @@ def kind_of(node: fx.Node) -> OpKind:
     if node.op in simple:
         return simple[node.op]
     target = node.target
-    if target in CONVOLUTIONS or target is LINEAR:
-        return OpKind.SYNAPSE
+    if target in CONVOLUTIONS or target in TRANSPOSED or target is LINEAR:
+        return OpKind.SYNAPSE if _is_constant(node.args[1]) else OpKind.PRODUCT
     if target is rectified_linear:
         return OpKind.RECTIFIER
+    if is_leaky(node) or (is_function(node) and not is_linear(node)):
+        return OpKind.FUNCTION
     if target is channel_affine:
         return OpKind.AFFINE
     if target is aten.add.Tensor:
@@ -92,11 +113,39 @@ def kind_of(node: fx.Node) -> OpKind:
         return OpKind.MAX_POOL
     if target in _AVERAGE_POOLS:
         return OpKind.AVERAGE_POOL
-    if target in _PRODUCTS:
+    if target in MATRIX_PRODUCTS or target in _OTHER_PRODUCTS or is_gate(node):
         return OpKind.PRODUCT
-    if target in _LAYOUTS or _is_zero_padding(node):
+    if target in _LAYOUTS or _is_value_padding(node):
         return OpKind.LAYOUT
     return OpKind.ANALOG if _is_activation(node) else OpKind.SHAPE
+
+
+def groups_of(node: fx.Node) -> int:
+    """The groups of a convolution, transposed or not; 1 for anything else."""
+    position = 6 if node.target in CONVOLUTIONS or node.target in TRANSPOSED else len(node.args)
+    return as_int(node.args[position]) if len(node.args) > position else 1
+
+
+def is_leaky(node: fx.Node) -> bool:
+    """Whether a node multiplies negative values by a slope, one for all or one per channel (dimension 1)."""
+    if node.target in PRELU:
+        return _is_constant(node.args[1])
+    return node.target is aten.leaky_relu.default
+
+
+def is_gate(node: fx.Node) -> bool:
+    """Whether a node multiplies two activations element by element, and not as part of a normalization."""
+    if node.target is not aten.mul.Tensor or node.meta.get(ROLE) == NORMALIZATION:
+        return False
+    return all(
+        isinstance(factor, fx.Node) and not _is_constant(factor) and _is_floating(factor) for factor in node.args
+    )
+
+
+def spike_operands(node: fx.Node) -> list[fx.Node]:
+    """The activations a synapse multiplies: its input, or both factors of a product."""
+    positions = node.args[:2] if kind_of(node) is OpKind.PRODUCT else node.args[:1]
+    return [argument for argument in positions if isinstance(argument, fx.Node)]
 
 
 def op_name(node: fx.Node) -> str:
@@ -105,6 +154,8 @@ def op_name(node: fx.Node) -> str:
         return "relu" if node.args[1] is None else f"relu{node.args[1]:g}"
     if node.target is channel_affine:
         return "affine"
+    if node.target is elementwise:
+        return program_name(node.args[1])  # type: ignore[arg-type]
     if isinstance(node.target, torch._ops.OpOverload):
         return str(node.target.overloadpacket.__name__)
     return node.op if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
@@ -123,12 +174,20 @@ def _is_activation(node: fx.Node) -> bool:
     return isinstance(value, torch.Tensor)
 
 
-def _is_zero_padding(node: fx.Node) -> bool:
+def _is_constant(argument: object) -> bool:
+    return isinstance(argument, fx.Node) and argument.op == "get_attr"
+
+
+def _is_floating(node: fx.Node) -> bool:
+    value = node.meta.get("val")
+    return isinstance(value, torch.Tensor) and value.is_floating_point()
+
+
+def _is_value_padding(node: fx.Node) -> bool:
     if node.target is aten.constant_pad_nd.default:
         return len(node.args) < 3 or bool(node.args[2] == 0)
-    return node.target is aten.pad.default and node.args[2:] in (
-        (),
-        ("constant",),
-        ("constant", None),
-        ("constant", 0),
-    )
+    if node.target is not aten.pad.default:
+        return False
+    mode = node.args[2] if len(node.args) > 2 else "constant"
+    value = node.args[3] if len(node.args) > 3 else None
+    return mode in ("reflect", "replicate", "circular") or (mode == "constant" and value in (None, 0))

@@ -18,7 +18,7 @@ class Site:
     Attributes:
         node: the graph node whose value they encode.
         layer: its layer name.
-        origin: "activation": the neurons replace a rectifier; "inserted": an edge without one;
+        origin: "activation": the neurons replace a rectifier or fire on another function; "inserted": an edge without one;
             "input": the network's input; "repeater": fires its spikes' own values again, without
             loss, behind a max-pool.
         family: sites of one family share one threshold and one code.
@@ -47,7 +47,7 @@ class Site:
 
 @dataclass(frozen=True)
 class SynapsePlan:
-    """A convolution or linear layer that will read spikes.
+    """A convolution, a linear layer or a product of two activations that will read spikes.
 
     Attributes:
         node: its graph node.
@@ -58,9 +58,11 @@ class SynapsePlan:
         bits: bits of one spike of its input.
         T: time steps of its input.
         neuron: name and settings of the neurons it reads.
-        weight_bits: weight bits.
+        weight_bits: weight bits; of a product of two activations, the bits of a word of the second one.
         macs: multiply-accumulates per sample.
         reads_input: True if its spikes encode the network's input.
+        held: of a product of two activations, the graph node whose words take the place of weights.
+        held_family: its family.
     """
 
     node: str
@@ -74,6 +76,8 @@ class SynapsePlan:
     weight_bits: int
     macs: int
     reads_input: bool
+    held: str | None = None
+    held_family: int | None = None
 
     @property
     def bit_budget(self) -> int:

@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from dataclasses import replace
 
 from torch import fx
 
 from snnconvert.config import ConversionConfig, LayerOverride, matches
+from snnconvert.convert.elementwise import is_activation
 from snnconvert.convert.flow import Carrier, Flow, infer_flows
 from snnconvert.convert.graph_tools import constant_of
 from snnconvert.convert.names import layer_name
-from snnconvert.convert.ops import OpKind, kind_of, op_name
+from snnconvert.convert.ops import (
+    CONVOLUTIONS,
+    MATRIX_PRODUCTS,
+    NORMALIZATION,
+    ROLE,
+    OpKind,
+    is_gate,
+    is_leaky,
+    kind_of,
+    op_name,
+    spike_operands,
+)
 from snnconvert.convert.plan import AnalogPlan, Origin, Plan, Site, SynapsePlan
 from snnconvert.convert.shapes import macs_per_sample
 from snnconvert.errors import ConfigurationError, ConversionError
@@ -37,7 +50,8 @@ class _Planner:
     def __init__(self, graph_module: fx.GraphModule, config: ConversionConfig) -> None:
         self.graph = graph_module.graph
         self.config = config
-        self.layers = [node for node in self.graph.nodes if kind_of(node) is OpKind.SYNAPSE]
+        self.kinds = {node: kind_of(node) for node in self.graph.nodes}
+        self.layers = [node for node in self.graph.nodes if self.kinds[node] in _LAYERS]
         _check_overrides(config, [layer_name(node) for node in self.layers])
         self.refused = {node.name: reason for node in self.layers if (reason := self._refusal(graph_module, node))}
         self.synapses = [node for node in self.layers if node.name not in self.refused]
@@ -69,6 +83,8 @@ class _Planner:
     def _refusal(self, graph_module: fx.GraphModule, node: fx.Node) -> str | None:
         if self.config.override_for(layer_name(node)).analog:
             return "kept analog by an override"
+        if self.kinds[node] is OpKind.PRODUCT:
+            return _product_refusal(node)
         bias = node.args[2] if len(node.args) > 2 else None
         if constant_of(graph_module, node.args[1]) is None or (
             bias is not None and constant_of(graph_module, bias) is None
@@ -100,20 +116,31 @@ class _Planner:
 
     def _place_neurons(self) -> None:
         for node in self.graph.nodes:
-            if kind_of(node) is OpKind.RECTIFIER and node.name in self.feeding:
+            if node.name in self.feeding and self._is_activation(node):
                 self._add_site(node, "activation")
         for synapse in self.synapses:
-            source = synapse.args[0]
-            assert isinstance(source, fx.Node)
-            if source.name in self.families:
-                continue
-            if (roots := self._spike_roots(source, through_pools=False)) is not None:
-                self._tie(roots)
-            elif (roots := self._spike_roots(source, through_pools=True)) is not None:
-                self._tie(roots)
-                self._add_site(source, "repeater", self.families[roots[0].name])
-            else:
-                self._add_site(source, "inserted" if source.name in self.after_synapse else "input")
+            for source in spike_operands(synapse):
+                if source.name not in self.families:
+                    self._place_neuron(source)
+
+    def _is_activation(self, node: fx.Node) -> bool:
+        if self.kinds[node] is OpKind.RECTIFIER:
+            return True
+        if self.kinds[node] is not OpKind.FUNCTION or node.name not in self.after_synapse:
+            return False
+        if node.meta.get(ROLE) == NORMALIZATION:
+            return False
+        return is_leaky(node) or is_activation(node) or any(self.kinds[user] in _LAYERS for user in node.users)
+
+    def _place_neuron(self, source: fx.Node) -> None:
+        """Finds the neurons whose spikes a synapse can read at a node, or puts some there."""
+        if (roots := self._spike_roots(source, through_pools=False)) is not None:
+            self._tie(roots)
+        elif (roots := self._spike_roots(source, through_pools=True)) is not None:
+            self._tie(roots)
+            self._add_site(source, "repeater", self.families[roots[0].name])
+        else:
+            self._add_site(source, "inserted" if source.name in self.after_synapse else "input")
 
     def _add_site(self, node: fx.Node, origin: Origin, family: int | None = None) -> None:
         self.families[node.name] = len(self.families) if family is None else family
@@ -123,9 +150,9 @@ class _Planner:
         """The rectifier neurons whose spikes reach a node unchanged (or through max-pools), or None."""
         if self.origins.get(node.name) == "activation":
             return [node]
-        kind = kind_of(node)
+        kind = self.kinds[node]
         carries = kind in (OpKind.LAYOUT, OpKind.CONCAT) or (through_pools and kind is OpKind.MAX_POOL)
-        sources = [source for source in node.all_input_nodes if kind_of(source) is not OpKind.SHAPE]
+        sources = [source for source in node.all_input_nodes if self.kinds[source] is not OpKind.SHAPE]
         if not carries or not sources:
             return None
         found = [self._spike_roots(source, through_pools=through_pools) for source in sources]
@@ -136,12 +163,13 @@ class _Planner:
     def _tie(self, nodes: list[fx.Node]) -> None:
         """Joins the families of sites whose spikes meet in one tensor: one threshold for all of them."""
         joined = {self.families[node.name] for node in nodes}
+        if len(joined) == 1:
+            return
         lowest = min(joined)
         self.families = {name: lowest if family in joined else family for name, family in self.families.items()}
 
-    def _source_site(self, synapse: fx.Node) -> str:
-        source = synapse.args[0]
-        assert isinstance(source, fx.Node)
+    def _source_site(self, source: fx.Node) -> str:
+        """The site whose spikes a synapse reads at a node."""
         if source.name in self.families:
             return source.name
         roots = self._spike_roots(source, through_pools=False)
@@ -161,22 +189,23 @@ class _Planner:
             override = self.config.override_for(layer_name(synapse))
             if override.bits is None and override.T is None and override.neuron is None:
                 continue
-            family = self.families[self._source_site(synapse)]
-            code = _overridden(general[family], override)
-            make_code(*code, layer_name(synapse))
-            if family in told and codes[family] != code:
-                raise ConfigurationError(
-                    f"{told[family]} and {layer_name(synapse)} read the same spikes but are told "
-                    "different neurons, bits or T: give them the same override"
-                )
-            codes[family], told[family] = code, layer_name(synapse)
+            for source in spike_operands(synapse):
+                family = self.families[self._source_site(source)]
+                code = _overridden(general[family], override)
+                make_code(*code, layer_name(synapse))
+                if family in told and codes[family] != code:
+                    raise ConfigurationError(
+                        f"{told[family]} and {layer_name(synapse)} read the same spikes but are told "
+                        "different neurons, bits or T: give them the same override"
+                    )
+                codes[family], told[family] = code, layer_name(synapse)
         return codes
 
     def _site(self, node: fx.Node, codes: dict[int, _Code], flows: dict[str, Flow]) -> Site:
         family, origin = self.families[node.name], self.origins[node.name]
         neuron, bits, T = codes[family]
         affine = self._absorbed_affine(node, flows) if origin == "activation" else None
-        cap = node.args[1] if origin == "activation" else None
+        cap = node.args[1] if self.kinds[node] is OpKind.RECTIFIER and origin == "activation" else None
         return Site(
             node=node.name,
             layer=layer_name(node),
@@ -189,10 +218,11 @@ class _Planner:
             cap=cap if isinstance(cap, float) else None,
         )
 
-    @staticmethod
-    def _absorbed_affine(rectifier: fx.Node, flows: dict[str, Flow]) -> str | None:
+    def _absorbed_affine(self, rectifier: fx.Node, flows: dict[str, Flow]) -> str | None:
         source = rectifier.args[0]
-        if not isinstance(source, fx.Node) or kind_of(source) is not OpKind.AFFINE:
+        if self.kinds[rectifier] is not OpKind.RECTIFIER:
+            return None
+        if not isinstance(source, fx.Node) or self.kinds[source] is not OpKind.AFFINE:
             return None
         current = source.args[0]
         assert isinstance(current, fx.Node)
@@ -201,23 +231,28 @@ class _Planner:
         return source.name if per_channel else None
 
     def _synapse(self, node: fx.Node, codes: dict[int, _Code]) -> SynapsePlan:
-        site = self._source_site(node)
-        neuron, bits, T = codes[self.families[site]]
-        source = node.args[0]
-        assert isinstance(source, fx.Node)
-        return SynapsePlan(
+        source, *others = spike_operands(node)
+        sites = [self._source_site(operand) for operand in (source, *others)]
+        neuron, bits, T = codes[self.families[sites[0]]]
+        reads_input = any(self.origins[site] == "input" for site in sites)
+        plan = SynapsePlan(
             node=node.name,
             layer=layer_name(node),
             op=op_name(node),
             source=source.name,
-            family=self.families[site],
+            family=self.families[sites[0]],
             bits=make_code(neuron, bits, T).spike_bits,
             T=T,
             neuron=neuron,
-            weight_bits=self._weight_bits(node, reads_input=self.origins[site] == "input"),
+            weight_bits=0 if others else self._weight_bits(node, reads_input=reads_input),
             macs=macs_per_sample(node),
-            reads_input=self.origins[site] == "input",
+            reads_input=reads_input,
         )
+        if not others:
+            return plan
+        held_family = self.families[sites[1]]
+        word_bits = make_code(*codes[held_family]).extremes[1].bit_length()
+        return replace(plan, weight_bits=word_bits, held=others[0].name, held_family=held_family)
 
     def _weight_bits(self, node: fx.Node, *, reads_input: bool) -> int:
         override = self.config.override_for(layer_name(node)).weight_bits
@@ -228,7 +263,7 @@ class _Planner:
 
     def _analog(self, flows: dict[str, Flow], absorbed: set[str]) -> Iterable[AnalogPlan]:
         for node in self.graph.nodes:
-            kind = kind_of(node)
+            kind = self.kinds[node]
             if kind in _SILENT_KINDS or flows[node.name].carrier is not Carrier.REAL:
                 continue
             if kind is OpKind.AFFINE and node.name in absorbed and self._only_neurons_read(node):
@@ -246,19 +281,36 @@ class _Planner:
         for part, reason in _OPERATOR_REASONS.items():
             if part in op_name(node):
                 return reason
-        return _REASONS.get(kind_of(node), "no neuron computes this function: acts on membrane potentials")
+        if node.meta.get(ROLE) == NORMALIZATION:
+            return "normalizes: divides by statistics of the same values"
+        return _REASONS.get(self.kinds[node], "no neuron computes this function: acts on membrane potentials")
 
 
+def _product_refusal(node: fx.Node) -> str | None:
+    if not is_gate(node) and node.target not in MATRIX_PRODUCTS and node.target not in CONVOLUTIONS:
+        return "this form of product of two activations is no synapse yet"
+    if any(kind_of(operand) is OpKind.CONSTANT for operand in spike_operands(node)):
+        return "multiplies by a table of constants that no convolution or linear layer can hold"
+    if node.target in CONVOLUTIONS and len(node.args) > 2 and node.args[2] is not None:
+        return "convolution with computed kernels and a bias"
+    return None
+
+
+_LAYERS = frozenset({OpKind.SYNAPSE, OpKind.PRODUCT})
 _OPERATOR_REASONS = {
-    "conv_transpose": "transposed convolutions are no synapses yet",
+    "softmax": "normalizes over its inputs: acts on membrane potentials",
+    "layer_norm": "normalizes with statistics of its inputs: acts on membrane potentials",
+    "group_norm": "normalizes with statistics of its inputs: acts on membrane potentials",
+    "rms_norm": "normalizes with statistics of its inputs: acts on membrane potentials",
+    "upsample": "interpolates membrane potentials",
     "avg_pool1d": "only two-dimensional average pools carry current",
     "avg_pool3d": "only two-dimensional average pools carry current",
     "lstm": "recurrent layers are no synapses yet",
     "gru": "recurrent layers are no synapses yet",
 }
 _REASONS = {
-    OpKind.PRODUCT: "product of two activations",
     OpKind.RECTIFIER: "no synapse reads it",
+    OpKind.FUNCTION: "no synapse reads it: acts on membrane potentials",
     OpKind.ADD: "adds real-valued currents",
     OpKind.CONCAT: "joins real-valued currents",
     OpKind.AFFINE: "normalization that is read by more than neurons",

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import fx
 
-from snnconvert.convert.ops import CONVOLUTIONS, LINEAR, OpKind, kind_of
+from snnconvert.convert.ops import CONVOLUTIONS, LINEAR, TRANSPOSED, OpKind, is_gate, kind_of
 
 aten = torch.ops.aten
 _RECURRENT = frozenset({aten.lstm.input, aten.gru.input, aten.rnn_tanh.input, aten.rnn_relu.input})
@@ -34,8 +34,6 @@ def macs_per_sample(node: fx.Node) -> int:
         total = _synapse_macs(node)
     elif kind is OpKind.PRODUCT:
         total = _product_macs(node)
-    elif "conv" in str(node.target) and len(node.args) > 1 and isinstance(node.args[1], fx.Node):
-        total = _other_convolution_macs(node)
     elif node.target in _RECURRENT:
         total = _recurrent_macs(node)
     else:
@@ -44,16 +42,13 @@ def macs_per_sample(node: fx.Node) -> int:
 
 
 def _synapse_macs(node: fx.Node) -> int:
-    outputs, weight = math.prod(hinted_shape(node)), hinted_shape(_node(node.args[1]))
+    """Every output element meets weight[1:]; of a transposed convolution, every input element does."""
+    weight = hinted_shape(_node(node.args[1]))
     if node.target in CONVOLUTIONS or node.target is LINEAR:
-        return outputs * math.prod(weight[1:])
+        return math.prod(hinted_shape(node)) * math.prod(weight[1:])
+    if node.target in TRANSPOSED:
+        return math.prod(hinted_shape(_node(node.args[0]))) * math.prod(weight[1:])
     raise TypeError(f"{node.target} is no synapse")
-
-
-def _other_convolution_macs(node: fx.Node) -> int:
-    """Transposed convolutions: every input element meets weight[1:]; any other: every output element."""
-    counted = _node(node.args[0]) if "transpose" in str(node.target) else node
-    return math.prod(hinted_shape(counted)) * math.prod(hinted_shape(_node(node.args[1]))[1:])
 
 
 def _recurrent_macs(node: fx.Node) -> int:
@@ -64,6 +59,15 @@ def _recurrent_macs(node: fx.Node) -> int:
     return math.prod(sequences[:-1]) * sum(math.prod(shape) for shape in matrices if len(shape) == 2)
 
 
+def product_terms(node: fx.Node) -> int:
+    """How many products one output element of a product of two activations adds up."""
+    if is_gate(node):
+        return 1
+    if node.target in CONVOLUTIONS:
+        return math.prod(hinted_shape(_node(node.args[1]))[1:])
+    return hinted_shape(_node(node.args[0]))[-1]
+
+
 def _product_macs(node: fx.Node) -> int:
     if node.target is aten.scaled_dot_product_attention.default:
         query, key, value = (hinted_shape(_node(arg)) for arg in node.args[:3])
@@ -72,7 +76,9 @@ def _product_macs(node: fx.Node) -> int:
         return math.prod(hinted_shape(node)) * hinted_shape(_node(node.args[1]))[-1]
     if node.target is aten.einsum.default:
         return _einsum_macs(node)
-    return math.prod(hinted_shape(node)) * hinted_shape(_node(node.args[0]))[-1]
+    if node.target in TRANSPOSED:
+        return _synapse_macs(node)
+    return math.prod(hinted_shape(node)) * product_terms(node)
 
 
 def _einsum_macs(node: fx.Node) -> int:

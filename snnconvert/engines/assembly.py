@@ -22,11 +22,14 @@ from snnconvert.engines.cells import (
 )
 from snnconvert.engines.course import Carrier, Course, whole
 from snnconvert.engines.neuron_cell import FrameCell, NeuronCell, Observer
+from snnconvert.engines.product_cell import ProductCell
 from snnconvert.engines.synapse_cell import SynapseCell, SynapseWatcher
 from snnconvert.engines.timeline import MAX_POOLS, Timeline
 from snnconvert.neurons.current import ToReal
 from snnconvert.neurons.neuron import SpikingNeuron
+from snnconvert.neurons.product import Product
 from snnconvert.neurons.synapse import Synapse
+from snnconvert.neurons.transfer import LeakyTransfer, TableTransfer
 
 
 def layer_names(network: fx.GraphModule) -> dict[str, str]:
@@ -82,6 +85,8 @@ class Assembly:
     def _module_cell(self, node: fx.Node, module: nn.Module, courses: Mapping[str, Course]) -> Cell:
         if not courses:
             return self._constant_cell(node, module)
+        if isinstance(module, Product):
+            return self._product_cell(node, module, courses)
         ((source, before),) = courses.items()
         after, layer = self._timeline.courses[node.name], self._names.get(node.name, "")
         if isinstance(module, SpikingNeuron) and before.carrier is Carrier.FRAMES:
@@ -90,9 +95,13 @@ class Assembly:
             return NeuronCell(layer, source, module, before, after, self._observer)
         if isinstance(module, Synapse):
             return SynapseCell(node, source, module, before, self._watcher)
-        if isinstance(module, ToReal):
+        if isinstance(module, (ToReal, LeakyTransfer, TableTransfer)):
             return ToRealCell(source, module, before, after)
         return LinearCell(lambda values: module(values[source]), courses, keeps_spikes=False)
+
+    def _product_cell(self, node: fx.Node, module: Product, courses: Mapping[str, Course]) -> Cell:
+        left, right = (source.name for source in node.args if isinstance(source, fx.Node))
+        return ProductCell(node, (left, right), module, (courses[left], courses[right]), self._watcher)
 
     def _constant_cell(self, node: fx.Node, module: nn.Module) -> Cell:
         """A module that reads a constant: it receives it as a whole, once."""

@@ -8,11 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from snnconvert.engines.course import Course
 from snnconvert.engines.integrator import Integrator, Message, as_current
-from snnconvert.neurons.current import ToReal
 
 Inputs = Mapping[str, Message | None]
 Function = Callable[[Mapping[str, Any]], Any]
@@ -146,14 +145,14 @@ class MaxPoolCell(Cell):
 
 
 class ToRealCell(Cell):
-    """Potentials in the ANN's units, at the end of the window or as an estimate at every step."""
+    """A function of potentials (the ANN's units, a transfer), at the end of the window or as a running estimate."""
 
-    def __init__(self, source: str, module: ToReal, before: Course, after: Course) -> None:
+    def __init__(self, source: str, module: nn.Module, before: Course, after: Course) -> None:
         self._source, self._module, self._after = source, module, after
         self._integrator = Integrator(before)
 
     def tick(self, tick: int, inputs: Inputs) -> Message | None:
-        """u·v."""
+        """f(v)."""
         message = inputs[self._source]
         if message is None:
             return None

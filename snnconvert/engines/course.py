@@ -86,3 +86,15 @@ class Course:
 def whole(carrier: Carrier, tick: int) -> Course:
     """A value that arrives as a whole at one tick."""
     return Course(carrier, start=tick)
+
+
+def product_course(left: Course, right: Course) -> Course:
+    """The course of a product's current."""
+    if left.is_in_step_with(right) and left.flows:
+        return left.carrying(Carrier.CURRENT)
+    if left.is_in_step_with(right) and left.rests_each_step:
+        return Course(Carrier.CURRENT, left.start, tuple(growth * growth for growth in left.growth))
+    held, sent = (left, right) if left.end <= right.end else (right, left)
+    start = max(sent.start, held.end - 1)
+    flows = sent.flows and start == sent.start
+    return Course(Carrier.CURRENT, start, sent.growth, flows=flows, extrapolates=sent.extrapolates and flows)

@@ -12,6 +12,7 @@ from snnconvert.engines.cells import Cell, Inputs
 from snnconvert.engines.course import Carrier, Course
 from snnconvert.engines.integrator import Integrator, Message
 from snnconvert.errors import ConversionError
+from snnconvert.neurons.product import Product
 from snnconvert.neurons.synapse import Synapse
 
 
@@ -30,6 +31,32 @@ class SynapseWatcher(Protocol):
         Returns:
             A constant current to add, broadcastable to ``current``; None for none.
         """
+
+    def multiplied(self, source: str, product: Product, spikes: list[Tensor], current: Tensor) -> None:
+        """Called once a product of two activations has run its window.
+
+        Args:
+            source: its node in the ANN's graph.
+            product: the product.
+            spikes: what it read on its first side, [N, ...] a step.
+            current: the whole window's current.
+        """
+
+
+def check_spikes(layer: str, spikes: Tensor, spike_range: tuple[int, int]) -> None:
+    """Refuses anything but integers of the code's range: the network's promise, checked at every step.
+
+    Raises:
+        ConversionError: naming the layer.
+    """
+    low, high = spike_range
+    if spikes.dtype not in (torch.uint8, torch.int8):
+        raise ConversionError(f"{layer}: a synapse would read {spikes.dtype}, not spikes")
+    smallest, largest = (int(bound) for bound in torch.aminmax(spikes)) if spikes.numel() else (0, 0)
+    if smallest < low or largest > high:
+        raise ConversionError(
+            f"{layer}: a synapse would read spikes {smallest}..{largest}, its code fires {low}..{high}"
+        )
 
 
 class SynapseCell(Cell):
@@ -87,15 +114,7 @@ class SynapseCell(Cell):
         return sent
 
     def _check(self, spikes: Tensor) -> None:
-        """Refuses anything but integers of the code's range: the network's promise, checked at every step."""
-        low, high = self._range
-        if spikes.dtype not in (torch.uint8, torch.int8):
-            raise ConversionError(f"{self._layer}: a synapse would read {spikes.dtype}, not spikes")
-        smallest, largest = (int(bound) for bound in torch.aminmax(spikes)) if spikes.numel() else (0, 0)
-        if smallest < low or largest > high:
-            raise ConversionError(
-                f"{self._layer}: a synapse would read spikes {smallest}..{largest}, its code fires {low}..{high}"
-            )
+        check_spikes(self._layer, spikes, self._range)
 
     def _bias(self, current: Tensor) -> Tensor:
         return self._synapse.bias_current(current.dim())

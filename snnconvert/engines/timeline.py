@@ -10,12 +10,14 @@ from typing import Literal, get_args
 import torch
 from torch import fx
 
-from snnconvert.engines.course import Carrier, Course, whole
+from snnconvert.engines.course import Carrier, Course, product_course, whole
 from snnconvert.errors import ConfigurationError, ConversionError
 from snnconvert.neurons.code import SpikeCode
 from snnconvert.neurons.current import IntegerScale, SumPool, ToReal
 from snnconvert.neurons.neuron import SpikingNeuron
+from snnconvert.neurons.product import Product
 from snnconvert.neurons.synapse import Synapse
+from snnconvert.neurons.transfer import LeakyTransfer, TableTransfer
 
 aten = torch.ops.aten
 Latency = Literal["streaming", "window"]
@@ -123,6 +125,8 @@ class _Inference:
         if module is not None:
             source = sources[0]
             is_constant = source.carrier is Carrier.STATIC
+            if isinstance(module, Product):
+                return self._product_course(node, *sources)
             return self._module_course(node, module, whole(Carrier.REAL, source.start) if is_constant else source)
         timed = [course for course in sources if course.carrier is not Carrier.STATIC]
         if not timed or node.target is aten.sym_size.int:
@@ -143,9 +147,18 @@ class _Inference:
             return source.carrying(Carrier.CURRENT)
         if isinstance(module, (IntegerScale, SumPool)):
             return source.carrying(Carrier.CURRENT)
-        if isinstance(module, ToReal):
+        if isinstance(module, (ToReal, LeakyTransfer, TableTransfer)):
             return self._real_course(node, source)
         raise ConversionError(f"{_layer(node)}: {type(module).__name__} has no course in time")
+
+    def _product_course(self, node: fx.Node, left: Course, right: Course | None = None) -> Course:
+        right = left if right is None else right
+        for course in (left, right):
+            if course.carrier is not Carrier.SPIKES:
+                raise ConversionError(f"{_layer(node)}: its input is {course.carrier.value}, not spikes")
+        if not left.is_in_step_with(right):
+            self._adapt(node, "multiplies one side's complete words by the other side's spikes")
+        return product_course(left, right)
 
     def _neuron_course(self, node: fx.Node, module: SpikingNeuron, source: Course) -> Course:
         code = module.code

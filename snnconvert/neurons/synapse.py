@@ -17,16 +17,28 @@ from torch import Tensor, nn
 FLOAT32_EXACT = 1 << 24
 BIAS_RESERVE = 1 << 15
 _CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+_TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
 
 @dataclass(frozen=True)
 class ConvGeometry:
-    """Stride, padding and dilation per spatial dimension, and the number of groups."""
+    """Stride, padding and dilation per spatial dimension, and the number of groups.
+
+    A transposed convolution may pad its output's end, too.
+    """
 
     stride: tuple[int, ...]
     padding: tuple[int, ...]
     dilation: tuple[int, ...]
     groups: int
+    transposed: bool = False
+    output_padding: tuple[int, ...] = ()
+
+
+def outputs_first(weight: Tensor, groups: int) -> Tensor:
+    """A transposed convolution's weight [I, O/groups, ...] as [O, I/groups, ...]; its own inverse."""
+    split = weight.unflatten(0, (groups, -1)).transpose(1, 2)
+    return split.flatten(0, 1).contiguous()
 
 
 def accumulator_bound(weight: Tensor, bias: Tensor, low: int, high: int) -> Tensor:
@@ -145,7 +157,7 @@ class Synapse(nn.Module):
             delattr(self, f"_weight_{index}")
         self._part_count = len(parts)
         for index, part in enumerate(parts):
-            self._set_derived(f"_weight_{index}", _channels_last(part))
+            self._set_derived(f"_weight_{index}", self._as_run(part))
 
     def shift_bias(self, counts: Tensor) -> Tensor:
         """Adds integer counts [O] to the bias, at most the reserve, and returns what was added."""
@@ -209,6 +221,16 @@ class Synapse(nn.Module):
         """The axis of the output's channels: 1 for a convolution, the last for a linear layer."""
         return dims - 1 if self.geometry is None else 1
 
+    @property
+    def _is_transposed(self) -> bool:
+        return self.geometry is not None and self.geometry.transposed
+
+    def _as_run(self, weight: Tensor) -> Tensor:
+        """[O, I/groups, ...] in the layout and memory order the operator takes."""
+        if self.geometry is not None and self.geometry.transposed:
+            weight = outputs_first(weight, self.geometry.groups)
+        return _channels_last(weight)
+
     def _set_derived(self, name: str, value: Tensor) -> None:
         self.register_buffer(name, value, persistent=False)
 
@@ -232,16 +254,17 @@ class Synapse(nn.Module):
         start = 0
         for index in range(self._part_count):
             weight = self.get_buffer(f"_weight_{index}")
-            part = self._sum(words.narrow(axis, start, weight.shape[1]), weight, None).double()
+            inputs = weight.shape[0 if self._is_transposed else 1]
+            part = self._sum(words.narrow(axis, start, inputs), weight, None).double()
             total = part if total is None else total.add_(part)
-            start += weight.shape[1]
+            start += inputs
         assert total is not None
         return total
 
     def _current(self, spikes: Tensor, *, wide: bool) -> Tensor:
         if wide:
             weight = self.weight * self.channelwise(self.get_buffer("_inside"), self.weight.dim(), axis=0)
-            return self._sum(spikes.double(), weight.double(), None)
+            return self._sum(spikes.double(), self._as_run(weight.double()), None)
         if self._part_count == 1:
             weight = self.get_buffer("_weight_0")
             return self._sum(spikes.to(weight.dtype), weight, None)
@@ -255,8 +278,11 @@ class Synapse(nn.Module):
     def _sum(self, words: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if self.geometry is None:
             return F.linear(words, weight, bias)
-        convolution = _CONVOLUTIONS[weight.dim() - 2]
         g = self.geometry
+        if g.transposed:
+            transposed = _TRANSPOSED[weight.dim() - 2]
+            return transposed(words, weight, bias, g.stride, g.padding, g.output_padding, g.groups, g.dilation)
+        convolution = _CONVOLUTIONS[weight.dim() - 2]
         return convolution(words, weight, bias, g.stride, g.padding, g.dilation, g.groups)
 
     def extra_repr(self) -> str:

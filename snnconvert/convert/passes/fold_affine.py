@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, fx
 
 from snnconvert.convert.graph_tools import add_constant, constant_of, replace_node, tidy
-from snnconvert.convert.ops import CONVOLUTIONS, LINEAR, channel_affine, shape_of
+from snnconvert.convert.ops import CONVOLUTIONS, LINEAR, TRANSPOSED, channel_affine, groups_of, shape_of
+from snnconvert.neurons.synapse import outputs_first
 
 aten = torch.ops.aten
 _NORMALIZATION = aten._native_batch_norm_legit_no_training.default
@@ -88,7 +89,7 @@ def _affine_terms(graph_module: fx.GraphModule, node: fx.Node) -> tuple[fx.Node,
 
 
 def _is_foldable(graph_module: fx.GraphModule, node: fx.Node) -> bool:
-    is_synapse = node.target in CONVOLUTIONS or node.target is LINEAR
+    is_synapse = node.target in CONVOLUTIONS or node.target in TRANSPOSED or node.target is LINEAR
     if not is_synapse or len(node.users) != 1:
         return False
     bias = node.args[2] if len(node.args) > 2 else None
@@ -99,13 +100,13 @@ def _is_foldable(graph_module: fx.GraphModule, node: fx.Node) -> bool:
 
 def _channel_axis(synapse: fx.Node) -> int:
     shape = shape_of(synapse)
-    return 1 if synapse.target in CONVOLUTIONS or shape is None else len(shape) - 1
+    return len(shape) - 1 if synapse.target is LINEAR and shape is not None else 1
 
 
 def _channels(graph_module: fx.GraphModule, synapse: fx.Node) -> int:
     weight = constant_of(graph_module, synapse.args[1])
     assert weight is not None
-    return int(weight.shape[0])
+    return int(weight.shape[1] * groups_of(synapse) if synapse.target in TRANSPOSED else weight.shape[0])
 
 
 def _channel_vector(graph_module: fx.GraphModule, value: object, synapse: fx.Node, channels: int) -> Tensor | None:
@@ -128,7 +129,12 @@ def _fold(graph_module: fx.GraphModule, node: fx.Node, synapse: fx.Node, scale: 
     assert weight is not None
     bias = constant_of(graph_module, synapse.args[2]) if len(synapse.args) > 2 else None
     scale, shift = scale.to(weight.device), shift.to(weight.device)
-    folded = weight.double() * scale.view(-1, *[1] * (weight.dim() - 1))
+    folded = weight.double()
+    if synapse.target in TRANSPOSED:
+        folded = outputs_first(folded, groups_of(synapse))
+    folded = folded * scale.view(-1, *[1] * (weight.dim() - 1))
+    if synapse.target in TRANSPOSED:
+        folded = outputs_first(folded, groups_of(synapse))
     new_bias = shift if bias is None else bias.double() * scale + shift
     name = str(synapse.args[1].target)  # type: ignore[union-attr]
     weight_node = add_constant(graph_module, synapse, f"{name}_folded", folded.to(weight.dtype))

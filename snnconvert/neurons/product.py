@@ -1,0 +1,90 @@
+"""Products of two activations: attention, gates and computed kernels, as a synapse whose weights are words.
+
+I = (a ∘ b)·m for integer words a and b and a bilinear operation ∘. In time every new spike of one side meets
+what the other side's spikes have added up to so far.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from snnconvert.neurons.synapse import FLOAT32_EXACT, ConvGeometry
+
+_CONVOLUTIONS: dict[str, Callable[..., Tensor]] = {"conv1d": F.conv1d, "conv2d": F.conv2d, "conv3d": F.conv3d}
+_OPERATIONS: dict[str, Callable[..., Tensor]] = {"mul": torch.mul, "matmul": torch.matmul, **_CONVOLUTIONS}
+OPERATIONS = frozenset(_OPERATIONS)
+
+
+class Product(nn.Module):
+    """I = (a ∘ b)·m: an elementwise product, a matrix product, or a convolution with kernels b.
+
+    Buffers:
+        multiplier: float64 integer scalar or broadcastable to the output, m.
+        unit: float64 scalar, Δ_a·Δ_b: the ANN value of one count of a ∘ b.
+        largest: int64 [3], the largest |a|, the largest |b| and the number of terms in one sum.
+    """
+
+    multiplier: Tensor
+    unit: Tensor
+    largest: Tensor
+
+    def __init__(
+        self,
+        operation: str,
+        unit: float | Tensor,
+        multiplier: Tensor,
+        largest: tuple[int, int, int],
+        *,
+        geometry: ConvGeometry | None = None,
+        wide: bool = False,
+    ) -> None:
+        """Stores the operation and the proof.
+
+        Args:
+            operation: one of OPERATIONS.
+            unit: Δ_a·Δ_b.
+            multiplier: m.
+            largest: magnitudes of the operands, and the number of terms added up.
+            geometry: of a convolution.
+            wide: return float64, because later sums of this current may pass 2^24.
+        """
+        super().__init__()
+        self.operation, self.geometry, self.wide = operation, geometry, wide
+        self.register_buffer("multiplier", multiplier.to(torch.float64))
+        self.register_buffer("unit", torch.as_tensor(unit, dtype=torch.float64))
+        self.register_buffer("largest", torch.tensor(largest))
+
+    @property
+    def bound(self) -> int:
+        """Proven bound of |I| whatever the words."""
+        left, right, terms = self.largest.tolist()
+        return int(left * right * terms * float(self.multiplier.max()))
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        """Integer current of integer-valued words; float64 where it or later sums may pass 2^24."""
+        if self.wide or self.bound > FLOAT32_EXACT:
+            left, right = left.double(), right.double()
+        current = self.bilinear(left, right)
+        return current if self.multiplier.numel() == 1 and self.multiplier == 1 else current * self._scale(current)
+
+    def bilinear(self, left: Tensor, right: Tensor) -> Tensor:
+        """a ∘ b alone, in the operands' type."""
+        function: Any = _OPERATIONS[self.operation]
+        if self.geometry is None:
+            result: Tensor = function(left, right)
+            return result
+        g = self.geometry
+        convolved: Tensor = function(left, right, None, g.stride, g.padding, g.dilation, g.groups)
+        return convolved
+
+    def extra_repr(self) -> str:
+        """Operation for printing."""
+        return self.operation if self.geometry is None else f"{self.operation}, {self.geometry}"
+
+    def _scale(self, current: Tensor) -> Tensor:
+        return self.multiplier.to(current.dtype)

@@ -1,0 +1,132 @@
+"""Transfer functions of membranes: f(x) of a window's potential, so that neurons fire on GELU, SiLU, LeakyReLU, ….
+
+A neuron's spikes encode round(f(x)/Δ). Where f is monotone that is firing at the inverse levels f⁻¹((k − ½)Δ);
+a table over a fine grid of potentials holds it for any f. Both forms here are exact functions of the integer
+potential: one product rounded once, then a choice, so that every engine gets the same number for the same integer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from snnconvert.neurons.code import SpikeCode
+
+Function = Callable[[Tensor], Tensor]
+LARGEST_TABLE = 1 << 16
+_COARSEST = 0.25
+_FINEST_HALVINGS = 16
+_SMALLEST_JUMP = 0.26
+_OUTERMOST = 1e30
+
+
+class LeakyTransfer(nn.Module):
+    """u = g·v for v ≥ 0, g⁻·v below, in steps Δ: LeakyReLU, PReLU and every other pair of slopes.
+
+    Buffers:
+        gain: float32 scalar or broadcastable to the potential, g.
+        negative_gain: the same, g⁻.
+    """
+
+    gain: Tensor
+    negative_gain: Tensor
+
+    def __init__(self, gain: Tensor, negative_gain: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("gain", gain.to(torch.float32))
+        self.register_buffer("negative_gain", negative_gain.to(torch.float32))
+
+    def forward(self, potential: Tensor) -> Tensor:
+        """f of potentials [N, ...] in steps Δ, each rounded once."""
+        return torch.where(potential < 0, potential * self.negative_gain, potential * self.gain)
+
+
+class TableTransfer(nn.Module):
+    """u = table[clip(rne(g·v), k₀, k₀ + K − 1) − k₀] in steps Δ.
+
+    Buffers:
+        gain: float32 scalar or broadcastable to the potential, g: grid points per count of potential.
+        first: int64 scalar, k₀.
+        table: float32 [K], f at the grid points, in steps Δ.
+    """
+
+    gain: Tensor
+    first: Tensor
+    table: Tensor
+
+    def __init__(self, gain: Tensor, first: int | Tensor, table: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("gain", gain.to(torch.float32))
+        self.register_buffer("first", torch.as_tensor(first, dtype=torch.int64))
+        self.register_buffer("table", table.to(torch.float32))
+        self._read_range()
+        self.register_load_state_dict_post_hook(lambda module, _: module._read_range())  # type: ignore[no-untyped-call]
+
+    def _read_range(self) -> None:
+        self._low = int(self.first)
+        self._high = self._low + len(self.table) - 1
+
+    def forward(self, potential: Tensor) -> Tensor:
+        """f of potentials [N, ...] in steps Δ, from the table."""
+        position = torch.mul(potential, self.gain).round_().clamp_(self._low, self._high).sub_(self._low)
+        index = position.to(torch.int32)
+        if not index.is_contiguous() and index.dim() == 4 and index.is_contiguous(memory_format=torch.channels_last):
+            flat = self.table.index_select(0, index.permute(0, 2, 3, 1).reshape(-1))
+            batch, channels, height, width = index.shape
+            return flat.view(batch, height, width, channels).permute(0, 3, 1, 2)
+        return self.table.index_select(0, index.reshape(-1)).view(index.shape)
+
+    def extra_repr(self) -> str:
+        """Size for printing."""
+        return f"{len(self.table)} entries from {self._low}"
+
+
+def tabulate(function: Function, step: float, code: SpikeCode) -> tuple[float, int, Tensor]:
+    """A table of f/Δ over a grid of potentials, wide and fine enough for a code.
+
+    The grid spans the potentials between which the rounded and clipped f/Δ changes; its spacing h is at most
+    Δ/4, and finer until neighbours differ by no more than a quarter step, as far as 65,536 entries allow.
+
+    Args:
+        function: f, elementwise, for float64.
+        step: Δ.
+        code: the code, for its range.
+
+    Returns:
+        h, k₀ and float32 [K] f((k₀ + i)·h)/Δ, clipped one step beyond the code's range.
+    """
+
+    def in_steps(x: Tensor) -> Tensor:
+        values = torch.nan_to_num(function(x) / step, nan=0.0, posinf=_OUTERMOST, neginf=-_OUTERMOST)
+        return values.clamp(code.minimum - 1.0, code.maximum + 1.0)
+
+    low, high = _active_range(in_steps, step, code)
+    spacing = max(_COARSEST * step, (high - low) / (LARGEST_TABLE - 3))
+    for _ in range(_FINEST_HALVINGS):
+        first, table = _sampled(in_steps, low, high, spacing)
+        jump = float(table.diff().abs().max()) if len(table) > 1 else 0.0
+        if jump <= _SMALLEST_JUMP or 2 * len(table) > LARGEST_TABLE:
+            break
+        spacing /= 2
+    return spacing, first, table.float()
+
+
+def _sampled(in_steps: Function, low: float, high: float, spacing: float) -> tuple[int, Tensor]:
+    first, last = int(low // spacing) - 1, int(-(-high // spacing)) + 1
+    grid = torch.arange(first, last + 1, dtype=torch.float64) * spacing
+    return first, in_steps(grid)
+
+
+def _active_range(in_steps: Function, step: float, code: SpikeCode) -> tuple[float, float]:
+    """The potentials beyond which the rounded function is constant, as far as it ever settles."""
+    magnitudes = step * torch.logspace(-3, 7, 4000, dtype=torch.float64)
+    points = torch.cat([-magnitudes.flip(0), torch.zeros(1, dtype=torch.float64), magnitudes])
+    values = in_steps(points).round().clamp(code.minimum, code.maximum)
+    changes = (values.diff() != 0).nonzero().flatten()
+    if len(changes) == 0:
+        return -step, step
+    widest = LARGEST_TABLE * step / 8
+    low, high = float(points[changes[0]]), float(points[changes[-1] + 1])
+    return max(min(low, -step), -widest), min(max(high, step), widest)
