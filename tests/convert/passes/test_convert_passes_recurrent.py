@@ -1,0 +1,124 @@
+import itertools
+import time
+
+import pytest
+import timm
+import torch
+from graph_helpers import Net, count
+from pass_checks import check, computing, parameters_of_synapses, targets
+from torch import nn
+
+from snnconvert.convert.capture import capture
+from snnconvert.convert.passes.lower_recurrent import MOST_STEPS, lower_recurrent
+
+X = torch.randn(2, 4, 6, generator=torch.Generator().manual_seed(0))
+KINDS = {
+    "lstm": nn.LSTM,
+    "gru": nn.GRU,
+    "tanh": nn.RNN,
+    "relu": lambda *sizes, **options: nn.RNN(*sizes, nonlinearity="relu", **options),
+}
+everything = pytest.mark.parametrize("kind", KINDS)
+
+
+def recurrent(kind, inputs=6, hidden=5, **options):
+    torch.manual_seed(1)
+    return KINDS[kind](inputs, hidden, **options)
+
+
+def lowered(function, module, x=X, *, unrolled=1):
+    net = Net(function, m=module)
+    graph = capture(net, x)
+    before = count(graph, "aten.lstm", "aten.gru", "aten.rnn_")
+    graph = lower_recurrent(graph)
+    assert before - count(graph, "aten.lstm", "aten.gru", "aten.rnn_") == unrolled
+    check(graph, net, x)
+    return graph
+
+
+@everything
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize(("bidirectional", "bias"), list(itertools.product([True, False], [True, False])))
+def test_sequences(kind, layers, bidirectional, bias):
+    module = recurrent(kind, num_layers=layers, bidirectional=bidirectional, bias=bias, batch_first=True)
+    graph = lowered(lambda n, x: n.m(x)[0], module)
+    runs = layers * (2 if bidirectional else 1)
+    assert targets(graph).count("linear") == runs * (1 + 4)
+    names = parameters_of_synapses(graph)
+    assert names.count("m.weight_ih_l0") == 1
+    assert names.count("m.weight_hh_l0") == 4
+
+
+@everything
+def test_time_in_front(kind):
+    module = recurrent(kind, bidirectional=True)
+    lowered(lambda n, x: n.m(x.transpose(0, 1))[0].transpose(0, 1), module)
+
+
+@everything
+@pytest.mark.parametrize("layers", [1, 2])
+def test_final_states(kind, layers):
+    module = recurrent(kind, num_layers=layers, bidirectional=True, batch_first=True)
+
+    def forward(n, x):
+        _, states = n.m(x)
+        states = states if isinstance(states, tuple) else (states,)
+        return torch.cat([state.transpose(0, 1).flatten(1) for state in states], 1)
+
+    lowered(forward, module)
+
+
+@everything
+def test_given_states(kind):
+    module = recurrent(kind, num_layers=2, batch_first=True)
+
+    def forward(n, x):
+        start = torch.stack([x[:, 0, :5], x[:, 1, :5]])
+        return n.m(x, (start, start * 2) if kind == "lstm" else start)[0]
+
+    lowered(forward, module)
+
+
+@everything
+def test_one_step(kind):
+    lowered(lambda n, x: n.m(x[:, :1])[0], recurrent(kind, batch_first=True))
+
+
+def test_dropout_between_layers_is_off():
+    lowered(lambda n, x: n.m(x)[0], recurrent("gru", num_layers=2, dropout=0.5, batch_first=True))
+
+
+def test_projections_stay():
+    lowered(lambda n, x: n.m(x)[0], recurrent("lstm", proj_size=3, batch_first=True), unrolled=0)
+    module = recurrent("lstm", proj_size=3, num_layers=2, bias=False, batch_first=True)
+    lowered(lambda n, x: n.m(x)[0], module, unrolled=0)
+
+
+def test_long_sequences_stay():
+    x = torch.randn(1, MOST_STEPS + 1, 6)
+    lowered(lambda n, x: n.m(x)[0], recurrent("tanh", batch_first=True), x, unrolled=0)
+    lowered(lambda n, x: n.m(x[:, 1:])[0], recurrent("tanh", batch_first=True), x)
+
+
+def test_sequences_of_unknown_length_stay():
+    """torch.export fixes the length of every sequence; should it not, the layer stays."""
+    graph = capture(Net(lambda n, x: n.m(x)[0], m=recurrent("tanh", batch_first=True)), X)
+    (node,) = [node for node in computing(graph) if "rnn_tanh" in str(node.target)]
+    node.args = (*node.args[:-1], False)
+    assert count(lower_recurrent(graph), "rnn_tanh") == 1
+
+
+@pytest.mark.slow
+def test_sequencer():
+    torch.manual_seed(2)
+    net = timm.create_model("sequencer2d_s", num_classes=10).eval()
+    x = torch.randn(1, 3, 224, 224)
+    graph = capture(net, x)
+    assert count(graph, "aten.lstm") == 36
+    start = time.perf_counter()
+    graph = lower_recurrent(graph)
+    assert time.perf_counter() - start < 60
+    assert count(graph, "aten.lstm") == 0
+    with torch.no_grad():
+        for batch in (x, torch.randn(3, 3, 224, 224)):
+            torch.testing.assert_close(graph(batch), net(batch), rtol=1e-4, atol=1e-4)
