@@ -68,15 +68,19 @@ def quantization_mse(histogram: ValueHistogram, threshold: Threshold) -> float:
     Integrated exactly per bin: the antiderivative of (u − n)², n = clip(rne(u)), is n/12 + (u − n)³/3.
     """
     low, high, counts = histogram.bins()
+    return _integrated_error(np.stack([low, high]), counts / (high - low), threshold) / float(counts.sum())
+
+
+def _integrated_error(
+    edges: NDArray[np.float64], densities: NDArray[np.float64], threshold: Threshold
+) -> float:
+    """Σ over bins of density·∫(x − Q(x))² dx, for lower and upper edges [2, K]."""
     step, code = threshold.step, threshold.code
-
-    def antiderivative(u: NDArray[np.float64]) -> NDArray[np.float64]:
-        n = np.clip(np.rint(u), code.minimum, code.maximum)
-        result: NDArray[np.float64] = n / 12 + (u - n) ** 3 / 3
-        return result
-
-    errors = (antiderivative(high / step) - antiderivative(low / step)) * step**3 / (high - low)
-    return float((errors * counts).sum() / counts.sum())
+    u = edges / step
+    n = np.clip(np.rint(u), code.minimum, code.maximum)
+    rest = u - n
+    integral = n / 12 + rest * rest * rest / 3
+    return float(((integral[1] - integral[0]) * densities).sum() * step**3)
 
 
 def _spanning(low: float, high: float, code: SpikeCode) -> Threshold:
@@ -88,7 +92,8 @@ def _minimal_mse(histogram: ValueHistogram, code: SpikeCode) -> Threshold:
 
     Values so rare that none was counted are covered by their extremes.
     """
-    edges_low, edges_high, _ = histogram.bins()
+    edges_low, edges_high, counts = histogram.bins()
+    edges, densities = np.stack([edges_low, edges_high]), counts / (edges_high - edges_low)
     low, high = min(float(edges_low[0]), 0.0), max(float(edges_high[-1]), 0.0)
     lowest, highest = histogram.extremes
     if high - low <= _NOTHING * (highest - lowest):
@@ -99,7 +104,7 @@ def _minimal_mse(histogram: ValueHistogram, code: SpikeCode) -> Threshold:
             return (low * ratio if low_moves else low), (high * ratio if high_moves else high)
 
         def best_of(ratios: NDArray[np.float64]) -> float:
-            errors = [quantization_mse(histogram, _spanning(*ends(ratio), code)) for ratio in ratios]
+            errors = [_integrated_error(edges, densities, _spanning(*ends(ratio), code)) for ratio in ratios]
             return float(ratios[int(np.argmin(errors))])
 
         return ends(best_of(best_of(_COARSE) * _FINE))

@@ -9,6 +9,8 @@ from snnconvert.convert.passes.fold_affine import fold_affine
 from snnconvert.convert.passes.fold_constants import fold_constants
 from snnconvert.convert.passes.fuse_elementwise import fuse_elementwise
 from snnconvert.convert.passes.lower_attention import lower_attention
+from snnconvert.convert.passes.lower_einsum import lower_einsum
+from snnconvert.convert.passes.lower_recurrent import lower_recurrent
 from snnconvert.convert.passes.lower_synapses import lower_synapses
 from snnconvert.convert.passes.rectify_after_max_pool import rectify_after_max_pool
 from snnconvert.convert.passes.remove_identities import remove_identities
@@ -16,6 +18,8 @@ from snnconvert.convert.passes.standardize_rectifiers import standardize_rectifi
 
 PASSES = (
     lower_attention,
+    lower_einsum,
+    lower_recurrent,
     remove_identities,
     fold_constants,
     lower_synapses,
