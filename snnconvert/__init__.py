@@ -5,6 +5,7 @@ from snnconvert.config import ConversionConfig, LayerOverride
 from snnconvert.convert.plan import Plan
 from snnconvert.engines.stepwise import Simulation
 from snnconvert.errors import ArtifactError, ConfigurationError, ConversionError, InputError, SnnConvertError
+from snnconvert.inputs import Inputs
 from snnconvert.report.report import Report
 from snnconvert.spiking_model import SpikingModel, load
 from snnconvert.version import __version__
@@ -15,6 +16,7 @@ __all__ = [
     "ConversionConfig",
     "ConversionError",
     "InputError",
+    "Inputs",
     "LayerOverride",
     "Plan",
     "Report",

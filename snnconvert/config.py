@@ -53,6 +53,9 @@ class ConversionConfig:
         threshold: how thresholds are chosen: "mse", "max" or "percentile".
         percentile: share of values below the threshold, in percent, for "percentile".
         bias_correction: correct each channel's mean output on the calibration images.
+        dynamic_sizes: let the network run at any height and width of its inputs [N, C, H, W].
+        parts: names of submodules to convert each for itself, where the network can't be captured as a whole;
+            empty: the whole network, or, of the detectors in torchvision, the parts that are neural networks.
         overrides: layer name or regular expression (full match) to LayerOverride or a dict of its fields.
         seed: seed of whatever is random; thresholds, rounding and repair draw nothing, so that today it is
             only recorded.
@@ -67,6 +70,8 @@ class ConversionConfig:
     threshold: str = "mse"
     percentile: float = 99.9
     bias_correction: bool = True
+    dynamic_sizes: bool = False
+    parts: tuple[str, ...] = ()
     overrides: Mapping[str, LayerOverride] = field(default_factory=dict)
     seed: int = 0
 
@@ -81,8 +86,12 @@ class ConversionConfig:
             raise ConfigurationError(f"percentile must be above 50 and at most 100, got {self.percentile!r}")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 1 << 63:
             raise ConfigurationError(f"seed must be an integer from 0 to 2^63 - 1, got {self.seed!r}")
-        if not isinstance(self.bias_correction, bool):
-            raise ConfigurationError(f"bias_correction must be true or false, got {self.bias_correction!r}")
+        for name in ("bias_correction", "dynamic_sizes"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigurationError(f"{name} must be true or false, got {getattr(self, name)!r}")
+        if isinstance(self.parts, str) or not all(isinstance(part, str) and part for part in self.parts):
+            raise ConfigurationError(f"parts must be names of submodules, got {self.parts!r}")
+        object.__setattr__(self, "parts", tuple(self.parts))
         if not isinstance(self.overrides, Mapping) or not all(isinstance(key, str) for key in self.overrides):
             raise ConfigurationError("overrides must map layer names or regular expressions to settings")
         checked = {pattern: self._checked_override(pattern, value) for pattern, value in self.overrides.items()}
@@ -121,9 +130,11 @@ class ConversionConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form with a schema version; :meth:`from_dict` reads it back."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "overrides"}
+        values = {
+            f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("overrides", "parts")
+        }
         overrides = {pattern: dataclasses.asdict(value) for pattern, value in self.overrides.items()}
-        return {"version": CONFIG_VERSION, **values, "overrides": overrides}
+        return {"version": CONFIG_VERSION, **values, "parts": list(self.parts), "overrides": overrides}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ConversionConfig:

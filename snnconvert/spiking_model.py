@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor, fx, nn
 from snnconvert.artifact.store import Artifact, load_artifact, save_artifact
 from snnconvert.config import ConversionConfig
 from snnconvert.convert.plan import Plan
+from snnconvert.convert.signature import Signature
 from snnconvert.engines.recording import RecordRequest
 from snnconvert.engines.stepwise import Schedule, Simulation, is_exact, neuron_layers
 from snnconvert.engines.stepwise import simulate as run_stepwise
@@ -34,13 +35,18 @@ class SpikingModel(nn.Module):
     the ANN did, on the device it is moved to with ``to(device)``. Its integers and scales keep their types:
     casting the module (``half()``, ``double()``) changes only the type it returns.
 
+    It is called like the ANN, by position or by name, and returns what the ANN did: dicts, tuples and lists
+    as such, namedtuples and records such as Hugging Face's ``ModelOutput`` in their own class. After saving
+    and loading, which imports no foreign code, the latter come back as
+    :class:`~snnconvert.convert.structure.Record`, a dict with attribute access and indices.
+
     Attributes:
         network: the spiking graph.
         plan: what was converted and what stays analog.
         config: the settings.
         report: budget, effort and fidelity.
-        input_shape: shape of one sample.
-        output_dtype: type of the output.
+        signature: how it is called and what it returns.
+        output_dtype: type of the floating outputs.
     """
 
     def __init__(
@@ -49,7 +55,7 @@ class SpikingModel(nn.Module):
         plan: Plan,
         config: ConversionConfig,
         report: Report,
-        input_shape: tuple[int, ...],
+        signature: Signature,
         output_dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
@@ -57,60 +63,84 @@ class SpikingModel(nn.Module):
         self.plan = plan
         self.config = config
         self.report = report
-        self.input_shape = tuple(input_shape)
+        self.signature = signature
         self.output_dtype = output_dtype
 
-    def forward(self, images: Tensor) -> Tensor:
+    @property
+    def input_shape(self) -> tuple[int | None, ...]:
+        """Shape of one sample of its first input; None: any size."""
+        return self.signature.input_shape
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The network's output: packed where that is exact, else step by step.
 
         Args:
-            images: [N, *input_shape], any floating type, on the model's device.
+            args: the ANN's arguments, such as images [N, *input_shape] of any floating type, on the model's
+                device.
+            kwargs: those given by name.
 
         Raises:
-            InputError: if the sample's shape isn't the one the network was converted for.
+            InputError: if arguments or shapes aren't those the network was converted for.
         """
-        self._check(images)
-        if self._is_exact:
-            output: Tensor = self.network(images.float())
-        else:
-            output = run_stepwise(self.network, [images.float()]).output
-        return output.to(self.output_dtype)
+        leaves = self.signature.flatten(args, kwargs)
+        output = self.network(*leaves) if self._is_exact else run_stepwise(self.network, [leaves]).output
+        return self._returned(output)
+
+    def _returned(self, output: Any) -> Any:
+        """What the ANN would return, from one tensor or several."""
+        if isinstance(output, Tensor):
+            return self.signature.unflatten(self._cast(output))
+        return self.signature.unflatten([self._cast(item) for item in output])
+
+    def _cast(self, output: Tensor) -> Tensor:
+        return output.to(self.output_dtype) if output.is_floating_point() else output
 
     def simulate(
         self,
-        inputs: Tensor,
-        *,
+        *args: Any,
         record: RecordRequest = (),
         latency: Latency = "streaming",
         schedule: Schedule = "layer",
+        **kwargs: Any,
     ) -> Simulation:
         """Runs the network in time: spikes of every step through integer synapses into membranes that integrate.
 
         Args:
-            inputs: still images [N, *input_shape], or event frames [T, N, *input_shape] that add up to what
-                the ANN would see; on the model's device.
+            args: the ANN's arguments: still images [N, *input_shape], or, for a network with a single input,
+                event frames [T, N, *input_shape] that add up to what the ANN would see; on the model's device.
             record: what to keep of the neuron layers: any of "spikes", "potentials", "counts" and
                 "unevenness", or a mapping from these to layer names or regular expressions.
             latency: "streaming": rate-coded neurons fire while they integrate; "window": every neuron waits
                 for its whole input first. Packed neurons always wait.
             schedule: "layer" runs each layer's window as a whole, "tick" every tick through all layers; the
                 results are the same, memory and speed differ.
+            kwargs: arguments given by name.
 
         Raises:
             InputError: if the shape isn't the one the network was converted for.
             ConfigurationError: on an unknown option or layer name.
             ConversionError: if anything but spikes of its code would reach a synapse, naming the layer.
         """
-        events = inputs.dim() == len(self.input_shape) + 2
-        for sample in inputs[:1] if events else (inputs,):
-            self._check(sample)
-        if events and len(inputs) == 0:
-            raise InputError("there are no event frames")
-        frames = list(inputs.float()) if events else [inputs.float()]
+        frames, events = self._frames(args, kwargs)
         result = run_stepwise(self.network, frames, record=record, latency=latency, schedule=schedule, events=events)
-        return dataclasses.replace(
-            result, output=result.output.to(self.output_dtype), readout=result.readout.to(self.output_dtype)
+        return dataclasses.replace(result, output=self._returned(result.output), readout=self._returned(result.readout))
+
+    def _frames(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[list[tuple[Tensor, ...]], bool]:
+        """What enters at each tick, and whether these are event frames."""
+        given = [*args, *kwargs.values()]
+        events = (
+            self.signature.one_input is not None
+            and len(given) == 1
+            and isinstance(given[0], Tensor)
+            and given[0].dim() == len(self.input_shape) + 2
         )
+        if not events:
+            return [self.signature.flatten(args, kwargs)], False
+        if len(given[0]) == 0:
+            raise InputError("there are no event frames")
+        for frame in given[0][:1]:
+            self.signature.flatten((frame,), {})
+        return [(frame,) for frame in given[0].float()], True
 
     def stream(
         self, frames: Iterable[Tensor], steps: int, *, latency: Latency = "streaming"
@@ -129,32 +159,30 @@ class SpikingModel(nn.Module):
         Raises:
             InputError: if a frame has the wrong shape, or there are fewer than ``steps``.
         """
+        if self.signature.one_input is None or not self.signature.result.is_tensor:
+            raise InputError(
+                "only a network with one input and one output can be fed with event frames, this one takes "
+                f"{', '.join(spec.name for spec in self.signature.tensors)} and returns {self.signature.result}"
+            )
         given = 0
 
         def checked() -> Iterator[Tensor]:
             nonlocal given
             for frame in itertools.islice(frames, steps):
-                self._check(frame)
+                (checked_frame,) = self.signature.flatten((frame,), {})
                 given += 1
-                yield frame.float()
+                yield checked_frame
 
         if not isinstance(steps, int) or steps < 1:
             raise InputError(f"steps must be a positive integer, got {steps!r}")
         for tick, answer in enumerate(stream_frames(self.network, checked(), steps, latency)):
             if given < min(tick + 1, steps):
                 raise InputError(f"the stream ended after {given} of {steps} frames")
-            yield None if answer is None else answer.to(self.output_dtype)
+            yield None if answer is None else self._returned(answer)
 
     @property
     def _is_exact(self) -> bool:
         return is_exact(self.network)
-
-    def _check(self, images: Tensor) -> None:
-        if tuple(images.shape[1:]) != self.input_shape or not images.is_floating_point():
-            raise InputError(
-                f"expected floating-point input [N, {', '.join(map(str, self.input_shape))}], "
-                f"got {images.dtype} {list(images.shape)}"
-            )
 
     def synapses(self) -> Iterator[tuple[str, Synapse]]:
         """(layer name, synapse) in the order of the graph."""
@@ -172,7 +200,7 @@ class SpikingModel(nn.Module):
         Raises:
             InputError: if the folder exists and isn't empty, unless ``force`` replaces it.
         """
-        artifact = Artifact(self.network, self.plan, self.config, self.report, self.input_shape, self.output_dtype)
+        artifact = Artifact(self.network, self.plan, self.config, self.report, self.signature, self.output_dtype)
         save_artifact(artifact, Path(directory), force=force)
 
     def _modules_of(self, kind: type[Any]) -> Iterator[tuple[str, Any]]:
@@ -210,5 +238,5 @@ def load(directory: str | Path) -> SpikingModel:
     """
     saved = load_artifact(Path(directory))
     return SpikingModel(
-        saved.network, saved.plan, saved.config, saved.report, saved.input_shape, saved.output_dtype
+        saved.network, saved.plan, saved.config, saved.report, saved.signature, saved.output_dtype
     ).eval()

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, fx
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from snnconvert.convert.signature import Signature
 from snnconvert.errors import ArtifactError, first_line
 
 _MOST_ELEMENTS = 1 << 31
@@ -21,23 +22,28 @@ class _SizeChecked(fx.Interpreter):
         return value
 
 
-def check_runs(network: fx.GraphModule, input_shape: tuple[int, ...]) -> None:
-    """Runs a graph once on fake tensors: one input of one sample in, one tensor out.
+def check_runs(network: fx.GraphModule, signature: Signature) -> None:
+    """Runs a graph once on fake tensors: the inputs of one sample in, as many tensors out as it returns.
 
     Raises:
         ArtifactError: if it has another signature, can't run, or asks for absurd sizes.
     """
     kinds = [node.op for node in network.graph.nodes]
-    if kinds.count("placeholder") != 1 or kinds.count("output") != 1 or kinds[-1] != "output":
-        raise ArtifactError("graph.json: a network has one input and, at its end, one output")
+    inputs = len(signature.tensors)
+    if kinds.count("placeholder") != inputs or kinds.count("output") != 1 or kinds[-1] != "output":
+        raise ArtifactError(
+            f"graph.json: the network has {inputs} input{'s' * (inputs > 1)} and, at its end, one output"
+        )
     try:
         with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
             trial = _SizeChecked(network)
             trial.extra_traceback = False
-            output = trial.run(torch.empty(1, *input_shape))
+            output = trial.run(*(spec.trial(1) for spec in signature.tensors))
     except ArtifactError:
         raise
     except Exception as error:  # whatever a malformed graph makes torch raise
         raise ArtifactError(f"graph.json can't run: {first_line(error)}") from None
-    if not isinstance(output, Tensor):
-        raise ArtifactError(f"graph.json: the network returns {type(output).__name__}, not a tensor")
+    returned = output if isinstance(output, (tuple, list)) else (output,)
+    if len(returned) != signature.result.tensors or not all(isinstance(item, Tensor) for item in returned):
+        kinds = [type(item).__name__ for item in returned]
+        raise ArtifactError(f"graph.json: the network returns {', '.join(kinds)}, not {signature.result}")

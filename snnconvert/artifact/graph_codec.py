@@ -14,6 +14,7 @@ from snnconvert.artifact.dry_run import check_runs
 from snnconvert.artifact.module_codec import module_from_json, module_to_json
 from snnconvert.artifact.operators import operator_name, operator_of
 from snnconvert.convert.graph_tools import tensor_at
+from snnconvert.convert.signature import Signature
 from snnconvert.errors import ArtifactError, first_line
 
 _KEPT_META = ("layer", "source")
@@ -34,15 +35,13 @@ def graph_to_json(network: fx.GraphModule) -> dict[str, Any]:
     return {"nodes": [_node_to_json(node) for node in network.graph.nodes], "modules": modules}
 
 
-def graph_from_json(
-    data: Mapping[str, Any], tensors: Mapping[str, Tensor], input_shape: tuple[int, ...]
-) -> fx.GraphModule:
+def graph_from_json(data: Mapping[str, Any], tensors: Mapping[str, Tensor], signature: Signature) -> fx.GraphModule:
     """Rebuilds a spiking graph.
 
     Args:
         data: what :func:`graph_to_json` wrote.
         tensors: its tensors, by dotted name.
-        input_shape: shape of one sample, for a trial without memory.
+        signature: how it is called and what it returns, for a trial without memory.
 
     Raises:
         ArtifactError: on an operator that isn't allowed, a missing tensor or a malformed node.
@@ -71,7 +70,7 @@ def graph_from_json(
         raise
     except Exception as error:  # whatever a malformed file makes Python or torch raise
         raise ArtifactError(f"graph.json is damaged: {type(error).__name__}: {first_line(error)}") from None
-    check_runs(network, input_shape)
+    check_runs(network, signature)
     return network
 
 

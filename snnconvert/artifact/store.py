@@ -18,10 +18,12 @@ from snnconvert.artifact.atomic import replaced_folder
 from snnconvert.artifact.graph_codec import graph_from_json, graph_tensors, graph_to_json
 from snnconvert.config import ConversionConfig
 from snnconvert.convert.plan import AnalogPlan, Plan, Site, SynapsePlan
+from snnconvert.convert.signature import Signature
 from snnconvert.errors import ArtifactError, ConfigurationError, first_line
 from snnconvert.report.report import Report
 
-ARTIFACT_VERSION = 2
+ARTIFACT_VERSION = 3
+_ONE_TENSOR_VERSION = 2  # one tensor of a fixed shape in, one tensor out: ``input_shape`` in place of ``signature``
 _CONFIG, _GRAPH, _TENSORS, _REPORT = "config.json", "graph.json", "model.safetensors", "report.json"
 
 
@@ -33,7 +35,7 @@ class Artifact:
     plan: Plan
     config: ConversionConfig
     report: Report
-    input_shape: tuple[int, ...]
+    signature: Signature
     output_dtype: torch.dtype
 
 
@@ -52,7 +54,7 @@ def save_artifact(artifact: Artifact, directory: Path, *, force: bool = False) -
         settings = {
             "version": ARTIFACT_VERSION,
             "conversion": artifact.config.to_dict(),
-            "input_shape": list(artifact.input_shape),
+            "signature": artifact.signature.to_dict(),
             "output_dtype": str(artifact.output_dtype).removeprefix("torch."),
             "plan": dataclasses.asdict(artifact.plan),
         }
@@ -69,17 +71,17 @@ def load_artifact(folder: Path) -> Artifact:
         ArtifactError: if a file is missing, damaged (by its checksum), or of another version.
     """
     config = _read_json(folder / _CONFIG)
-    if config.get("version") != ARTIFACT_VERSION:
+    if config.get("version") not in (_ONE_TENSOR_VERSION, ARTIFACT_VERSION):
         raise ArtifactError(f"{folder / _CONFIG}: version {config.get('version')!r} is not {ARTIFACT_VERSION}")
     try:
         _check_sums(folder, config)
-        input_shape = tuple(int(size) for size in config["input_shape"])
+        signature = _signature(config)
         return Artifact(
-            graph_from_json(_read_json(folder / _GRAPH), _read_tensors(folder / _TENSORS), input_shape),
+            graph_from_json(_read_json(folder / _GRAPH), _read_tensors(folder / _TENSORS), signature),
             _plan(config["plan"]),
             ConversionConfig.from_dict(config["conversion"]),
             Report.from_dict(_read_json(folder / _REPORT)),
-            input_shape,
+            signature,
             _dtype(config["output_dtype"]),
         )
     except ArtifactError as error:
@@ -135,6 +137,12 @@ def _sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _signature(config: dict[str, Any]) -> Signature:
+    if config["version"] == _ONE_TENSOR_VERSION:
+        return Signature.of_one_tensor([int(size) for size in config["input_shape"]])
+    return Signature.from_dict(config["signature"])
 
 
 def _plan(data: dict[str, Any]) -> Plan:

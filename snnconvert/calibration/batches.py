@@ -1,68 +1,134 @@
-"""Batches from whatever a user's loader gives: tensors, (x, y) pairs, dicts, or through a transform."""
+"""Inputs from whatever a user's loader gives: tensors, (x, y) pairs, dicts, Inputs, or through a transform."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from snnconvert.convert.structure import Structure, flatten, unflatten
 from snnconvert.errors import InputError
+from snnconvert.inputs import Inputs
 
 _INPUT_KEYS = ("image", "images", "pixel_values", "input", "inputs", "x", "img")
+_LABEL_KEYS = ("label", "labels", "target", "targets", "y")
 _CHUNK = 32
 
 
-def input_batches(loader: Iterable[Any] | Tensor, transform: Callable[[Any], Tensor] | None = None) -> Iterator[Tensor]:
-    """Yields float32 input batches [N, ...] of a loader, each checked.
+def input_batches(
+    loader: Iterable[Any] | Tensor,
+    transform: Callable[[Any], Any] | None = None,
+    parameters: Sequence[str] = (),
+) -> Iterator[Inputs]:
+    """Yields the arguments of one call for each item of a loader, checked, floating tensors as float32.
 
     Args:
-        loader: an iterable of batches, or one tensor [N, ...], which is read in parts.
-        transform: turns one item of the loader into an input tensor [N, ...].
+        loader: an iterable of batches, or one tensor [N, ...], which is read in parts. A batch is a tensor, an
+            (input, label) pair, a dict of the model's arguments (labels and what isn't an argument are
+            dropped) or with the input under a usual key, or an :class:`~snnconvert.inputs.Inputs`.
+        transform: turns one item of the loader into a tensor, a dict or Inputs.
+        parameters: names of the model's arguments.
 
     Raises:
         InputError: on an item with no input tensor, an empty batch, or NaN or Inf, naming the batch.
     """
+    for index, item in enumerate(items_of(loader)):
+        found = _transformed(transform(item), index, parameters) if transform is not None else None
+        yield checked(found or _inputs_of(item, index, parameters), index)
+
+
+def items_of(loader: Iterable[Any] | Tensor) -> Iterable[Any]:
+    """The items of a loader; of a tensor [N, ...], its parts.
+
+    Raises:
+        InputError: if it isn't iterable, or a tensor without a batch.
+    """
     if isinstance(loader, Tensor):
         if loader.dim() < 2:
             raise InputError(f"the calibration tensor has shape {tuple(loader.shape)}: expected [N, ...]")
-        loader = torch.split(loader, _CHUNK)
+        return torch.split(loader, _CHUNK)
     if not isinstance(loader, Iterable):
         raise InputError(
             f"the calibration loader is {type(loader).__name__}: give it an iterable of batches or a tensor"
         )
-    for index, item in enumerate(loader):
-        batch = transform(item) if transform is not None else _input_of(item, index)
-        yield _checked(batch, index)
+    return loader
 
 
-def _input_of(item: Any, index: int) -> Tensor:
-    if isinstance(item, Tensor):
-        return item
-    if isinstance(item, (tuple, list)) and item and isinstance(item[0], Tensor):
-        return item[0]
-    if isinstance(item, Mapping):
-        for key in _INPUT_KEYS:
-            value = item.get(key)
-            if isinstance(value, Tensor):
-                return value
-        raise InputError(
-            f"batch {index} is a dict with keys {sorted(map(str, item))}, none of {', '.join(_INPUT_KEYS)}: "
-            "pass transform= to pick the input tensor"
-        )
+def checked(inputs: Inputs, index: int) -> Inputs:
+    """The same arguments with floating tensors, and a single tensor of any kind, as float32.
+
+    Raises:
+        InputError: on an empty batch, or NaN, Inf or complex numbers, naming the batch.
+    """
+    leaves, structure = flatten((inputs.args, dict(inputs.kwargs)), f"batch {index}")
+    if not leaves:
+        raise InputError(f"batch {index} holds no tensor")
+    bare = len(leaves) == 1 and bool(inputs.args) and isinstance(inputs.args[0], Tensor)
+    if bare and (leaves[0].dim() < 2 or leaves[0].shape[0] == 0):
+        raise InputError(f"batch {index} has shape {tuple(leaves[0].shape)}: expected [N, ...] with N of at least 1")
+    values = [_checked(leaf, index, cast=bare) for leaf in leaves]
+    return _rebuilt(structure, values)
+
+
+def _rebuilt(structure: Structure, values: Sequence[Tensor]) -> Inputs:
+    args, kwargs = unflatten(structure, values)
+    return Inputs(*args, **kwargs)
+
+
+def _checked(leaf: Tensor, index: int, *, cast: bool) -> Tensor:
+    values = leaf.float() if leaf.is_floating_point() or (cast and not leaf.is_complex()) else leaf
+    if values.is_complex() or (values.is_floating_point() and not torch.isfinite(values).all()):
+        raise InputError(f"batch {index} holds NaN, Inf or complex numbers: clean the calibration images")
+    return values
+
+
+def _transformed(result: Any, index: int, parameters: Sequence[str]) -> Inputs:
+    if isinstance(result, Tensor):
+        return Inputs(result)
+    if isinstance(result, Inputs):
+        return result
+    if isinstance(result, Mapping):
+        return _inputs_of(result, index, parameters)
     raise InputError(
-        f"batch {index} is {type(item).__name__}, not a tensor, (input, label) pair or dict: "
-        "pass transform= to turn it into an input tensor"
+        f"transform returned {type(result).__name__} for batch {index}, not a tensor, a dict or snnconvert.Inputs"
     )
 
 
-def _checked(batch: object, index: int) -> Tensor:
-    if not isinstance(batch, Tensor):
-        raise InputError(f"transform returned {type(batch).__name__} for batch {index}, not a tensor")
-    if batch.dim() < 2 or batch.shape[0] == 0:
-        raise InputError(f"batch {index} has shape {tuple(batch.shape)}: expected [N, ...] with N of at least 1")
-    values = batch if batch.is_complex() else batch.float()
-    if values.is_complex() or not torch.isfinite(values).all():
-        raise InputError(f"batch {index} holds NaN, Inf or complex numbers: clean the calibration images")
-    return values
+def _inputs_of(item: Any, index: int, parameters: Sequence[str]) -> Inputs:
+    if isinstance(item, Inputs):
+        return item
+    if isinstance(item, Tensor):
+        return Inputs(item)
+    if isinstance(item, (tuple, list)) and item and isinstance(item[0], (Tensor, Inputs)):
+        return item[0] if isinstance(item[0], Inputs) else Inputs(item[0])
+    if isinstance(item, (tuple, list)) and item and _holds_tensors(item[0]):
+        return _inputs_of(item[0], index, parameters) if isinstance(item[0], Mapping) else Inputs(item[0])
+    if isinstance(item, Mapping):
+        return _keyword_inputs(item, index, parameters)
+    raise InputError(
+        f"batch {index} is {type(item).__name__}, not a tensor, (input, label) pair, dict or snnconvert.Inputs: "
+        "pass transform= to turn it into one"
+    )
+
+
+def _holds_tensors(value: Any) -> bool:
+    try:
+        return bool(flatten(value, "")[0])
+    except InputError:
+        return False
+
+
+def _keyword_inputs(item: Mapping[Any, Any], index: int, parameters: Sequence[str]) -> Inputs:
+    named = {name: item[name] for name in parameters if name in item and name not in _LABEL_KEYS}
+    if any(_holds_tensors(value) for value in named.values()):
+        return Inputs(**named)
+    for key in _INPUT_KEYS:
+        if isinstance(item.get(key), Tensor):
+            return Inputs(item[key])
+    known = ", ".join(dict.fromkeys([*parameters, *_INPUT_KEYS]))
+    raise InputError(
+        f"batch {index} is a dict with keys {sorted(map(str, item))}, none of {known}: "
+        "pass transform= to pick the input tensor"
+    )

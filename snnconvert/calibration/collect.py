@@ -1,8 +1,10 @@
-"""The calibration pass: runs the ANN's graph once over the images and keeps statistics, not values."""
+"""The calibration pass: runs the ANN's graph once over the inputs and keeps statistics, not values."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,7 +12,10 @@ from torch import Tensor, fx
 
 from snnconvert.calibration.histogram import ValueHistogram
 from snnconvert.calibration.sample import ContentSample
+from snnconvert.convert.signature import Signature
 from snnconvert.errors import ConversionError, InputError
+
+Leaves = tuple[Tensor, ...]
 
 
 class _Recorder(fx.Interpreter):
@@ -28,41 +33,99 @@ class _Recorder(fx.Interpreter):
         return value
 
 
-def collect_statistics(
-    graph_module: fx.GraphModule, batches: Iterable[Tensor], sites: Mapping[str, str], device: torch.device
-) -> tuple[dict[str, ValueHistogram], Tensor, int]:
-    """Streams the batches through the ANN's graph once.
+@dataclass(frozen=True)
+class Statistics:
+    """What a calibration pass has seen.
+
+    Attributes:
+        histograms: of each observed node, by its name; nodes of one group share theirs.
+        sample: a fixed sample of the inputs, one tensor an input, [K, ...] of those with a batch.
+        count: number of samples.
+    """
+
+    histograms: dict[str, ValueHistogram]
+    sample: Leaves
+    count: int
+
+
+class Collector:
+    """Takes the inputs of one call after the other.
 
     Args:
         graph_module: the canonical graph.
-        batches: input batches [N, ...].
-        sites: layer name of each graph node to observe, by node name.
+        signature: how the network is called.
+        sites: layer name of each node to observe, by node name.
         device: where the graph lives.
+        groups: the group of each node whose values are counted together; by default each alone.
 
-    Returns:
-        The histogram of each node, a fixed sample of the inputs [K, ...], and the number of inputs.
-
-    Raises:
-        InputError: if there are no batches, or one has another shape than the first.
-        ConversionError: if an activation becomes NaN or Inf, naming its layer.
+    Attributes:
+        count: number of samples so far.
     """
-    histograms = {name: ValueHistogram() for name in sites}
-    recorder = _Recorder(graph_module, histograms)
-    sample = ContentSample()
-    count, shape = 0, None
-    with torch.no_grad():
-        for batch in batches:
-            shape = shape or batch.shape[1:]
-            if batch.shape[1:] != shape:
+
+    def __init__(
+        self,
+        graph_module: fx.GraphModule,
+        signature: Signature,
+        sites: Mapping[str, str],
+        device: torch.device,
+        groups: Mapping[str, int] | None = None,
+    ) -> None:
+        self._sites, self._device, self._specs = sites, device, signature.tensors
+        shared: defaultdict[object, ValueHistogram] = defaultdict(ValueHistogram)
+        self._histograms = {name: shared[name if groups is None else groups[name]] for name in sites}
+        self._recorder = _Recorder(graph_module, self._histograms)
+        self._sample = ContentSample()
+        self._unbatched: list[Tensor] | None = None
+        self.count = 0
+
+    def update(self, leaves: Leaves) -> None:
+        """Runs the graph on the inputs of one call; a call without samples is passed over.
+
+        Raises:
+            InputError: if a shape isn't the one the graph was captured for, or an input without a batch
+                isn't the same in every call.
+        """
+        for spec, leaf in zip(self._specs, leaves, strict=True):
+            if not spec.accepts(leaf):
+                where = f"{spec.name}: " if len(self._specs) > 1 else ""
                 raise InputError(
-                    f"batch of shape {tuple(batch.shape)} after samples of shape {tuple(shape)}: one size only"
+                    f"{where}batch of shape {tuple(leaf.shape)} after samples of shape {_known(spec.shape)}: "
+                    "one size only, or convert with dynamic_sizes"
                 )
-            recorder.run(batch.to(device))
-            sample.update(batch)
-            count += batch.shape[0]
-    if count == 0:
-        raise InputError("the calibration loader is empty: give it at least one batch")
-    for name, histogram in histograms.items():
-        if not histogram.finite:
-            raise ConversionError(f"{sites[name]}: activations reach NaN or Inf on the calibration images")
-    return histograms, sample.tensor(), count
+        batched = [leaf for spec, leaf in zip(self._specs, leaves, strict=True) if spec.batched]
+        self._check_unbatched([leaf for spec, leaf in zip(self._specs, leaves, strict=True) if not spec.batched])
+        if len(batched[0]) == 0:
+            return
+        with torch.no_grad():
+            self._recorder.run(*(leaf.to(self._device) for leaf in leaves))
+        self._sample.update(*batched)
+        self.count += len(batched[0])
+
+    def _check_unbatched(self, leaves: list[Tensor]) -> None:
+        if self._unbatched is None:
+            self._unbatched = [leaf.detach().clone() for leaf in leaves]
+        names = [spec.name for spec in self._specs if not spec.batched]
+        for name, first, leaf in zip(names, self._unbatched, leaves, strict=True):
+            if not torch.equal(first, leaf):
+                raise InputError(f"{name} has no batch dimension: it must be the same in every calibration batch")
+
+    def statistics(self) -> Statistics:
+        """All that was seen.
+
+        Raises:
+            InputError: if there was nothing.
+            ConversionError: if an activation became NaN or Inf, naming its layer.
+        """
+        if self.count == 0:
+            raise InputError("the calibration loader is empty: give it at least one batch")
+        for name, histogram in self._histograms.items():
+            if not histogram.finite:
+                raise ConversionError(f"{self._sites[name]}: activations reach NaN or Inf on the calibration images")
+        batched, others = iter(self._sample.tensors()), iter(self._unbatched or ())
+        sample = tuple(next(batched) if spec.batched else next(others) for spec in self._specs)
+        return Statistics(self._histograms, sample, self.count)
+
+
+def _known(shape: tuple[int | None, ...]) -> str:
+    inside = ", ".join("*" if size is None else str(size) for size in shape)
+    return f"({inside},)" if len(shape) == 1 else f"({inside})"

@@ -42,6 +42,8 @@ class ValueHistogram:
 
         At most 16,384 values of a sample are counted, at positions that depend on its size alone.
         """
+        if values.numel() == 0:
+            return
         low, high = torch.aminmax(values)
         self.minimum = min(self.minimum, float(low))
         self.maximum = max(self.maximum, float(high))

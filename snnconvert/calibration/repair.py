@@ -7,7 +7,7 @@ This is the "light" bias step of SNN-Calibration (Li et al., ICML 2021), applied
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -153,15 +153,24 @@ class _StepwiseWatcher:
 
 @dataclass(frozen=True)
 class Measurement:
-    """Measurements of each synapse by its node name in the ANN's graph, and both networks' outputs [K, ...]."""
+    """Measurements of each synapse by its node name in the ANN's graph, and both networks' outputs.
+
+    An output is one tensor [K, ...], or several.
+    """
 
     layers: Mapping[str, LayerMeasurement]
-    ann_output: Tensor
-    snn_output: Tensor
+    ann_output: Tensor | Sequence[Tensor]
+    snn_output: Tensor | Sequence[Tensor]
 
 
 def repair_and_measure(
-    ann: fx.GraphModule, network: fx.GraphModule, codes: Mapping[str, SpikeCode], sample: Tensor, *, correct: bool
+    ann: fx.GraphModule,
+    network: fx.GraphModule,
+    codes: Mapping[str, SpikeCode],
+    sample: Sequence[Tensor],
+    images: int,
+    *,
+    correct: bool,
 ) -> Measurement:
     """Corrects the spiking graph's biases in place (if told to) and measures every synapse.
 
@@ -172,7 +181,8 @@ def repair_and_measure(
         ann: the canonical graph.
         network: the spiking graph made of it; synapses carry ``meta["source"]``.
         codes: code of the spikes each synapse reads, by its node in the ANN's graph.
-        sample: input images [K, ...].
+        sample: the tensors of one call.
+        images: how many samples they hold, K.
         correct: whether to correct biases.
     """
     axes: dict[str, int] = {}
@@ -183,13 +193,13 @@ def repair_and_measure(
         elif isinstance(module, Product):
             axes[str(node.meta["source"])] = -1
     with torch.no_grad():
-        reference_run = _ReferenceRun(ann, axes, len(sample))
-        expected = reference_run.run(sample)
+        reference_run = _ReferenceRun(ann, axes, images)
+        expected = reference_run.run(*sample)
         workshop = _Workshop(reference_run.references, correct=correct)
         if is_exact(network):
-            actual = _PackedRun(network, workshop, codes).run(sample)
+            actual = _PackedRun(network, workshop, codes).run(*sample)
         else:
-            actual = simulate(network, [sample], watcher=_StepwiseWatcher(workshop, codes)).output
+            actual = simulate(network, [tuple(sample)], watcher=_StepwiseWatcher(workshop, codes)).output
     for module in network.modules():
         if isinstance(module, Synapse):
             module.finish()

@@ -1,38 +1,73 @@
-"""A small sample of the calibration images, the same for any order or batching of the loader."""
+"""A small sample of the calibration inputs, the same for any order or batching of the loader."""
 
 from __future__ import annotations
 
 import hashlib
 import heapq
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 _SAMPLE_BYTES = 10 << 20
-_SMALLEST, _LARGEST = 16, 256
+_LARGE_SAMPLE_BYTES = 64 << 20
+_FEWEST, _SMALLEST, _LARGEST = 4, 16, 256
+_SIZES = 4
+
+Shapes = tuple[tuple[int, ...], ...]
+_Entry = tuple[int, int, tuple[Tensor, ...]]
 
 
 class ContentSample:
-    """Keeps the samples whose content hashes are smallest: 16 to 256 of them, about 10 MiB."""
+    """Keeps the samples whose content hashes are smallest: 16 to 256 of them, about 10 MiB; fewer very large ones.
+
+    Of samples of several sizes it keeps those of four sizes, chosen by hashes of the sizes alone, and gives
+    the ones of the size that came most often among these.
+    """
 
     def __init__(self) -> None:
-        self._heap: list[tuple[int, int, Tensor]] = []
+        self._heaps: dict[Shapes, list[_Entry]] = {}
+        self._counts: dict[Shapes, int] = {}
         self._seen = 0
 
-    def update(self, batch: Tensor) -> None:
-        """Considers each sample of a batch [N, ...]."""
-        for sample in batch:
-            data = sample.detach().cpu().contiguous()
-            digest = hashlib.blake2b(data.numpy().tobytes(), digest_size=8).digest()
-            self._seen += 1
-            entry = (-int.from_bytes(digest, "big"), -self._seen, data)
-            capacity = min(max(_SAMPLE_BYTES // max(data.nbytes, 1), _SMALLEST), _LARGEST)
-            if len(self._heap) < capacity:
-                heapq.heappush(self._heap, (*entry[:2], data.clone()))
-            elif entry[0] > self._heap[0][0]:
-                heapq.heapreplace(self._heap, (*entry[:2], data.clone()))
+    def update(self, *batch: Tensor) -> None:
+        """Considers each sample of a batch, given as tensors [N, ...]."""
+        shapes = tuple(tuple(tensor.shape[1:]) for tensor in batch)
+        if not self._takes(shapes):
+            return
+        for parts in zip(*batch, strict=True):
+            self._consider([part.detach().cpu().contiguous() for part in parts], self._heaps[shapes])
+            self._counts[shapes] += 1
 
-    def tensor(self) -> Tensor:
-        """The sample, [K, ...], ordered by hash."""
-        ordered = sorted(self._heap, key=lambda entry: -entry[0])
-        return torch.stack([data for _, _, data in ordered])
+    def _takes(self, shapes: Shapes) -> bool:
+        if shapes not in self._heaps:
+            chosen = sorted([*self._heaps, shapes], key=_digest_of_shapes)[:_SIZES]
+            if shapes not in chosen:
+                return False
+            self._heaps = {**{kept: self._heaps[kept] for kept in chosen if kept in self._heaps}, shapes: []}
+            self._counts = {**{kept: self._counts[kept] for kept in chosen if kept in self._counts}, shapes: 0}
+        return True
+
+    def _consider(self, sample: Sequence[Tensor], heap: list[_Entry]) -> None:
+        digest = hashlib.blake2b(digest_size=8)
+        for part in sample:
+            digest.update(part.numpy().tobytes())
+        self._seen += 1
+        rank = -int.from_bytes(digest.digest(), "big")
+        size = max(sum(part.nbytes for part in sample), 1)
+        fewest = min(max(_LARGE_SAMPLE_BYTES // size, _FEWEST), _SMALLEST)
+        capacity = min(max(_SAMPLE_BYTES // size, fewest), _LARGEST)
+        if len(heap) < capacity:
+            heapq.heappush(heap, (rank, -self._seen, tuple(part.clone() for part in sample)))
+        elif rank > heap[0][0]:
+            heapq.heapreplace(heap, (rank, -self._seen, tuple(part.clone() for part in sample)))
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The sample, a [K, ...] for each input, ordered by hash."""
+        shapes = min(self._heaps, key=lambda key: (-self._counts[key], key))
+        ordered = sorted(self._heaps[shapes], key=lambda entry: -entry[0])
+        return tuple(torch.stack(parts) for parts in zip(*(data for _, _, data in ordered), strict=True))
+
+
+def _digest_of_shapes(shapes: Shapes) -> bytes:
+    return hashlib.blake2b(repr(shapes).encode(), digest_size=8).digest()

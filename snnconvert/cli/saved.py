@@ -86,4 +86,5 @@ def image_batches(images: ImageSets, options: argparse.Namespace, what: str) -> 
 
 def _classes(snn: SpikingModel) -> int:
     with torch.no_grad():
-        return int(snn(torch.zeros(1, *snn.input_shape)).shape[-1])
+        shape = [size for size in snn.input_shape if size is not None]
+        return int(snn(torch.zeros(1, *shape)).shape[-1])

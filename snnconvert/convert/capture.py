@@ -2,99 +2,195 @@
 
 from __future__ import annotations
 
-import copy
 import logging
+import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim
 
+from snnconvert.convert.capture_checks import Caller, Leaves, check_batches, check_result, check_sizes, copy_of
 from snnconvert.convert.graph_tools import tensor_at
 from snnconvert.convert.passes.lower_views import lower_views
-from snnconvert.errors import ConversionError, first_line
+from snnconvert.convert.signature import FLOATING, Signature, TensorSpec, canonical_call, parameters_of
+from snnconvert.convert.sizes import at_batch, doubled, is_spatial
+from snnconvert.convert.structure import flatten, unflatten
+from snnconvert.convert.user_line import user_line
+from snnconvert.errors import ConversionError, InputError, first_line
+from snnconvert.inputs import Inputs
 
 CHECK_BATCH = 3
-RELATIVE_TOLERANCE = 1e-4
+Sizes = Literal["fixed", "dynamic", "where possible"]
+_MODEL = "model."  # how the model's own names begin inside its Caller
 
 
-def capture(model: nn.Module, example: Tensor) -> fx.GraphModule:
-    """Captures the inference graph of a model that maps one tensor to one tensor.
+@dataclass(frozen=True)
+class Captured:
+    """A captured network.
+
+    Attributes:
+        graph: its graph: one placeholder a tensor, and one tensor or a tuple of tensors out.
+        signature: how it is called and what it returns.
+        note: what could not be captured as wished, and why; empty if nothing.
+    """
+
+    graph: fx.GraphModule
+    signature: Signature
+    note: str = ""
+
+
+def capture(model: nn.Module, example: Tensor | Inputs) -> fx.GraphModule:
+    """The graph alone; see :func:`capture_call`."""
+    return capture_call(model, example).graph
+
+
+def capture_call(model: nn.Module, example: Tensor | Inputs, *, sizes: Sizes = "fixed") -> Captured:
+    """Captures the inference graph of a model.
 
     A copy of the model is exported in evaluation mode and float32 at a dynamic batch size, in-place
-    operations become functional ones, and the result is checked against the model at another batch
-    size. The model itself is left untouched. Every node keeps its layer's name in
-    ``meta["nn_module_stack"]``; parameters are ``get_attr`` nodes with their own names.
+    operations become functional ones, and the result is checked against the model at other batch sizes.
+    The model itself is left untouched. Every node keeps its layer's name in ``meta["nn_module_stack"]``;
+    parameters are ``get_attr`` nodes with their own names.
+
+    The batch is the first dimension of the first floating tensor, and of every other tensor whose first
+    dimension is as large; tensors with another first dimension are inputs without a batch. What isn't a
+    tensor is a constant.
 
     Args:
         model: the network.
-        example: one or more input samples, [N, ...], on the model's device.
-
-    Returns:
-        An fx.GraphModule equal to the model's ``eval()`` forward pass.
+        example: one or more input samples, [N, ...], on the model's device, or the arguments of one call.
+        sizes: of the heights and widths of inputs [N, C, H, W]: "fixed" to the example's, "dynamic", or
+            "where possible", which falls back to the example's and says why.
 
     Raises:
-        ConversionError: if the model can't be exported, returns anything but one tensor, holds NaN
-            or Inf, doesn't support other batch sizes, or its graph disagrees with it.
+        ConversionError: if the model can't be exported (naming the line of the model), returns anything but
+            tensors in containers, holds NaN or Inf, doesn't support other batch sizes, or other image
+            sizes where these are to be dynamic, or its graph disagrees with it.
     """
-    if example.dim() < 1 or example.shape[0] == 0:
-        raise ConversionError(f"the example input has shape {tuple(example.shape)}: it needs at least one sample")
-    reference = _copy_of(model)
-    _refuse_non_finite_weights(reference)
-    batch = _batch_of(example.float(), CHECK_BATCH)
-    expected = _run_reference(reference, batch)
-    graph_module = lower_views(_export(reference, batch[:2]))
-    _check_equal(graph_module, batch, expected)
+    inputs = example if isinstance(example, Inputs) else Inputs(example)
+    specs, batch, caller = _prepared(model, inputs)
+    expected, result = caller.returned(batch)
+    check_result(type(model).__name__, CHECK_BATCH, expected, batch)
+    parameters = parameters_of(model)
+    note = ""
+    if sizes != "fixed":
+        graph, found, note = _with_dynamic_sizes(caller, specs, batch)
+        if note and sizes == "dynamic":
+            raise ConversionError(
+                f"{type(model).__name__} can't be captured at any image size: {note}; "
+                "convert it for one size, without dynamic_sizes"
+            )
+        specs = found
+    if sizes == "fixed" or note:
+        graph, specs = _captured(caller, specs, batch, spatial=False)
+    check_batches(graph, caller, specs, batch, CHECK_BATCH)
+    _, call = flatten(canonical_call(parameters, inputs.args, inputs.kwargs), "the input")
+    order = _canonical_order(parameters, inputs)
+    return Captured(_reordered(graph, order), Signature(parameters, call, tuple(specs[i] for i in order), result), note)
+
+
+def _prepared(model: nn.Module, inputs: Inputs) -> tuple[list[TensorSpec], Leaves, Caller]:
+    leaves, call = flatten((inputs.args, dict(inputs.kwargs)), "the input")
+    if not leaves:
+        raise InputError("the example holds no tensor")
+    leaves = tuple(leaf.float() if leaf.is_floating_point() else leaf for leaf in leaves)
+    leading = next((leaf for leaf in leaves if leaf.is_floating_point() and leaf.dim() > 0), leaves[0])
+    if leading.dim() < 1 or leading.shape[0] == 0:
+        raise ConversionError(f"the example input has shape {tuple(leading.shape)}: it needs at least one sample")
+    names = _names(model, call.paths())
+    specs = [_spec(name, leaf, leading.shape[0]) for name, leaf in zip(names, leaves, strict=True)]
+    return specs, at_batch(leaves, specs, CHECK_BATCH), Caller(copy_of(model), call, unflatten)
+
+
+def _names(model: nn.Module, paths: Iterator[tuple[str | int, ...]]) -> list[str]:
+    """Names of the tensors of a call: "pixel_values", or "features.0" of a list."""
+    parameters = parameters_of(model)
+    names: list[str] = []
+    for which, first, *rest in paths:
+        known = which == 0 and isinstance(first, int) and first < len(parameters)
+        head = parameters[int(first)] if known else f"input_{first}" if which == 0 else str(first)
+        names.append(".".join([head, *map(str, rest)]))
+    return names
+
+
+def _spec(name: str, leaf: Tensor, batch: int) -> TensorSpec:
+    batched = leaf.dim() > 0 and leaf.shape[0] == batch
+    dtype = FLOATING if leaf.is_floating_point() else str(leaf.dtype).removeprefix("torch.")
+    return TensorSpec(name, tuple(leaf.shape[1:] if batched else leaf.shape), dtype, batched)
+
+
+def _with_dynamic_sizes(
+    caller: Caller, specs: Sequence[TensorSpec], batch: Leaves
+) -> tuple[fx.GraphModule, list[TensorSpec], str]:
+    """The graph at any image size, and why there is none."""
+    if not any(is_spatial(leaf) for leaf in batch):
+        graph, found = _captured(caller, specs, batch, spatial=False)
+        return graph, found, "it takes no images [N, C, H, W]"
+    traced = _without_ones(caller, batch)
+    try:
+        graph, found = _captured(caller, specs, traced, spatial=True)
+    except ConversionError as error:
+        return fx.GraphModule({}, fx.Graph()), list(specs), str(error)
+    if all(None not in spec.shape for spec in found):
+        return graph, found, "the model itself fixes the size of its input"
+    return graph, found, check_sizes(graph, caller, found, traced) or ""
+
+
+def _without_ones(caller: Caller, batch: Leaves) -> Leaves:
+    """The example with images twice as large if some height or width is 1, which torch would take as fixed."""
+    if all(min(leaf.shape[2:]) > 1 for leaf in batch if is_spatial(leaf)):
+        return batch
+    try:
+        caller.returned(doubled(batch))
+    except ConversionError:
+        return batch
+    return doubled(batch)
+
+
+def _captured(
+    caller: Caller, specs: Sequence[TensorSpec], batch: Leaves, *, spatial: bool
+) -> tuple[fx.GraphModule, list[TensorSpec]]:
+    graph = lower_views(_export(caller, specs, at_batch(batch, specs, 2), spatial=spatial))
+    placeholders = [node for node in graph.graph.nodes if node.op == "placeholder"]
+    found = [_resized(*each) for each in zip(specs, placeholders, batch, strict=True)]
+    return graph, found
+
+
+def _resized(spec: TensorSpec, placeholder: fx.Node, leaf: Tensor) -> TensorSpec:
+    """The spec with None for every size that is symbolic in the graph."""
+    value = placeholder.meta["val"]
+    sizes = value.shape[1:] if spec.batched else value.shape
+    shape = tuple(size if isinstance(size, int) else None for size in sizes)
+    return TensorSpec(spec.name, shape, spec.dtype, spec.batched, tuple(leaf.shape[1:] if spec.batched else leaf.shape))
+
+
+def _canonical_order(parameters: Sequence[str], inputs: Inputs) -> list[int]:
+    """Position of each tensor of the canonical call among the tensors of the call as it was given."""
+    leaves, _ = flatten((inputs.args, dict(inputs.kwargs)), "the input")
+    canonical, _ = flatten(canonical_call(parameters, inputs.args, inputs.kwargs), "the input")
+    left = list(enumerate(leaves))
+    order: list[int] = []
+    for leaf in canonical:
+        position = next(place for place, (_, other) in enumerate(left) if other is leaf)
+        order.append(left.pop(position)[0])
+    return order
+
+
+def _reordered(graph_module: fx.GraphModule, order: Sequence[int]) -> fx.GraphModule:
+    """The graph with its placeholders in another order."""
+    if list(order) == sorted(order):
+        return graph_module
+    placeholders = [node for node in graph_module.graph.nodes if node.op == "placeholder"]
+    anchor = next(node for node in graph_module.graph.nodes if node.op != "placeholder")
+    for index in order:
+        anchor.prepend(placeholders[index])
+    graph_module.recompile()
     return graph_module
-
-
-def _copy_of(model: nn.Module) -> nn.Module:
-    try:
-        return copy.deepcopy(model).eval().float().requires_grad_(False)
-    except Exception as error:  # whatever the user's own attributes make deepcopy raise
-        raise ConversionError(f"{type(model).__name__} can't be copied: {first_line(error)}") from error
-
-
-def _batch_of(example: Tensor, size: int) -> Tensor:
-    repeats = -(-size // example.shape[0])
-    return torch.cat([example] * repeats)[:size].clone()
-
-
-def _run_reference(reference: nn.Module, batch: Tensor) -> Tensor:
-    try:
-        with torch.no_grad():
-            output = reference(batch)
-    except Exception as error:  # the user's own model may raise anything
-        raise ConversionError(
-            f"{type(reference).__name__} fails on an input of shape {tuple(batch.shape)}: {first_line(error)}"
-        ) from error
-    if not isinstance(output, Tensor):
-        raise ConversionError(
-            f"{type(reference).__name__} returns {type(output).__name__}, not one tensor: "
-            "wrap it in a module that returns the tensor to convert for"
-        )
-    if output.dim() == 0 or output.shape[0] != batch.shape[0]:
-        raise ConversionError(
-            f"{type(reference).__name__} maps {tuple(batch.shape)} to {tuple(output.shape)}: "
-            "the first dimension of its output must be the batch"
-        )
-    if not torch.isfinite(output).all():
-        raise ConversionError(f"{type(reference).__name__} returns NaN or Inf on the example input: repair it first")
-    return output
-
-
-def _refuse_non_finite_weights(model: nn.Module) -> None:
-    """Refuses NaN anywhere and Inf in parameters and running statistics; attention masks may hold Inf."""
-    for name, tensor in model.named_parameters():
-        if not torch.isfinite(tensor).all():
-            raise ConversionError(f"{name} holds NaN or Inf: repair the weights before converting")
-    for name, buffer in model.named_buffers():
-        statistic = name.endswith(("running_mean", "running_var"))
-        broken = torch.isnan(buffer).any() or (statistic and not torch.isfinite(buffer).all())
-        if buffer.is_floating_point() and broken:
-            raise ConversionError(f"{name} holds NaN or Inf: repair the weights before converting")
 
 
 @contextmanager
@@ -110,57 +206,60 @@ def _quiet_export() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _export(model: nn.Module, example: Tensor) -> fx.GraphModule:
+def _export(caller: Caller, specs: Sequence[TensorSpec], example: Leaves, *, spatial: bool) -> fx.GraphModule:
+    shapes = tuple(_dynamic(spec, leaf, spatial=spatial) for spec, leaf in zip(specs, example, strict=True))
     try:
         with _quiet_export(), torch.no_grad():
-            program = torch.export.export(
-                model, (example,), strict=False, dynamic_shapes=(({0: Dim.DYNAMIC}),)
-            ).run_decompositions({})
+            program = torch.export.export(caller, example, strict=False, dynamic_shapes=(shapes,)).run_decompositions(
+                {}
+            )
             exported = program.module(check_guards=False)
     except Exception as error:  # torch.export raises many types for the user's own code
         raise ConversionError(
-            f"{type(model).__name__} can't be captured by torch.export: {first_line(error)}"
+            f"{type(caller.model).__name__} can't be captured by torch.export{user_line(error)}: {first_line(error)}"
         ) from error
-    return _as_plain_graph(exported)
+    return _as_plain_graph(exported, _identifiers(specs))
 
 
-def _as_plain_graph(exported: fx.GraphModule) -> fx.GraphModule:
-    """Rebuilds an exported module as a plain GraphModule with one tensor in and one tensor out."""
-    graph = fx.Graph()
+def _dynamic(spec: TensorSpec, leaf: Tensor, *, spatial: bool) -> dict[int, Any]:
+    dims: dict[int, Any] = {0: Dim.DYNAMIC} if spec.batched else {}
+    return {**dims, 2: Dim.AUTO, 3: Dim.AUTO} if spatial and is_spatial(leaf) else dims
+
+
+def _identifiers(specs: Sequence[TensorSpec]) -> list[str]:
+    """Names of the placeholders: those of the inputs, as far as they are Python names."""
+    names: list[str] = []
+    for spec in specs:
+        name = re.sub(r"\W+", "_", spec.name, flags=re.ASCII).strip("_") or "input"
+        name = name if name.isidentifier() else f"input_{name}"
+        names.append(name if name not in names else f"{name}_{len(names)}")
+    return names
+
+
+def _as_plain_graph(exported: fx.GraphModule, inputs: Sequence[str]) -> fx.GraphModule:
+    """Rebuilds an exported Caller as a plain GraphModule of its model, with one tensor or a tuple of them out."""
+    graph, names = fx.Graph(), iter(inputs)
     values: dict[fx.Node, fx.Node] = {}
     tensors: dict[str, object] = {}
     for node in exported.graph.nodes:
         if node.op == "output":
-            (result,) = node.args[0] if isinstance(node.args[0], (tuple, list)) else (node.args[0],)
-            graph.output(values[result])
-        elif node.op == "call_module":  # guards: nothing else remains a module after export
-            continue
-        else:
+            results = node.args[0] if isinstance(node.args[0], (tuple, list)) else (node.args[0],)
+            outputs = tuple(values[result] for result in results)
+            graph.output(outputs[0] if len(outputs) == 1 else outputs)
+        elif node.op == "placeholder":
+            values[node] = graph.placeholder(next(names))
+            values[node].meta = dict(node.meta)
+        elif node.op != "call_module":  # guards: nothing else remains a module after export
             values[node] = graph.node_copy(node, lambda n: values[n])
             if node.op == "get_attr":
-                tensors[str(node.target)] = tensor_at(exported, str(node.target)).detach()
+                values[node].target = str(node.target).removeprefix(_MODEL)
+                tensors[str(values[node].target)] = tensor_at(exported, str(node.target)).detach()
+            elif "nn_module_stack" in node.meta:
+                values[node].meta["nn_module_stack"] = _own_stack(node.meta["nn_module_stack"])
     return fx.GraphModule(tensors, graph)
 
 
-def _check_equal(graph_module: fx.GraphModule, batch: Tensor, expected: Tensor) -> None:
-    for size in (batch.shape[0], 1):
-        try:
-            with torch.no_grad():
-                actual = graph_module(batch[:size])
-        except Exception as error:  # a graph specialized on its batch size fails in its own ways
-            raise ConversionError(f"the captured graph fails at batch size {size}: {first_line(error)}") from error
-        _check_output(actual, expected[:size], size)
-
-
-def _check_output(actual: Tensor, expected: Tensor, size: int) -> None:
-    reason = "the model is not deterministic, or mixes the samples of a batch"
-    if actual.shape != expected.shape:
-        raise ConversionError(
-            f"the captured graph returns {tuple(actual.shape)} at batch size {size}, "
-            f"not {tuple(expected.shape)}: {reason}"
-        )
-    difference = float((actual - expected).abs().max() / expected.abs().max().clamp(min=1e-12))
-    if not difference <= RELATIVE_TOLERANCE:
-        raise ConversionError(
-            f"the captured graph differs from the model by {difference:.2g} (relative) at batch size {size}: {reason}"
-        )
+def _own_stack(stack: dict[str, tuple[str, Any]]) -> dict[str, tuple[str, Any]]:
+    """A node's modules without the Caller around the model."""
+    inner = {key: (str(entry[0]), entry[1]) for key, entry in stack.items() if entry[0]}
+    return {key: (path.removeprefix(_MODEL) if path != "model" else "", kind) for key, (path, kind) in inner.items()}

@@ -12,7 +12,7 @@ from torch import fx
 
 from snnconvert.convert.arguments import as_int, as_ints, with_defaults
 from snnconvert.convert.ops import CONVOLUTIONS, LINEAR, TRANSPOSED, OpKind, kind_of
-from snnconvert.convert.shapes import hinted_shape
+from snnconvert.convert.shapes import hinted_shape, is_fixed
 
 aten = torch.ops.aten
 
@@ -90,11 +90,11 @@ def average_pool_divisor(node: fx.Node) -> int | None:
     before, after = hinted_shape(source), hinted_shape(node)
     if node.target is aten.mean.dim:
         dims = reduced_dims(node)
-        return None if 0 in dims else math.prod(before[dim] for dim in dims)
+        return None if 0 in dims or not is_fixed(source, dims) else math.prod(before[dim] for dim in dims)
     if len(before) != 4:
         return None
     if node.target is aten.adaptive_avg_pool2d.default:
-        divisible = all(i % o == 0 for i, o in zip(before[2:], after[2:], strict=True))
+        divisible = is_fixed(source, (2, 3)) and all(i % o == 0 for i, o in zip(before[2:], after[2:], strict=True))
         return math.prod(before[2:]) // math.prod(after[2:]) if divisible else None
     window = pool_window(node)
     if window.ceil_mode:

@@ -80,8 +80,7 @@ class _Emitter:
     def emit(self) -> fx.GraphModule:
         for node in self.old.graph.nodes:
             if node.op == "output":
-                (result,) = node.all_input_nodes
-                self.graph.output(self._as_real(result))
+                self.graph.output(fx.map_arg(node.args[0], self._as_real))
                 continue
             if self._is_absorbed(node):
                 continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import fx
@@ -23,8 +24,15 @@ def hinted_shape(node: fx.Node) -> tuple[int, ...]:
 
 def traced_batch(graph: fx.Graph) -> int:
     """The batch size the graph was traced at."""
-    (placeholder,) = [node for node in graph.nodes if node.op == "placeholder"]
-    return hinted_shape(placeholder)[0]
+    shapes = [node.meta["val"].shape for node in graph.nodes if node.op == "placeholder"]
+    batches = [_hint(shape[0]) for shape in shapes if len(shape) > 0 and not isinstance(shape[0], int)]
+    return batches[0] if batches else next(int(shape[0]) for shape in shapes if len(shape) > 0)
+
+
+def is_fixed(node: fx.Node, dims: Iterable[int]) -> bool:
+    """Whether these dimensions of a node's tensor have the traced size at every input size."""
+    value = node.meta.get("val")
+    return isinstance(value, torch.Tensor) and all(isinstance(value.shape[dim], int) for dim in dims)
 
 
 def macs_per_sample(node: fx.Node) -> int:

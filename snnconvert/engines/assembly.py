@@ -70,6 +70,10 @@ class Assembly:
             elif node.op in ("call_module", "call_function"):
                 self._add(node)
 
+    def static(self, name: str) -> Any:
+        """The value of a constant or a size, None if the node has none or it isn't known yet."""
+        return self._statics.get(name)
+
     def _add(self, node: fx.Node) -> None:
         courses = {
             source.name: course

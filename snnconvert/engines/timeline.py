@@ -120,7 +120,7 @@ class _Inference:
         if node.op == "placeholder":
             return self._input_course()
         if node.op == "output":
-            return sources[0]
+            return max(sources, key=lambda course: (course.carrier is not Carrier.STATIC, course.end))
         module = self.modules.get(node.name)
         if module is not None:
             source = sources[0]

@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 
 from snnconvert.errors import ConversionError
 from snnconvert.export.nir_nodes import Array, NirBuilder, Shape
+from snnconvert.export.one_tensor import one_tensor
 from snnconvert.neurons.current import IntegerScale, SumPool, ToReal
 from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.neurons.synapse import Synapse
@@ -264,5 +265,5 @@ def _shapes(snn: SpikingModel) -> Iterator[tuple[str, Shape]]:
             return value
 
     with torch.no_grad():
-        Shapes(snn.network).run(torch.zeros(1, *snn.input_shape, device=next(snn.buffers()).device))
+        Shapes(snn.network).run(torch.zeros(1, *one_tensor(snn, "NIR"), device=next(snn.buffers()).device))
     yield from found.items()

@@ -18,6 +18,7 @@ from snnconvert.engines.assembly import Assembly
 from snnconvert.engines.schedules import run_layers
 from snnconvert.engines.timeline import Latency, infer_timeline
 from snnconvert.errors import InputError
+from snnconvert.export.one_tensor import one_tensor
 from snnconvert.export.spike_arrays import as_array
 from snnconvert.export.spike_manifest import RULES, ManifestNodes
 from snnconvert.export.spike_tap import Seen, Tap
@@ -65,8 +66,9 @@ def export_spike_streams(
     (entry,) = [node.name for node in snn.network.graph.nodes if node.op == "placeholder"]
     seen[entry] = Seen(total=images.float())
     with torch.no_grad():
-        answers = run_layers(snn.network, timeline, assembly, [images.float()])
-    arrays = {"input": as_array(images.float()), "logits": as_array(answers[-1])}
+        answers = run_layers(snn.network, timeline, assembly, [(images.float(),)])
+    answer = answers[-1] if isinstance(answers[-1], Tensor) else answers[-1][0]
+    arrays = {"input": as_array(images.float()), "logits": as_array(answer)}
     nodes = ManifestNodes(snn.network, timeline.courses, seen, arrays).described()
     manifest = {
         "schema": SCHEMA,
@@ -84,10 +86,11 @@ def export_spike_streams(
 
 
 def _check(snn: SpikingModel, images: Tensor, target: Path, *, force: bool) -> None:
+    shape = one_tensor(snn, "a spike stream")
     if images.dim() == 0 or len(images) == 0:
         raise InputError("there are no images to export: give at least one")
-    if tuple(images.shape[1:]) != snn.input_shape or not images.is_floating_point():
-        expected = ", ".join(map(str, snn.input_shape))
+    if tuple(images.shape[1:]) != shape or not images.is_floating_point():
+        expected = ", ".join(map(str, shape))
         raise InputError(f"expected floating-point images [N, {expected}], got {images.dtype} {list(images.shape)}")
     if target.suffix != ".npz":
         raise InputError(f"{target}: spike streams are .npz files")

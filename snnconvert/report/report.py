@@ -27,9 +27,12 @@ class Metric:
 
 @dataclass(frozen=True)
 class Fidelity:
-    """How closely the SNN follows the ANN: share of equal decisions, and the logits' SQNR in dB."""
+    """How closely the SNN follows the ANN: share of equal decisions, and the SQNR of all outputs in dB.
 
-    top1_agreement: float
+    The share is None where it isn't clear which of several outputs holds the decisions.
+    """
+
+    top1_agreement: float | None
     logit_sqnr_db: float | None
     images: int
     measured_on: str

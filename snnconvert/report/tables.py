@@ -123,9 +123,10 @@ def _headline(report: Report) -> str:
             f"difference {100 * (metric.snn - metric.ann):+.2f} points, "
             f"95 % interval {100 * low:+.2f} to {100 * high:+.2f}"
         )
+    agreement = "not defined" if fidelity.top1_agreement is None else f"{fidelity.top1_agreement:.2%}"
     sqnr = "not defined" if fidelity.logit_sqnr_db is None else f"{fidelity.logit_sqnr_db:.1f} dB"
     lines += [
-        f"fidelity    top-1 agreement with the ANN {fidelity.top1_agreement:.2%}, logit SQNR {sqnr} "
+        f"fidelity    top-1 agreement with the ANN {agreement}, logit SQNR {sqnr} "
         f"on {fidelity.images} images ({fidelity.measured_on})",
         f"coverage    {report.coverage.macs_on_spikes:.2%} of {quantity(totals.macs)} MACs on spikes",
         f"bit budget  {totals.bit_budget:.4g} = mean of b_w x b_s x T over MACs; "

@@ -84,7 +84,7 @@ def test_a_changed_setting_is_found(saved):
 def test_a_changed_input_shape_is_found(saved):
     path = saved[2] / "config.json"
     config = json.loads(path.read_text())
-    config["input_shape"] = [3, 12, 13]
+    config["signature"]["tensors"][0]["shape"] = [3, 12, 13]
     path.write_text(json.dumps(config))
     assert str(path) in refusal(saved[2])
 
@@ -148,8 +148,17 @@ WRONG_SETTINGS = {
     "checksums are a list": lambda c: c.update(sha256=[]),
     "a checksum is missing": lambda c: c["sha256"].pop("graph.json"),
     "checksum of nothing": lambda c: c["sha256"].update({"graph.json": None}),
-    "input shape is a number": lambda c: c.update(input_shape=3),
-    "input shape of words": lambda c: c.update(input_shape=["a", "b"]),
+    "no signature": lambda c: c.pop("signature"),
+    "no inputs": lambda c: c["signature"].update(tensors=[]),
+    "input shape is a number": lambda c: c["signature"]["tensors"][0].update(shape=3),
+    "input shape of words": lambda c: c["signature"]["tensors"][0].update(shape=["a", "b"]),
+    "input shape of negative sizes": lambda c: c["signature"]["tensors"][0].update(shape=[-1], traced=[-1]),
+    "input of an unknown type": lambda c: c["signature"]["tensors"][0].update(dtype="load"),
+    "a call that is a list": lambda c: c["signature"].update(call=[]),
+    "a result of an unknown kind": lambda c: c["signature"].update(result={"kind": "pickle"}),
+    "a result of two tensors": lambda c: c["signature"].update(
+        result={"kind": "list", "children": [{"kind": "tensor"}, {"kind": "tensor"}]}
+    ),
     "output type is unknown": lambda c: c.update(output_dtype="float99"),
     "output type is a function": lambda c: c.update(output_dtype="load"),
     "output type is a number": lambda c: c.update(output_dtype=32),

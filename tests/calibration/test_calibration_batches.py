@@ -12,7 +12,7 @@ PARTS = list(IMAGES.split(3))
 
 
 def values(loader, transform=None):
-    batches = list(input_batches(loader, transform))
+    batches = [inputs.args[0] for inputs in input_batches(loader, transform)]
     assert all(batch.dtype == torch.float32 for batch in batches)
     return torch.cat(batches)
 
@@ -41,7 +41,7 @@ def test_accepted_forms(form):
 
 def test_one_tensor_is_read_in_parts():
     images = torch.randn(100, 3, 2, 2)
-    batches = list(input_batches(images))
+    batches = [inputs.args[0] for inputs in input_batches(images)]
     assert torch.equal(torch.cat(batches), images)
     assert len(batches) > 1
 
@@ -58,7 +58,7 @@ def test_nothing_is_read_ahead():
         yield PARTS[0]
         raise AssertionError("read too far")
 
-    assert torch.equal(next(input_batches(loader())), PARTS[0])
+    assert torch.equal(next(input_batches(loader())).args[0], PARTS[0])
 
 
 @pytest.mark.parametrize(

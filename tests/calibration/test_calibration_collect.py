@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from snnconvert.calibration.collect import collect_statistics
-from snnconvert.convert.capture import capture
+from snnconvert.calibration.collect import Collector
+from snnconvert.convert.capture import capture_call
 from snnconvert.errors import ConversionError, InputError
 
 CPU = torch.device("cpu")
@@ -25,16 +25,23 @@ def net():
     return Net().eval()
 
 
+def collect(captured, batches):
+    collector = Collector(captured.graph, captured.signature, sites_of(captured.graph), CPU)
+    for batch in batches:
+        collector.update((batch,))
+    return collector.statistics()
+
+
 def sites_of(graph):
     return {node.name: f"layer {node.name}" for node in graph.graph.nodes if "relu" in str(node.target)}
 
 
 def test_statistics_are_those_of_the_activations(net):
     images = torch.randn(20, 1, 6, 6)
-    graph = capture(net, images)
-    sites = sites_of(graph)
-    (name,) = sites
-    histograms, sample, count = collect_statistics(graph, images.split(7), sites, CPU)
+    captured = capture_call(net, images)
+    (name,) = sites_of(captured.graph)
+    found = collect(captured, images.split(7))
+    histograms, (sample,), count = found.histograms, found.sample, found.count
     with torch.no_grad():
         activation = torch.relu(net.conv(images))
     assert count == 20
@@ -46,19 +53,19 @@ def test_statistics_are_those_of_the_activations(net):
 
 
 def test_an_empty_loader_is_refused(net):
-    graph = capture(net, torch.randn(2, 1, 6, 6))
+    captured = capture_call(net, torch.randn(2, 1, 6, 6))
     with pytest.raises(InputError, match="empty"):
-        collect_statistics(graph, [], sites_of(graph), CPU)
+        collect(captured, [])
 
 
 def test_one_size_only(net):
-    graph = capture(net, torch.randn(2, 1, 6, 6))
+    captured = capture_call(net, torch.randn(2, 1, 6, 6))
     with pytest.raises(InputError, match=r"\(2, 1, 7, 7\).*\(1, 6, 6\)"):
-        collect_statistics(graph, [torch.randn(2, 1, 6, 6), torch.randn(2, 1, 7, 7)], sites_of(graph), CPU)
+        collect(captured, [torch.randn(2, 1, 6, 6), torch.randn(2, 1, 7, 7)])
 
 
 def test_exploding_activations_name_their_layer(net):
-    graph = capture(net, torch.randn(2, 1, 6, 6))
+    captured = capture_call(net, torch.randn(2, 1, 6, 6))
     huge = torch.full((1, 1, 6, 6), 3e38) * torch.sign(net.conv.weight.detach()[0].mean())
     with pytest.raises(ConversionError, match=r"^layer .*: activations reach NaN or Inf"):
-        collect_statistics(graph, [huge, -huge], sites_of(graph), CPU)
+        collect(captured, [huge, -huge])

@@ -10,7 +10,7 @@ def sample_of(batches):
     sample = ContentSample()
     for batch in batches:
         sample.update(batch)
-    return sample.tensor()
+    return sample.tensors()[0]
 
 
 IMAGES = torch.randn(600, 2, 3, generator=torch.Generator().manual_seed(0))
@@ -53,9 +53,9 @@ def test_the_sample_does_not_alias_the_batch():
     batch = IMAGES[:10].clone()
     sample = ContentSample()
     sample.update(batch)
-    expected = sample.tensor()
+    expected = sample.tensors()[0]
     batch.zero_()
-    assert torch.equal(sample.tensor(), expected)
+    assert torch.equal(sample.tensors()[0], expected)
     assert float(expected.abs().min()) > 0
 
 

@@ -1,0 +1,198 @@
+"""One conversion in two halves: capture and plan, then calibration, neurons, weights, repair and report."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sized
+from dataclasses import dataclass
+from math import inf
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, fx, nn
+from tqdm import tqdm
+
+from snnconvert.calibration.batches import input_batches
+from snnconvert.calibration.collect import Collector, Statistics
+from snnconvert.calibration.histogram import ValueHistogram
+from snnconvert.calibration.repair import repair_and_measure
+from snnconvert.calibration.thresholds import Threshold, choose_threshold
+from snnconvert.config import ConversionConfig
+from snnconvert.convert.canonical import canonicalize
+from snnconvert.convert.capture import Sizes, capture_call
+from snnconvert.convert.insert import insert_neurons
+from snnconvert.convert.plan import Plan
+from snnconvert.convert.planner import make_plan
+from snnconvert.convert.signature import Signature
+from snnconvert.convert.structure import flatten, unflatten
+from snnconvert.errors import InputError
+from snnconvert.evaluation import compare_outputs
+from snnconvert.inputs import Inputs
+from snnconvert.neurons.code import SpikeCode
+from snnconvert.neurons.product import Product
+from snnconvert.neurons.synapse import Synapse
+from snnconvert.report.build import build_report
+from snnconvert.spiking_model import SpikingModel
+
+Batch = TypeVar("Batch")
+
+
+@dataclass(frozen=True)
+class PreparedConversion:
+    """A network captured and planned, before calibration.
+
+    Attributes:
+        graph: the canonical graph.
+        signature: how the network is called and what it returns.
+        plan: what will be converted.
+        config: the settings.
+        device: where the network lives.
+        dtype: its floating type.
+        notes: what could not be done as wished, for the report.
+    """
+
+    graph: fx.GraphModule
+    signature: Signature
+    plan: Plan
+    config: ConversionConfig
+    device: torch.device
+    dtype: torch.dtype
+    notes: tuple[str, ...] = ()
+
+
+def prepare(
+    model: nn.Module,
+    example: Tensor | Inputs,
+    config: ConversionConfig | None = None,
+    *,
+    sizes: Sizes | None = None,
+) -> PreparedConversion:
+    """The first half of :func:`convert`: captures and plans; needs no images beyond an example [N, ...].
+
+    Args:
+        model: the network.
+        example: one or more input samples, or the arguments of one call.
+        config: the settings.
+        sizes: see :func:`~snnconvert.convert.capture.capture_call`; by default what the settings say.
+
+    Raises:
+        InputError: if the example is neither tensor nor Inputs.
+        ConversionError: as :func:`convert`.
+        ConfigurationError: as :func:`convert`.
+    """
+    if not isinstance(example, (Tensor, Inputs)):
+        raise InputError(f"the example is {type(example).__name__}: give a tensor [N, ...] or snnconvert.Inputs")
+    config = config or ConversionConfig()
+    device, dtype = _placement(model)
+    sizes = sizes or ("dynamic" if config.dynamic_sizes else "fixed")
+    captured = capture_call(model, _moved(example, device), sizes=sizes)
+    graph = canonicalize(captured.graph)
+    notes = (f"converted for one image size: {captured.note}",) if captured.note else ()
+    return PreparedConversion(graph, captured.signature, make_plan(graph, config), config, device, dtype, notes)
+
+
+def calibrate(
+    prepared: PreparedConversion,
+    calib_loader: Iterable[Any] | Tensor,
+    *,
+    transform: Callable[[Any], Any] | None = None,
+    progress: bool = True,
+) -> SpikingModel:
+    """The second half of :func:`convert`: thresholds, neurons, weights, repair and report.
+
+    Raises:
+        InputError: as :func:`convert`.
+        ConversionError: if activations reach NaN or Inf, or a sum of currents can't be proven exact.
+    """
+    signature = prepared.signature
+    batches = (
+        signature.flatten(batch.args, batch.kwargs)
+        for batch in input_batches(calib_loader, transform, _names(signature))
+    )
+    return calibrate_leaves(prepared, with_progress(batches, calib_loader, progress))
+
+
+def calibrate_leaves(prepared: PreparedConversion, batches: Iterable[tuple[Tensor, ...]]) -> SpikingModel:
+    """:func:`calibrate` on the tensors of each call."""
+    collector = collector_of(prepared)
+    for leaves in batches:
+        collector.update(leaves)
+    return finish(prepared, collector.statistics())
+
+
+def collector_of(prepared: PreparedConversion) -> Collector:
+    """What takes the calibration inputs of a prepared network."""
+    observed = [site for site in prepared.plan.sites if site.origin != "repeater"]
+    layers = {site.node: site.layer for site in observed}
+    families = {site.node: site.family for site in observed}
+    return Collector(prepared.graph, prepared.signature, layers, prepared.device, families)
+
+
+def finish(prepared: PreparedConversion, statistics: Statistics) -> SpikingModel:
+    """The spiking network of a prepared one, once its calibration pass is over."""
+    graph, conversion_plan, config = prepared.graph, prepared.plan, prepared.config
+    thresholds = _thresholds(conversion_plan, statistics.histograms, config)
+    network = insert_neurons(graph, conversion_plan, thresholds)
+    codes = {item.node: thresholds[item.family].code for item in conversion_plan.synapses}
+    sample = [tensor.to(prepared.device) for tensor in statistics.sample]
+    images = prepared.signature.batch_of(sample)
+    measured = repair_and_measure(graph, network, codes, sample, images, correct=config.bias_correction)
+    outputs = [prepared.signature.unflatten(output) for output in (measured.ann_output, measured.snn_output)]
+    fidelity = compare_outputs([(*outputs, None)]).fidelity("a sample of the calibration images")
+    report = build_report(
+        conversion_plan, thresholds, measured.layers, _weight_counts(network), fidelity, config, statistics.count
+    )
+    report = dataclasses.replace(report, notes=(*report.notes, *prepared.notes))
+    return SpikingModel(network, conversion_plan, config, report, prepared.signature, prepared.dtype).eval()
+
+
+def _moved(example: Tensor | Inputs, device: torch.device) -> Inputs:
+    given = example if isinstance(example, Inputs) else Inputs(example)
+    leaves, structure = flatten((given.args, dict(given.kwargs)), "the example")
+    args, kwargs = unflatten(structure, [leaf.to(device) for leaf in leaves])
+    return Inputs(*args, **kwargs)
+
+
+def _names(signature: Signature) -> tuple[str, ...]:
+    """The model's arguments that take tensors."""
+    return tuple(dict.fromkeys([*signature.parameters, *map(str, signature.call.children[1].keys)]))
+
+
+def _placement(model: nn.Module) -> tuple[torch.device, torch.dtype]:
+    """Device of the model's tensors, and the floating type of its parameters."""
+    tensors = [*model.parameters(), *model.buffers()]
+    floating = [tensor.dtype for tensor in tensors if tensor.is_floating_point()]
+    return (tensors[0].device if tensors else torch.device("cpu")), (floating[0] if floating else torch.float32)
+
+
+def with_progress(batches: Iterator[Batch], loader: Iterable[Any] | Tensor, progress: bool) -> Iterable[Batch]:
+    """The same batches behind a progress bar."""
+    total = len(loader) if isinstance(loader, Sized) and not isinstance(loader, Tensor) else None
+    return tqdm(batches, desc="calibrating", total=total, unit="batch", disable=None if progress else True)
+
+
+def _thresholds(
+    conversion_plan: Plan, histograms: dict[str, ValueHistogram], config: ConversionConfig
+) -> dict[int, Threshold]:
+    merged: dict[int, tuple[SpikeCode, ValueHistogram]] = {}
+    caps: dict[int, float] = {}
+    for site in conversion_plan.sites:
+        if site.node in histograms:
+            merged.setdefault(site.family, (site.code, histograms[site.node]))
+        if site.origin == "activation":
+            caps[site.family] = max(caps.get(site.family, 0.0), inf if site.cap is None else site.cap)
+    return {
+        family: choose_threshold(histogram, code, config.threshold, config.percentile, caps.get(family))
+        for family, (code, histogram) in merged.items()
+    }
+
+
+def _weight_counts(network: fx.GraphModule) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for node in network.graph.nodes:
+        module = network.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if isinstance(module, Product):
+            counts[str(node.meta["source"])] = 0
+        if isinstance(module, Synapse):
+            counts[str(node.meta["source"])] = module.weight.numel()
+    return counts

@@ -1,0 +1,51 @@
+"""Where in the user's own code an error came up: the innermost frame outside torch, Python and this package."""
+
+from __future__ import annotations
+
+import linecache
+import sysconfig
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+_FOREIGN = (
+    Path(torch.__file__).resolve().parent,
+    _PACKAGE,
+    *(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib")),
+)
+_INSTALLED = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib"))
+
+
+def user_line(error: BaseException) -> str:
+    """The innermost frame of the user's model as " at file:line: code"; empty if the error shows none."""
+    for raised in _chain(error):
+        frames = traceback.extract_tb(raised.__traceback__)
+        for frame in reversed(frames):
+            if frame.lineno is not None and _is_users(frame.filename):
+                code = frame.line or linecache.getline(frame.filename, frame.lineno).strip()
+                return f" at {frame.filename}:{frame.lineno}: {code.splitlines()[0] if code else '?'}"
+    return ""
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    pending: list[BaseException | None] = [error]
+    while pending:
+        current = pending.pop(0)
+        if current is not None and id(current) not in seen:
+            seen.add(id(current))
+            yield current
+            pending += [current.__cause__, current.__context__]
+
+
+def _is_users(filename: str) -> bool:
+    if filename.startswith("<"):
+        return False
+    path = Path(filename).resolve()
+    parents = set(path.parents)
+    if any(place in parents for place in _FOREIGN[:2]):
+        return False
+    return any(place in parents for place in _INSTALLED) or not any(place in parents for place in _FOREIGN[2:])
