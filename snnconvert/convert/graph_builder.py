@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -103,7 +103,7 @@ class Builder:
     def reshape(self, node: fx.Node, sizes: list[Size]) -> fx.Node:
         """The tensor in another shape; the node itself if it has that shape already."""
         numbers = [self._traced(size) if isinstance(size, fx.Node) else size for size in sizes]
-        if _same_sizes(self.shape(node), tuple(numbers)):
+        if same_sizes(self.shape(node), numbers):
             return node
         return self.call(aten.reshape.default, node, sizes)
 
@@ -164,8 +164,10 @@ def _value(node: fx.Node) -> Tensor:
     return value
 
 
-def _same_sizes(left: tuple[Any, ...], right: tuple[Any, ...]) -> bool:
-    def key(size: Any) -> Any:
-        return size if isinstance(size, int) else size.node.expr
+def same_sizes(left: Sequence[int | torch.SymInt], right: Sequence[int | torch.SymInt]) -> bool:
+    """Whether two shapes agree at every batch size; ``==`` would compare them at the traced one."""
+    return [_size_key(size) for size in left] == [_size_key(size) for size in right]
 
-    return [key(size) for size in left] == [key(size) for size in right]
+
+def _size_key(size: int | torch.SymInt) -> object:
+    return size if isinstance(size, int) else size.node.expr
