@@ -71,9 +71,7 @@ def quantization_mse(histogram: ValueHistogram, threshold: Threshold) -> float:
     return _integrated_error(np.stack([low, high]), counts / (high - low), threshold) / float(counts.sum())
 
 
-def _integrated_error(
-    edges: NDArray[np.float64], densities: NDArray[np.float64], threshold: Threshold
-) -> float:
+def _integrated_error(edges: NDArray[np.float64], densities: NDArray[np.float64], threshold: Threshold) -> float:
     """Σ over bins of density·∫(x − Q(x))² dx, for lower and upper edges [2, K]."""
     step, code = threshold.step, threshold.code
     u = edges / step

@@ -9,8 +9,11 @@ from snnconvert.convert.passes.fold_affine import fold_affine
 from snnconvert.convert.passes.fold_constants import fold_constants
 from snnconvert.convert.passes.fuse_elementwise import fuse_elementwise
 from snnconvert.convert.passes.lower_attention import lower_attention
+from snnconvert.convert.passes.lower_constant_products import lower_constant_products
 from snnconvert.convert.passes.lower_einsum import lower_einsum
+from snnconvert.convert.passes.lower_norms import mark_normalizations
 from snnconvert.convert.passes.lower_recurrent import lower_recurrent
+from snnconvert.convert.passes.lower_stack import lower_stack
 from snnconvert.convert.passes.lower_synapses import lower_synapses
 from snnconvert.convert.passes.rectify_after_max_pool import rectify_after_max_pool
 from snnconvert.convert.passes.remove_identities import remove_identities
@@ -20,10 +23,13 @@ PASSES = (
     lower_attention,
     lower_einsum,
     lower_recurrent,
+    lower_stack,
     remove_identities,
     fold_constants,
     lower_synapses,
+    lower_constant_products,
     fold_affine,
+    mark_normalizations,
     fuse_elementwise,
     standardize_rectifiers,
     rectify_after_max_pool,

@@ -169,9 +169,7 @@ class _Builder:
         size = hinted_shape(node)[self.flows[node.name].axis]
         scale = factors[0].step * factors[1].step
         bound = float(math.prod(largest_magnitude(factor.code) for factor in factors) * product_terms(node))
-        return self.problem.add_source(
-            plan.layer, size, np.full(size, scale), np.full(size, bound), flexible=False
-        )
+        return self.problem.add_source(plan.layer, size, np.full(size, scale), np.full(size, bound), flexible=False)
 
     def _pool_source(self, node: fx.Node) -> Source:
         operand, window = operands_of(node)[0], average_pool_divisor(node)

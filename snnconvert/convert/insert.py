@@ -22,7 +22,7 @@ from snnconvert.convert.elementwise import function_of
 from snnconvert.convert.flow import Carrier, Flow, infer_flows, pool_window, reduced_dims
 from snnconvert.convert.graph_tools import constant_of
 from snnconvert.convert.names import layer_name
-from snnconvert.convert.ops import CONVOLUTIONS, PRELU, TRANSPOSED, OpKind, is_leaky, kind_of
+from snnconvert.convert.ops import CONVOLUTIONS, PRELU, TRANSPOSED, OpKind, affine_source, is_leaky, kind_of
 from snnconvert.convert.plan import Plan, Site, SynapsePlan
 from snnconvert.convert.shapes import hinted_shape, product_terms
 from snnconvert.convert.units import FloatArray
@@ -84,8 +84,11 @@ class _Emitter:
                 continue
             if self._is_absorbed(node):
                 continue
-            self.native[node.name] = self._emit_node(node)
             site = self.sites.get(node.name)
+            if site is not None and site.affine == node.name:
+                self.spikes[node.name] = self._emit_affine_neuron(site, node)
+                continue
+            self.native[node.name] = self._emit_node(node)
             if site is not None and site.origin != "activation":
                 self.spikes[node.name] = self._emit_neuron(site, node, None)
         self._widen_inexact_sums()
@@ -106,7 +109,7 @@ class _Emitter:
                 synapses[first].prepare()
 
     def _is_absorbed(self, node: fx.Node) -> bool:
-        """A normalization that neurons take over entirely."""
+        """A normalization that rectifying neurons take over entirely."""
         takers = [user for user in node.users if user.name in self.sites and self.sites[user.name].affine == node.name]
         return bool(takers) and len(takers) == len(node.users)
 
@@ -181,7 +184,7 @@ class _Emitter:
         return self._call("product", node, product, self._words(plan.source), self._words(plan.held))
 
     def _words(self, name: str) -> fx.Node:
-        return self.spikes.get(name, self.native[name])
+        return self.spikes[name] if name in self.spikes else self.native[name]
 
     def _emit_function(self, site: Site, node: fx.Node) -> fx.Node:
         """Neurons that fire on a function of their potential: its transfer, then a neuron of gain one."""
@@ -191,13 +194,8 @@ class _Emitter:
         rank = len(hinted_shape(source))
         units = torch.as_tensor(unit)
         if is_leaky(node):
-            slope = self._slope(node)
-            channels = units if len(units) > 1 or len(slope) == 1 else units.expand(len(slope))
-            axis = 1 if len(slope) > 1 else axis
-            transfer: nn.Module = LeakyTransfer(
-                _shaped(channels / threshold.step, axis, rank),
-                _shaped(channels * slope / threshold.step, axis, rank),
-            )
+            gain = _shaped(units / threshold.step, axis, rank)
+            transfer: nn.Module = LeakyTransfer(gain, gain * _shaped(self._slope(node), 1, rank))
         else:
             function = function_of(node)
             assert function is not None
@@ -223,12 +221,21 @@ class _Emitter:
         assert isinstance(source, fx.Node)
         if site.affine is None:
             return self._emit_neuron(site, source, None, at=node)
-        current = source.args[0]
-        assert isinstance(current, fx.Node)
-        scale, shift = constant_of(self.old, source.args[1]), constant_of(self.old, source.args[2])
+        return self._emit_affine_neuron(site, source, at=node)
+
+    def _emit_affine_neuron(self, site: Site, affine: fx.Node, at: fx.Node | None = None) -> fx.Node:
+        """Neurons whose gain and bias take over a scale and shift in front of them."""
+        current = affine_source(affine)
+        assert current is not None
+        if kind_of(affine) is OpKind.SCALING:
+            function = function_of(affine)
+            assert function is not None
+            shift, end = function(torch.tensor([0.0, 1.0], dtype=torch.float64))
+            return self._emit_neuron(site, current, ((end - shift).reshape(1), shift.reshape(1)), at=at or affine)
+        scale, shift = constant_of(self.old, affine.args[1]), constant_of(self.old, affine.args[2])
         assert scale is not None
         assert shift is not None
-        return self._emit_neuron(site, current, (scale, shift), at=node)
+        return self._emit_neuron(site, current, (scale, shift), at=at or affine)
 
     def _emit_neuron(
         self, site: Site, source: fx.Node, affine: tuple[Tensor, Tensor] | None, at: fx.Node | None = None

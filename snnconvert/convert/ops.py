@@ -21,6 +21,7 @@ class OpKind(Enum):
     RECTIFIER = "rectifier"  # clip to 0..cap
     FUNCTION = "function"  # any other nonlinear function of each value alone
     AFFINE = "affine"  # constant scale and shift per channel
+    SCALING = "scaling"  # constant scale or shift for all values
     ADD = "add"
     CONCAT = "concat"
     MAX_POOL = "max-pool"
@@ -42,6 +43,7 @@ TRANSPOSED: dict[object, int] = {
 }
 LINEAR = aten.linear.default
 PRELU = frozenset({aten.prelu.default, aten._prelu_kernel.default})
+TIE = "tie"
 ROLE = "role"
 NORMALIZATION = "normalization"
 
@@ -101,8 +103,10 @@ def kind_of(node: fx.Node) -> OpKind:
         return OpKind.SYNAPSE if _is_constant(node.args[1]) else OpKind.PRODUCT
     if target is rectified_linear:
         return OpKind.RECTIFIER
-    if is_leaky(node) or (is_function(node) and not is_linear(node)):
+    if is_leaky(node):
         return OpKind.FUNCTION
+    if is_function(node):
+        return OpKind.SCALING if is_linear(node) else OpKind.FUNCTION
     if target is channel_affine:
         return OpKind.AFFINE
     if target is aten.add.Tensor:
@@ -117,13 +121,23 @@ def kind_of(node: fx.Node) -> OpKind:
         return OpKind.PRODUCT
     if target in _LAYOUTS or _is_value_padding(node):
         return OpKind.LAYOUT
-    return OpKind.ANALOG if _is_activation(node) else OpKind.SHAPE
+    reads_tensors = any(
+        isinstance(source.meta.get("val"), (torch.Tensor, tuple, list)) for source in node.all_input_nodes
+    )
+    return OpKind.ANALOG if _is_activation(node) and reads_tensors else OpKind.SHAPE
 
 
 def groups_of(node: fx.Node) -> int:
     """The groups of a convolution, transposed or not; 1 for anything else."""
     position = 6 if node.target in CONVOLUTIONS or node.target in TRANSPOSED else len(node.args)
     return as_int(node.args[position]) if len(node.args) > position else 1
+
+
+def affine_source(node: fx.Node) -> fx.Node | None:
+    """What an AFFINE or SCALING node scales and shifts; None for any other node."""
+    if kind_of(node) not in (OpKind.AFFINE, OpKind.SCALING):
+        return None
+    return next(argument for argument in node.args if isinstance(argument, fx.Node))
 
 
 def is_leaky(node: fx.Node) -> bool:

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import replace
 
+import torch
 from torch import fx
 
 from snnconvert.config import ConversionConfig, LayerOverride, matches
@@ -18,7 +19,9 @@ from snnconvert.convert.ops import (
     MATRIX_PRODUCTS,
     NORMALIZATION,
     ROLE,
+    TIE,
     OpKind,
+    affine_source,
     is_gate,
     is_leaky,
     kind_of,
@@ -58,6 +61,9 @@ class _Planner:
         self.feeding = self._ancestors(self.synapses)
         self.before_layers = self._ancestors(self.layers)
         self.after_synapse = self._descendants(self.layers)
+        self.after_input = self._descendants(
+            user for node in self.graph.nodes if node.op == "placeholder" for user in node.users if _is_tensor(user)
+        ) | {node.name for node in self.graph.nodes if node.op == "placeholder"}
         self.families: dict[str, int] = {}
         self.origins: dict[str, Origin] = {}
         self._place_neurons()
@@ -122,6 +128,16 @@ class _Planner:
             for source in spike_operands(synapse):
                 if source.name not in self.families:
                     self._place_neuron(source)
+        self._tie_repetitions()
+
+    def _tie_repetitions(self) -> None:
+        """The steps of an unrolled recurrent layer share their thresholds."""
+        tied: dict[str, list[fx.Node]] = {}
+        for node in self.graph.nodes:
+            if TIE in node.meta and node.name in self.families and self.origins[node.name] != "input":
+                tied.setdefault(node.meta[TIE], []).append(node)
+        for nodes in tied.values():
+            self._tie(nodes)
 
     def _is_activation(self, node: fx.Node) -> bool:
         if self.kinds[node] is OpKind.RECTIFIER:
@@ -140,7 +156,8 @@ class _Planner:
             self._tie(roots)
             self._add_site(source, "repeater", self.families[roots[0].name])
         else:
-            self._add_site(source, "inserted" if source.name in self.after_synapse else "input")
+            is_input = source.name in self.after_input and source.name not in self.after_synapse
+            self._add_site(source, "input" if is_input else "inserted")
 
     def _add_site(self, node: fx.Node, origin: Origin, family: int | None = None) -> None:
         self.families[node.name] = len(self.families) if family is None else family
@@ -152,7 +169,7 @@ class _Planner:
             return [node]
         kind = self.kinds[node]
         carries = kind in (OpKind.LAYOUT, OpKind.CONCAT) or (through_pools and kind is OpKind.MAX_POOL)
-        sources = [source for source in node.all_input_nodes if self.kinds[source] is not OpKind.SHAPE]
+        sources = [source for source in node.all_input_nodes if _is_tensor(source)]
         if not carries or not sources:
             return None
         found = [self._spike_roots(source, through_pools=through_pools) for source in sources]
@@ -204,7 +221,7 @@ class _Planner:
     def _site(self, node: fx.Node, codes: dict[int, _Code], flows: dict[str, Flow]) -> Site:
         family, origin = self.families[node.name], self.origins[node.name]
         neuron, bits, T = codes[family]
-        affine = self._absorbed_affine(node, flows) if origin == "activation" else None
+        affine = self._absorbed_affine(node, flows)
         cap = node.args[1] if self.kinds[node] is OpKind.RECTIFIER and origin == "activation" else None
         return Site(
             node=node.name,
@@ -218,17 +235,20 @@ class _Planner:
             cap=cap if isinstance(cap, float) else None,
         )
 
-    def _absorbed_affine(self, rectifier: fx.Node, flows: dict[str, Flow]) -> str | None:
-        source = rectifier.args[0]
-        if self.kinds[rectifier] is not OpKind.RECTIFIER:
+    def _absorbed_affine(self, node: fx.Node, flows: dict[str, Flow]) -> str | None:
+        """The scale and shift that a site's neurons take over: in front of a rectifier, or the node itself."""
+        if self.kinds[node] is OpKind.RECTIFIER:
+            affine = node.args[0]
+        elif self.origins[node.name] == "inserted" and all(self.kinds[user] in _LAYERS for user in node.users):
+            affine = node
+        else:
             return None
-        if not isinstance(source, fx.Node) or self.kinds[source] is not OpKind.AFFINE:
+        if not isinstance(affine, fx.Node) or affine_source(affine) is None:
             return None
-        current = source.args[0]
-        assert isinstance(current, fx.Node)
-        flow = flows[current.name]
-        per_channel = flow.carrier is Carrier.SPIKES or (flow.carrier is Carrier.CURRENT and flow.axis == 1)
-        return source.name if per_channel else None
+        if self.kinds[affine] is not OpKind.AFFINE:
+            return affine.name
+        flow = flows[affine_source(affine).name]  # type: ignore[union-attr]
+        return affine.name if flow.carrier is not Carrier.CURRENT or flow.axis == 1 else None
 
     def _synapse(self, node: fx.Node, codes: dict[int, _Code]) -> SynapsePlan:
         source, *others = spike_operands(node)
@@ -266,12 +286,14 @@ class _Planner:
             kind = self.kinds[node]
             if kind in _SILENT_KINDS or flows[node.name].carrier is not Carrier.REAL:
                 continue
-            if kind is OpKind.AFFINE and node.name in absorbed and self._only_neurons_read(node):
+            if node.name in absorbed and self._only_neurons_read(node):
                 continue
             yield AnalogPlan(node.name, layer_name(node), op_name(node), self._reason(node), macs_per_sample(node))
 
     def _only_neurons_read(self, node: fx.Node) -> bool:
-        return all(self.origins.get(user.name) == "activation" for user in node.users)
+        """Whether nothing but the neurons that take an affine node over reads it."""
+        is_site = self.origins.get(node.name) == "inserted"
+        return is_site or all(self.origins.get(user.name) == "activation" for user in node.users)
 
     def _reason(self, node: fx.Node) -> str:
         if node.name in self.refused:
@@ -284,6 +306,10 @@ class _Planner:
         if node.meta.get(ROLE) == NORMALIZATION:
             return "normalizes: divides by statistics of the same values"
         return _REASONS.get(self.kinds[node], "no neuron computes this function: acts on membrane potentials")
+
+
+def _is_tensor(node: fx.Node) -> bool:
+    return isinstance(node.meta.get("val"), (torch.Tensor, list, tuple))
 
 
 def _product_refusal(node: fx.Node) -> str | None:
@@ -309,6 +335,7 @@ _OPERATOR_REASONS = {
     "gru": "recurrent layers are no synapses yet",
 }
 _REASONS = {
+    OpKind.SCALING: "scales or shifts membrane potentials for other analog nodes",
     OpKind.RECTIFIER: "no synapse reads it",
     OpKind.FUNCTION: "no synapse reads it: acts on membrane potentials",
     OpKind.ADD: "adds real-valued currents",

@@ -13,11 +13,9 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import fx
 
-from snnconvert.convert.ops import OpKind, kind_of
+from snnconvert.convert.ops import NORMALIZATION, ROLE, OpKind, kind_of
 
 aten = torch.ops.aten
-ROLE = "role"
-NORMALIZATION = "normalization"
 
 _NAMED = frozenset(
     {

@@ -21,7 +21,7 @@ from torch import fx
 
 from snnconvert.convert.graph_builder import Builder
 from snnconvert.convert.graph_tools import replace_node, tidy
-from snnconvert.convert.ops import LINEAR
+from snnconvert.convert.ops import LINEAR, TIE
 
 aten = torch.ops.aten
 MOST_STEPS = 512
@@ -105,7 +105,9 @@ class _Layer:
             self._position = 0
             current = self._call(aten.select.int, projected, self.time, step)
             recurrent = self._call(LINEAR, state[0], weights.hidden, weights.hidden_bias)
-            state = self._step(current, recurrent, state)
+            started, state = state, self._step(current, recurrent, state)
+            for before, after in zip(started, state, strict=True):
+                before.meta.setdefault(TIE, after.meta[TIE])
             outputs[step] = state[0]
         flat = builder.call(aten.cat.default, [outputs[step] for step in sorted(outputs)], 1)
         sequence = builder.reshape(flat, [builder.size(flat, 0), len(order), self.width])
@@ -149,5 +151,6 @@ class _Layer:
             node = self._traced[-1]
         else:
             node = self.builder.call_like(self._traced[self._position], target, *args)
+        node.meta[TIE] = self._traced[self._position].name
         self._position += 1
         return node
