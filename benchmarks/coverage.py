@@ -28,8 +28,8 @@ from torch import Tensor, nn
 
 from benchmarks.families import DEFAULT_CACHE, Family, build, smooth_images, survey
 from benchmarks.real_data import emit, emit_json, emit_table
-from snnconvert.api import PreparedConversion, calibrate, prepare
 from snnconvert.config import ConversionConfig
+from snnconvert.conversion import PreparedConversion, calibrate, prepare
 from snnconvert.convert.plan import Plan
 from snnconvert.errors import SnnConvertError, first_line
 from snnconvert.evaluation import compare

@@ -20,11 +20,12 @@ from snnconvert.convert.passes.remove_identities import remove_identities
 from snnconvert.convert.passes.standardize_rectifiers import standardize_rectifiers
 
 PASSES = (
+    remove_identities,
+    fold_constants,
     lower_attention,
     lower_einsum,
     lower_recurrent,
     lower_stack,
-    remove_identities,
     fold_constants,
     lower_synapses,
     lower_constant_products,

@@ -34,6 +34,7 @@ _OTHER_FUNCTIONS = frozenset(
 )  # fmt: skip
 _LINEAR = frozenset({aten.neg.default, aten.rsub.Scalar})
 _ARITHMETIC = frozenset({aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor})
+_ACTIVATION_NAMES = frozenset(str(target) for target in ACTIVATIONS)
 _NAMES: dict[str, Callable[..., Tensor]] = {
     str(target): target for target in ACTIVATIONS | _OTHER_FUNCTIONS | _LINEAR | _ARITHMETIC
 }
@@ -67,15 +68,16 @@ def function_of(node: fx.Node) -> Callable[[Tensor], Tensor] | None:
     """The function of one value a node computes, for any floating type; None if it is none."""
     target: Any = node.target
     if target is elementwise:
-        program = node.args[1]
-        return lambda x: elementwise(x, program)  # type: ignore[arg-type]
+        program: Any = node.args[1]
+        return lambda x: elementwise(x, program)
     if not is_function(node):
         return None
     position = next(index for index, argument in enumerate(node.args) if isinstance(argument, fx.Node))
-    arguments, keywords = list(node.args), dict(node.kwargs)
+    arguments: list[Any] = list(node.args)
+    keywords = dict(node.kwargs)
 
     def compute(x: Tensor) -> Tensor:
-        arguments[position] = x  # type: ignore[call-overload]
+        arguments[position] = x
         result: Tensor = target(*arguments, **keywords)
         return result
 
@@ -103,7 +105,8 @@ def is_step(node: fx.Node) -> bool:
 def is_activation(node: fx.Node) -> bool:
     """Whether a function of one value contains a nonlinearity that networks use as activation."""
     if node.target is elementwise:
-        return any(_NAMES[str(step[0])] in ACTIVATIONS for step in node.args[1])  # type: ignore[union-attr]
+        program: Any = node.args[1]
+        return any(step[0] in _ACTIVATION_NAMES for step in program)
     return node.target in ACTIVATIONS
 
 

@@ -322,8 +322,14 @@ def _geometry(node: fx.Node) -> ConvGeometry | None:
     if node.target in TRANSPOSED:
         rank = TRANSPOSED[node.target]
         _, _, stride, padding, extra, groups, dilation = with_defaults(node, None, None, 1, 0, 0, 1, 1)
-        sizes = [as_ints(value, rank) for value in (stride, padding, dilation)]
-        return ConvGeometry(*sizes, as_int(groups), transposed=True, output_padding=as_ints(extra, rank))
+        return ConvGeometry(
+            as_ints(stride, rank),
+            as_ints(padding, rank),
+            as_ints(dilation, rank),
+            as_int(groups),
+            transposed=True,
+            output_padding=as_ints(extra, rank),
+        )
     rank = CONVOLUTIONS.get(node.target, 0)
     if rank == 0:
         return None

@@ -121,10 +121,8 @@ def kind_of(node: fx.Node) -> OpKind:
         return OpKind.PRODUCT
     if target in _LAYOUTS or _is_value_padding(node):
         return OpKind.LAYOUT
-    reads_tensors = any(
-        isinstance(source.meta.get("val"), (torch.Tensor, tuple, list)) for source in node.all_input_nodes
-    )
-    return OpKind.ANALOG if _is_activation(node) and reads_tensors else OpKind.SHAPE
+    reads_tensors = any(is_tensor(source) for source in node.all_input_nodes)
+    return OpKind.ANALOG if is_tensor(node) and reads_tensors else OpKind.SHAPE
 
 
 def groups_of(node: fx.Node) -> int:
@@ -181,7 +179,8 @@ def shape_of(node: fx.Node) -> tuple[int | torch.SymInt, ...] | None:
     return tuple(value.shape) if isinstance(value, torch.Tensor) else None
 
 
-def _is_activation(node: fx.Node) -> bool:
+def is_tensor(node: fx.Node) -> bool:
+    """Whether a node's value is a tensor, or several."""
     value = node.meta.get("val")
     if isinstance(value, (tuple, list)):
         return any(isinstance(item, torch.Tensor) for item in value)
@@ -199,7 +198,7 @@ def _is_floating(node: fx.Node) -> bool:
 
 def _is_value_padding(node: fx.Node) -> bool:
     if node.target is aten.constant_pad_nd.default:
-        return len(node.args) < 3 or bool(node.args[2] == 0)
+        return len(node.args) < 3 or node.args[2] in (0, 0.0)
     if node.target is not aten.pad.default:
         return False
     mode = node.args[2] if len(node.args) > 2 else "constant"

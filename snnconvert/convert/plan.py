@@ -18,8 +18,8 @@ class Site:
     Attributes:
         node: the graph node whose value they encode.
         layer: its layer name.
-        origin: "activation": the neurons replace a rectifier or fire on another function; "inserted": an edge without one;
-            "input": the network's input; "repeater": fires its spikes' own values again, without
+        origin: "activation": the neurons replace a rectifier or fire on another function; "inserted": an
+            edge without one; "input": the network's input; "repeater": fires its spikes' own values again, without
             loss, behind a max-pool.
         family: sites of one family share one threshold and one code.
         bits: width setting of a spike.

@@ -6,7 +6,6 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import replace
 
-import torch
 from torch import fx
 
 from snnconvert.config import ConversionConfig, LayerOverride, matches
@@ -24,6 +23,7 @@ from snnconvert.convert.ops import (
     affine_source,
     is_gate,
     is_leaky,
+    is_tensor,
     kind_of,
     op_name,
     spike_operands,
@@ -62,7 +62,7 @@ class _Planner:
         self.before_layers = self._ancestors(self.layers)
         self.after_synapse = self._descendants(self.layers)
         self.after_input = self._descendants(
-            user for node in self.graph.nodes if node.op == "placeholder" for user in node.users if _is_tensor(user)
+            user for node in self.graph.nodes if node.op == "placeholder" for user in node.users if is_tensor(user)
         ) | {node.name for node in self.graph.nodes if node.op == "placeholder"}
         self.families: dict[str, int] = {}
         self.origins: dict[str, Origin] = {}
@@ -169,7 +169,7 @@ class _Planner:
             return [node]
         kind = self.kinds[node]
         carries = kind in (OpKind.LAYOUT, OpKind.CONCAT) or (through_pools and kind is OpKind.MAX_POOL)
-        sources = [source for source in node.all_input_nodes if _is_tensor(source)]
+        sources = [source for source in node.all_input_nodes if is_tensor(source)]
         if not carries or not sources:
             return None
         found = [self._spike_roots(source, through_pools=through_pools) for source in sources]
@@ -306,10 +306,6 @@ class _Planner:
         if node.meta.get(ROLE) == NORMALIZATION:
             return "normalizes: divides by statistics of the same values"
         return _REASONS.get(self.kinds[node], "no neuron computes this function: acts on membrane potentials")
-
-
-def _is_tensor(node: fx.Node) -> bool:
-    return isinstance(node.meta.get("val"), (torch.Tensor, list, tuple))
 
 
 def _product_refusal(node: fx.Node) -> str | None:

@@ -73,7 +73,7 @@ class Product(nn.Module):
         return current if self.multiplier.numel() == 1 and self.multiplier == 1 else current * self._scale(current)
 
     def bilinear(self, left: Tensor, right: Tensor) -> Tensor:
-        """a ∘ b alone, in the operands' type."""
+        """The operation alone, in the operands' type."""
         function: Any = _OPERATIONS[self.operation]
         if self.geometry is None:
             result: Tensor = function(left, right)

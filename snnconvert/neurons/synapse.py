@@ -37,7 +37,7 @@ class ConvGeometry:
 
 def outputs_first(weight: Tensor, groups: int) -> Tensor:
     """A transposed convolution's weight [I, O/groups, ...] as [O, I/groups, ...]; its own inverse."""
-    split = weight.unflatten(0, (groups, -1)).transpose(1, 2)
+    split = weight.reshape(groups, -1, *weight.shape[1:]).transpose(1, 2)
     return split.flatten(0, 1).contiguous()
 
 

@@ -39,7 +39,7 @@ class LeakyTransfer(nn.Module):
         self.register_buffer("negative_gain", negative_gain.to(torch.float32))
 
     def forward(self, potential: Tensor) -> Tensor:
-        """f of potentials [N, ...] in steps Δ, each rounded once."""
+        """Values of f at potentials [N, ...], in steps Δ, each rounded once."""
         return torch.where(potential < 0, potential * self.negative_gain, potential * self.gain)
 
 
@@ -69,7 +69,7 @@ class TableTransfer(nn.Module):
         self._high = self._low + len(self.table) - 1
 
     def forward(self, potential: Tensor) -> Tensor:
-        """f of potentials [N, ...] in steps Δ, from the table."""
+        """Values of f at potentials [N, ...], in steps Δ, from the table."""
         position = torch.mul(potential, self.gain).round_().clamp_(self._low, self._high).sub_(self._low)
         index = position.to(torch.int32)
         if not index.is_contiguous() and index.dim() == 4 and index.is_contiguous(memory_format=torch.channels_last):
