@@ -203,4 +203,4 @@ def _is_value_padding(node: fx.Node) -> bool:
         return False
     mode = node.args[2] if len(node.args) > 2 else "constant"
     value = node.args[3] if len(node.args) > 3 else None
-    return mode in ("reflect", "replicate", "circular") or (mode == "constant" and value in (None, 0))
+    return bool(mode in ("reflect", "replicate", "circular") or (mode == "constant" and value in (None, 0)))
