@@ -23,12 +23,14 @@ from snnconvert.convert.capture import Sizes, capture_call
 from snnconvert.convert.insert import insert_neurons
 from snnconvert.convert.plan import Plan
 from snnconvert.convert.planner import make_plan
+from snnconvert.convert.quantizers import Grid
 from snnconvert.convert.signature import Signature
 from snnconvert.convert.structure import flatten, unflatten
 from snnconvert.errors import InputError
 from snnconvert.evaluation import compare_outputs
 from snnconvert.inputs import Inputs
 from snnconvert.neurons.code import SpikeCode
+from snnconvert.neurons.packed import PackedCode
 from snnconvert.neurons.product import Product
 from snnconvert.neurons.synapse import Synapse
 from snnconvert.report.build import build_report
@@ -176,15 +178,31 @@ def _thresholds(
 ) -> dict[int, Threshold]:
     merged: dict[int, tuple[SpikeCode, ValueHistogram]] = {}
     caps: dict[int, float] = {}
+    given = _given_thresholds(conversion_plan)
     for site in conversion_plan.sites:
         if site.node in histograms:
             merged.setdefault(site.family, (site.code, histograms[site.node]))
         if site.origin == "activation":
             caps[site.family] = max(caps.get(site.family, 0.0), inf if site.cap is None else site.cap)
     return {
-        family: choose_threshold(histogram, code, config.threshold, config.percentile, caps.get(family))
+        family: given.get(family)
+        or choose_threshold(histogram, code, config.threshold, config.percentile, caps.get(family))
         for family, (code, histogram) in merged.items()
     }
+
+
+def _given_thresholds(conversion_plan: Plan) -> dict[int, Threshold]:
+    """Thresholds of families whose values the network itself rounds to one grid their code can count."""
+    given: dict[int, Threshold] = {}
+    grids: dict[int, set[tuple[float, int, int, int] | None]] = {}
+    for site in conversion_plan.sites:
+        if site.origin != "repeater":
+            grids.setdefault(site.family, set()).add(site.grid)
+        if site.grid is not None and isinstance(site.code, PackedCode):
+            grid = Grid(*site.grid)
+            if grid.levels <= site.code.levels and grid.offset < site.code.levels:
+                given[site.family] = Threshold(grid.step, dataclasses.replace(site.code, offset=grid.offset))
+    return {family: threshold for family, threshold in given.items() if len(grids[family]) == 1}
 
 
 def _weight_counts(network: fx.GraphModule) -> dict[str, int]:

@@ -24,6 +24,7 @@ from snnconvert.convert.graph_tools import constant_of
 from snnconvert.convert.names import layer_name
 from snnconvert.convert.ops import CONVOLUTIONS, PRELU, TRANSPOSED, OpKind, affine_source, is_leaky, kind_of
 from snnconvert.convert.plan import Plan, Site, SynapsePlan
+from snnconvert.convert.quantizers import grid_of, linear_head
 from snnconvert.convert.shapes import hinted_shape, product_terms
 from snnconvert.convert.units import FloatArray
 from snnconvert.convert.weights import quantize
@@ -190,6 +191,10 @@ class _Emitter:
         """Neurons that fire on a function of their potential: its transfer, then a neuron of gain one."""
         source = node.all_input_nodes[0]
         threshold = self.thresholds[site.family]
+        grid = grid_of(node)
+        if grid is not None and grid.step == threshold.step and (head := linear_head(node)) is not None:
+            scale, shift = (torch.tensor([grid.step * value], dtype=torch.float64) for value in head)
+            return self._emit_neuron(site, source, (scale, shift), at=node)
         unit, axis = self._unit_of(source)
         rank = len(hinted_shape(source))
         units = torch.as_tensor(unit)

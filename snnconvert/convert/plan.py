@@ -27,6 +27,7 @@ class Site:
         neuron: name and settings of the neurons, as the registry reads them.
         affine: a normalization in front of the rectifier that the neurons take over as gain and bias.
         cap: the rectifier's upper clip, if it has one.
+        grid: of a value the network itself rounds to a grid, (step, zero point, smallest and largest integer).
     """
 
     node: str
@@ -38,6 +39,7 @@ class Site:
     neuron: str = "packed"
     affine: str | None = None
     cap: float | None = None
+    grid: tuple[float, int, int, int] | None = None
 
     @property
     def code(self) -> SpikeCode:

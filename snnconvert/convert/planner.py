@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import dataclasses
 from collections.abc import Iterable
-from dataclasses import replace
 
 from torch import fx
 
@@ -29,6 +29,7 @@ from snnconvert.convert.ops import (
     spike_operands,
 )
 from snnconvert.convert.plan import AnalogPlan, Origin, Plan, Site, SynapsePlan
+from snnconvert.convert.quantizers import grid_of
 from snnconvert.convert.shapes import macs_per_sample
 from snnconvert.errors import ConfigurationError, ConversionError
 from snnconvert.neurons.registry import make_code
@@ -146,7 +147,12 @@ class _Planner:
             return False
         if node.meta.get(ROLE) == NORMALIZATION:
             return False
-        return is_leaky(node) or is_activation(node) or any(self.kinds[user] in _LAYERS for user in node.users)
+        return (
+            is_leaky(node)
+            or is_activation(node)
+            or grid_of(node) is not None
+            or any(self.kinds[user] in _LAYERS for user in node.users)
+        )
 
     def _place_neuron(self, source: fx.Node) -> None:
         """Finds the neurons whose spikes a synapse can read at a node, or puts some there."""
@@ -223,6 +229,7 @@ class _Planner:
         neuron, bits, T = codes[family]
         affine = self._absorbed_affine(node, flows)
         cap = node.args[1] if self.kinds[node] is OpKind.RECTIFIER and origin == "activation" else None
+        grid = grid_of(node)
         return Site(
             node=node.name,
             layer=layer_name(node),
@@ -233,6 +240,7 @@ class _Planner:
             neuron=neuron,
             affine=affine,
             cap=cap if isinstance(cap, float) else None,
+            grid=None if grid is None else dataclasses.astuple(grid),
         )
 
     def _absorbed_affine(self, node: fx.Node, flows: dict[str, Flow]) -> str | None:
@@ -272,7 +280,7 @@ class _Planner:
             return plan
         held_family = self.families[sites[1]]
         word_bits = make_code(*codes[held_family]).extremes[1].bit_length()
-        return replace(plan, weight_bits=word_bits, held=others[0].name, held_family=held_family)
+        return dataclasses.replace(plan, weight_bits=word_bits, held=others[0].name, held_family=held_family)
 
     def _weight_bits(self, node: fx.Node, *, reads_input: bool) -> int:
         override = self.config.override_for(layer_name(node)).weight_bits
