@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import dataclasses
+import difflib
 from collections.abc import Iterable
 
 from torch import fx

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import fx, nn
 
 from snnconvert.engines.cells import (
@@ -30,6 +31,21 @@ from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.neurons.product import Product
 from snnconvert.neurons.synapse import Synapse
 from snnconvert.neurons.transfer import LeakyTransfer, TableTransfer
+
+
+aten = torch.ops.aten
+_REAL_NUMBERS_ONLY = frozenset({aten.im2col.default})
+
+
+def _on_reals(function: Call) -> Function:
+    """A layout that knows no bytes, of spikes: there and back through float32."""
+
+    def compute(values: Mapping[str, Any]) -> Any:
+        kinds = {value.dtype for value in values.values()}
+        moved = function({name: value.float() for name, value in values.items()})
+        return moved.to(kinds.pop())
+
+    return compute
 
 
 def layer_names(network: fx.GraphModule) -> dict[str, str]:
@@ -126,9 +142,11 @@ class Assembly:
         return self._joining_cell(function, courses, after)
 
     @staticmethod
-    def _joining_cell(function: Function, courses: Mapping[str, Course], after: Course) -> Cell:
+    def _joining_cell(function: Call, courses: Mapping[str, Course], after: Course) -> Cell:
         spikes = after.carrier is Carrier.SPIKES
         first = next(iter(courses.values()))
+        if spikes and function.target in _REAL_NUMBERS_ONLY:
+            function = _on_reals(function)
         if all(course.is_in_step_with(first) for course in courses.values()):
             return LinearCell(function, courses, keeps_spikes=spikes)
         return DelayCell(function, courses, after) if spikes else JoinCell(function, courses)

@@ -48,7 +48,7 @@ class Call:
     def __init__(self, node: fx.Node, statics: Mapping[str, Any]) -> None:
         self._node, self._statics = node, statics
         assert callable(node.target)
-        self._function: Callable[..., Any] = node.target
+        self.target: Callable[..., Any] = node.target
 
     def __call__(self, values: Mapping[str, Any]) -> Any:
         """The function of these values; sources that aren't given are static."""
@@ -57,7 +57,7 @@ class Call:
             return values[source.name] if source.name in values else self._statics[source.name]
 
         args, kwargs = fx.map_arg((self._node.args, self._node.kwargs), filled)
-        return self._function(*args, **kwargs)
+        return self.target(*args, **kwargs)
 
 
 class LinearCell(Cell):

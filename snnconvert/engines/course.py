@@ -91,7 +91,7 @@ def whole(carrier: Carrier, tick: int) -> Course:
 def product_course(left: Course, right: Course) -> Course:
     """The course of a product's current."""
     if left.is_in_step_with(right) and left.flows:
-        return left.carrying(Carrier.CURRENT)
+        return Course(Carrier.CURRENT, left.start, (1.0,) * left.steps, flows=True, extrapolates=True)
     if left.is_in_step_with(right) and left.rests_each_step:
         return Course(Carrier.CURRENT, left.start, tuple(growth * growth for growth in left.growth))
     held, sent = (left, right) if left.end <= right.end else (right, left)

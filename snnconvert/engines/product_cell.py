@@ -92,7 +92,7 @@ class ProductCell(Cell):
             integrator.add(message)
         share = self._integrators[0].arrived / self._courses[0].steps
         estimates = [integrator.estimate().double() for integrator in self._integrators]
-        told = self._multiplied(*estimates) * (share if self._after.extrapolates else 1.0)
+        told = self._multiplied(*estimates) * share
         change = told if self._told is None else told - self._told
         self._told = told
         return Message(change)

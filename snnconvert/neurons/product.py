@@ -23,6 +23,9 @@ OPERATIONS = frozenset(_OPERATIONS)
 class Product(nn.Module):
     """I = (a ∘ b)·m: an elementwise product, a matrix product, or a convolution with kernels b.
 
+    Attributes:
+        bound: proven bound of |I| whatever the words.
+
     Buffers:
         multiplier: float64 integer scalar or broadcastable to the output, m.
         unit: float64 scalar, Δ_a·Δ_b: the ANN value of one count of a ∘ b.
@@ -58,19 +61,20 @@ class Product(nn.Module):
         self.register_buffer("multiplier", multiplier.to(torch.float64))
         self.register_buffer("unit", torch.as_tensor(unit, dtype=torch.float64))
         self.register_buffer("largest", torch.tensor(largest))
+        self._read_proof()
+        self.register_load_state_dict_post_hook(lambda module, _: module._read_proof())  # type: ignore[no-untyped-call]
 
-    @property
-    def bound(self) -> int:
-        """Proven bound of |I| whatever the words."""
+    def _read_proof(self) -> None:
         left, right, terms = self.largest.tolist()
-        return int(left * right * terms * float(self.multiplier.max()))
+        self.bound = int(left * right * terms * float(self.multiplier.max()))
+        self._is_scaled = bool((self.multiplier != 1).any())
 
     def forward(self, left: Tensor, right: Tensor) -> Tensor:
         """Integer current of integer-valued words; float64 where it or later sums may pass 2^24."""
         if self.wide or self.bound > FLOAT32_EXACT:
             left, right = left.double(), right.double()
         current = self.bilinear(left, right)
-        return current if self.multiplier.numel() == 1 and self.multiplier == 1 else current * self._scale(current)
+        return current * self.multiplier.to(current.dtype) if self._is_scaled else current
 
     def bilinear(self, left: Tensor, right: Tensor) -> Tensor:
         """The operation alone, in the operands' type."""
@@ -85,6 +89,3 @@ class Product(nn.Module):
     def extra_repr(self) -> str:
         """Operation for printing."""
         return self.operation if self.geometry is None else f"{self.operation}, {self.geometry}"
-
-    def _scale(self, current: Tensor) -> Tensor:
-        return self.multiplier.to(current.dtype)

@@ -107,7 +107,7 @@ def tabulate(function: Function, step: float, code: SpikeCode) -> tuple[float, i
     for _ in range(_FINEST_HALVINGS):
         first, table = _sampled(in_steps, low, high, spacing)
         jump = float(table.diff().abs().max()) if len(table) > 1 else 0.0
-        if jump <= _SMALLEST_JUMP or 2 * len(table) > LARGEST_TABLE:
+        if jump <= _SMALLEST_JUMP or 2 * len(table) >= LARGEST_TABLE - 2:
             break
         spacing /= 2
     return spacing, first, table.float()
@@ -127,6 +127,6 @@ def _active_range(in_steps: Function, step: float, code: SpikeCode) -> tuple[flo
     changes = (values.diff() != 0).nonzero().flatten()
     if len(changes) == 0:
         return -step, step
-    widest = LARGEST_TABLE * step / 8
+    widest = (LARGEST_TABLE - 8) * step / 8
     low, high = float(points[changes[0]]), float(points[changes[-1] + 1])
     return max(min(low, -step), -widest), min(max(high, step), widest)

@@ -1,4 +1,7 @@
-"""ReLU, ReLU6, hardtanh(0, c), clamp(0[, c]) and threshold(x, 0, 0) become min(max(x, 0), c). Holds exactly."""
+"""ReLU, ReLU6, hardtanh(0, c), clamp(0[, c]) and threshold(x, 0, 0) become min(max(x, 0), c). Holds exactly.
+
+RReLU at inference is a LeakyReLU of its mean slope.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,9 @@ _NO_MATCH = -1.0
 def standardize_rectifiers(graph_module: fx.GraphModule) -> fx.GraphModule:
     """Rewrites every variant of the clipped rectifier to one ``rectified_linear(x, cap)`` node."""
     for node in list(graph_module.graph.nodes):
+        if node.target is aten.rrelu.default:
+            lower, upper = with_defaults(node, 1 / 8, 1 / 3)[:2]
+            node.target, node.args = aten.leaky_relu.default, (node.args[0], (float(lower) + float(upper)) / 2)
         cap = _cap(node)
         if cap != _NO_MATCH:
             with graph_module.graph.inserting_before(node):
