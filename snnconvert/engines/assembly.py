@@ -32,7 +32,6 @@ from snnconvert.neurons.product import Product
 from snnconvert.neurons.synapse import Synapse
 from snnconvert.neurons.transfer import LeakyTransfer, TableTransfer
 
-
 aten = torch.ops.aten
 _REAL_NUMBERS_ONLY = frozenset({aten.im2col.default})
 
