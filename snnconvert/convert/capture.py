@@ -78,7 +78,10 @@ def capture_call(model: nn.Module, example: Tensor | Inputs, *, sizes: Sizes = "
     check_result(type(model).__name__, CHECK_BATCH, expected, batch)
     parameters = parameters_of(model)
     note = ""
-    if sizes != "fixed":
+    images = any(is_spatial(leaf) for leaf in batch)
+    if sizes == "dynamic" and not images:
+        raise ConversionError(f"{type(model).__name__} takes no images [N, C, H, W]: convert it without dynamic_sizes")
+    if sizes != "fixed" and images:
         graph, found, note = _with_dynamic_sizes(caller, specs, batch)
         if note and sizes == "dynamic":
             raise ConversionError(
@@ -86,7 +89,7 @@ def capture_call(model: nn.Module, example: Tensor | Inputs, *, sizes: Sizes = "
                 "convert it for one size, without dynamic_sizes"
             )
         specs = found
-    if sizes == "fixed" or note:
+    if sizes == "fixed" or note or not images:
         graph, specs = _captured(caller, specs, batch, spatial=False)
     check_batches(graph, caller, specs, batch, CHECK_BATCH)
     _, call = flatten(canonical_call(parameters, inputs.args, inputs.kwargs), "the input")
@@ -128,9 +131,6 @@ def _with_dynamic_sizes(
     caller: Caller, specs: Sequence[TensorSpec], batch: Leaves
 ) -> tuple[fx.GraphModule, list[TensorSpec], str]:
     """The graph at any image size, and why there is none."""
-    if not any(is_spatial(leaf) for leaf in batch):
-        graph, found = _captured(caller, specs, batch, spatial=False)
-        return graph, found, "it takes no images [N, C, H, W]"
     traced = _without_ones(caller, batch)
     try:
         graph, found = _captured(caller, specs, traced, spatial=True)
