@@ -42,7 +42,7 @@ def build(kind):
     if kind == "retinanet":
         net = RetinaNet(TinyBackbone(), 4, anchor_generator=anchors(), score_thresh=0.0, **SIZES)
     elif kind == "fcos":
-        net = FCOS(TinyBackbone(), 4, anchor_generator=anchors((1.0,)), score_thresh=0.0, **SIZES)
+        net = FCOS(TinyBackbone(32), 4, anchor_generator=anchors((1.0,)), score_thresh=0.0, **SIZES)
     else:
         pool = MultiScaleRoIAlign(["0", "1"], 4, 2)
         shared = {
