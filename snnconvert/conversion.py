@@ -90,7 +90,7 @@ def prepare(
     if not isinstance(example, (Tensor, Inputs)):
         raise InputError(f"the example is {type(example).__name__}: give a tensor [N, ...] or snnconvert.Inputs")
     config = config or ConversionConfig()
-    device, dtype = _placement(model)
+    device, dtype = placement(model)
     sizes = sizes or ("dynamic" if config.dynamic_sizes else "fixed")
     captured = capture_call(model, _moved(example, device), sizes=sizes)
     graph = canonicalize(captured.graph)
@@ -194,7 +194,7 @@ def _names(signature: Signature) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*signature.parameters, *map(str, signature.call.children[1].keys)]))
 
 
-def _placement(model: nn.Module) -> tuple[torch.device, torch.dtype]:
+def placement(model: nn.Module) -> tuple[torch.device, torch.dtype]:
     """Device of the model's tensors, and the floating type of its parameters."""
     tensors = [*model.parameters(), *model.buffers()]
     floating = [tensor.dtype for tensor in tensors if tensor.is_floating_point()]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from snnconvert.artifact.hybrid_store import load_parts, save_parts
@@ -90,7 +91,8 @@ class HybridModel(nn.Module):
         """
         index = load_parts(Path(directory))
         hybrid = copy.deepcopy(model).eval()
-        replace_parts(hybrid, {name: load(folder) for name, folder in index.folders.items()})
+        device = next((tensor.device for tensor in (*hybrid.parameters(), *hybrid.buffers())), torch.device("cpu"))
+        replace_parts(hybrid, {name: load(folder).to(device) for name, folder in index.folders.items()})
         return cls(hybrid, tuple(index.folders), [Outside(*item) for item in index.outside], index.coverage).eval()
 
 

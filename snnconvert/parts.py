@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from snnconvert.calibration.batches import checked, input_batches, items_of
 from snnconvert.calibration.collect import Collector
 from snnconvert.config import ConversionConfig
-from snnconvert.conversion import PreparedConversion, collector_of, finish, prepare, with_progress
+from snnconvert.conversion import PreparedConversion, collector_of, finish, placement, prepare, with_progress
 from snnconvert.convert.signature import parameters_of
 from snnconvert.convert.structure import flatten, unflatten
 from snnconvert.detectors import detector_inputs, detector_parts
@@ -68,6 +68,7 @@ class _PartsConversion:
         self.config = config
         self.parameters = parameters_of(model)
         self.model = _copy_of(model)
+        self.device, self.dtype = placement(self.model)
         self.modules = {name: self.model.get_submodule(name) for name in self.names}
         self.left: dict[str, str] = dict(self.detector.outside) if self.detector else {}
 
@@ -116,9 +117,9 @@ class _PartsConversion:
         return seen, examples
 
     def _run(self, inputs: Inputs) -> None:
-        device = next((tensor.device for tensor in chain(self.model.parameters(), self.model.buffers())), None)
         leaves, structure = flatten((inputs.args, dict(inputs.kwargs)), "the input")
-        args, kwargs = unflatten(structure, [leaf.to(device) for leaf in leaves])
+        placed = [leaf.to(self.device, self.dtype if leaf.is_floating_point() else None) for leaf in leaves]
+        args, kwargs = unflatten(structure, placed)
         try:
             with torch.no_grad():
                 self.model(*args, **kwargs)
