@@ -11,6 +11,7 @@ from snnconvert.config import ConversionConfig
 from snnconvert.conversion import calibrate, convert_whole, prepare
 from snnconvert.convert.plan import Plan
 from snnconvert.detectors import detector_parts
+from snnconvert.errors import ConversionError
 from snnconvert.hybrid import HybridModel
 from snnconvert.inputs import Inputs
 from snnconvert.parts import convert_parts
@@ -31,6 +32,8 @@ def plan(model: nn.Module, example: Tensor | Inputs, config: ConversionConfig | 
         ConversionError: as :func:`convert`.
         ConfigurationError: as :func:`convert`.
     """
+    if (config is not None and config.parts) or detector_parts(model) is not None:
+        raise ConversionError("a plan is of one network: plan each part for itself, or convert by parts")
     return prepare(model, example, config).plan
 
 

@@ -137,7 +137,7 @@ class _PartsConversion:
         for name in self.names:
             try:
                 if name not in examples:
-                    raise ConversionError("no calibration input reaches it")
+                    raise ConversionError(f"none of the first {_MOST_TRIALS} calibration inputs reaches it")
                 found[name] = prepare(
                     self.modules[name], examples[name], self.config, sizes="where possible", prefix=f"{name}."
                 )

@@ -205,7 +205,7 @@ def test_parts_must_be_named():
 
 
 def test_parts_that_nothing_reaches():
-    with pytest.raises(ConversionError, match="part head: no calibration input reaches it"):
+    with pytest.raises(ConversionError, match="part head: none of the first 16 calibration inputs reaches it"):
         snnconvert.convert_parts(detector(threshold=1e9), loader(), ["body", "head"], progress=False)
     with pytest.raises(InputError, match="empty"):
         snnconvert.convert_parts(detector(), [], ["body"], progress=False)
