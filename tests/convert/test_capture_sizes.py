@@ -59,9 +59,10 @@ def test_a_network_runs_at_any_size(build, tmp_path):
     for size in ((16, 16), (40, 24), (19, 31)):
         x = images(3, *size, seed=3)
         assert decibels(net(x), snn(x)) > 25
-        again, answer = loaded(x), snn(x)
+        again, answer, run = loaded(x), snn(x), snn.simulate(x).output
         for key in answer if isinstance(answer, dict) else [...]:
             assert torch.equal(again[key], answer[key])
+            assert decibels(answer[key], run[key]) > 80
 
 
 def test_the_result_does_not_depend_on_the_order_of_the_sizes():
