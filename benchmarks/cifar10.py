@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import snnconvert
 from benchmarks.cifar_resnet import load_cifar_images, load_cifar_resnet
 from benchmarks.real_data import emit, emit_json, emit_table, require_data
+from snnconvert.conversion import convert_whole
 from snnconvert.evaluation import compare
 
 
@@ -100,7 +101,7 @@ def _measure(
     ann: nn.Module, depth: int, setting: Setting, calibration: Tensor, images: Tensor, labels: Tensor
 ) -> dict[str, Any]:
     config = snnconvert.ConversionConfig(bits=setting.bits, T=setting.T, weight_bits=setting.weight_bits, input_bits=8)
-    snn = snnconvert.convert(ann, calibration, config, progress=False)
+    snn = convert_whole(ann, calibration, config, progress=False)
     batches = [(images[i : i + _BATCH], labels[i : i + _BATCH]) for i in range(0, len(images), _BATCH)]
     evaluation = compare(ann, snn, batches)
     metric, fidelity = evaluation.metric(), evaluation.fidelity("test images")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import snnconvert
 from benchmarks.cifar_resnet import load_cifar_images, load_cifar_resnet
 from benchmarks.real_data import emit, emit_json, emit_table, require_data
+from snnconvert.conversion import convert_whole
 from snnconvert.engines.timeline import Latency
 from snnconvert.evaluation import compare
 
@@ -77,7 +78,7 @@ def _cell(
         config = snnconvert.ConversionConfig(neuron=neuron, bits=bits, T=T)
     except snnconvert.ConfigurationError:
         return None
-    snn = snnconvert.convert(ann, calibration, config, progress=False)
+    snn = convert_whole(ann, calibration, config, progress=False)
     batches = [(images[i : i + _BATCH], labels[i : i + _BATCH]) for i in range(0, len(images), _BATCH)]
     evaluation = compare(ann, _InTime(snn, latency), batches)
     metric = evaluation.metric()

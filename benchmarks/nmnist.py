@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 import snnconvert
 from benchmarks.real_data import emit, emit_json, emit_table, require_data
+from snnconvert.conversion import convert_whole
 from snnconvert.data.events import event_batches
 
 SENSOR = (34, 34, 2)
@@ -110,7 +111,7 @@ def _row(network: nn.Module, images: Tensor, test: Recordings, neuron: str, step
     name, _, bits = neuron.partition("/")
     T = 8 // int(bits) if name == "packed" else steps
     config = snnconvert.ConversionConfig(neuron=name, bits=int(bits), T=T)
-    snn = snnconvert.convert(network, images, config, progress=False)
+    snn = convert_whole(network, images, config, progress=False)
     right = early = spikes = seen = ticks = 0
     for frames, labels in event_batches(test, SENSOR, steps):
         result = snn.simulate(frames, record={"counts": next(name for name, _ in snn.neurons())})

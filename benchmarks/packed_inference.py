@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import snnconvert
 from benchmarks.random_networks import CIFAR_RESNET20, RandomImages, build_network, side_of
 from benchmarks.real_data import emit, emit_json, emit_table
+from snnconvert.conversion import convert_whole
 
 TARGET = 1.3
 WORD_BITS = 8
@@ -57,9 +58,7 @@ def _rows_of(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     networks: dict[str, nn.Module] = {"ann": ann}
     for steps in options.steps:
         config = snnconvert.ConversionConfig(bits=WORD_BITS // steps, T=steps)
-        networks[str(steps)] = snnconvert.convert(
-            ann, RandomImages(16, 16, side_of(name), seed=2), config, progress=False
-        )
+        networks[str(steps)] = convert_whole(ann, RandomImages(16, 16, side_of(name), seed=2), config, progress=False)
     rows = []
     for size in options.batch_sizes:
         (images,) = RandomImages(size, size, side_of(name), seed=3)

@@ -22,6 +22,7 @@ import snnconvert
 from benchmarks.random_networks import RandomImages, build_network, side_of
 from benchmarks.real_data import emit, emit_json, emit_table
 from benchmarks.timing import interleaved_ratios
+from snnconvert.conversion import convert_whole
 
 _CALIBRATION_IMAGES = 16
 
@@ -33,7 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
     ann, side = build_network(options.model), side_of(options.model)
     (calibration,) = RandomImages(_CALIBRATION_IMAGES, _CALIBRATION_IMAGES, side, seed=2)
     config = snnconvert.ConversionConfig(neuron="if", bits=1, T=options.T)
-    snn = snnconvert.convert(ann, calibration, config, progress=False)
+    snn = convert_whole(ann, calibration, config, progress=False)
     peers = {
         "SpikingJelly m, half": build_peer(ann, calibration, options.T, fastest=False),
         "SpikingJelly m, fastest eager": build_peer(ann, calibration, options.T, fastest=True),

@@ -11,6 +11,7 @@ import snnconvert
 from benchmarks.random_networks import CIFAR_RESNET20, RandomImages, build_network, side_of
 from benchmarks.real_data import emit, emit_json, emit_table
 from benchmarks.timing import interleaved_ratios
+from snnconvert.conversion import convert_whole
 
 FASTER_AT_8, FLAT_WITHIN = 6.0, 0.05
 _WORD_BITS = 8
@@ -48,7 +49,7 @@ def _measured(options: argparse.Namespace) -> tuple[list[dict[str, Any]], float]
     networks = {}
     for T in options.steps:
         config = snnconvert.ConversionConfig(bits=_WORD_BITS // T, T=T)
-        networks[T] = snnconvert.convert(ann, RandomImages(16, 16, side, seed=2), config, progress=False)
+        networks[T] = convert_whole(ann, RandomImages(16, 16, side, seed=2), config, progress=False)
         if not torch.equal(networks[T].simulate(images).output, networks[T](images)):
             raise SystemExit(f"T={T}: stepwise and packed differ")
     packed = {f"packed {T}": (lambda snn=snn: snn(images)) for T, snn in networks.items()}

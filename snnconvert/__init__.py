@@ -1,10 +1,11 @@
 """Convert pretrained neural networks into spiking neural networks, and account for every bit."""
 
-from snnconvert.api import convert, plan
+from snnconvert.api import convert, convert_parts, plan
 from snnconvert.config import ConversionConfig, LayerOverride
 from snnconvert.convert.plan import Plan
 from snnconvert.engines.stepwise import Simulation
 from snnconvert.errors import ArtifactError, ConfigurationError, ConversionError, InputError, SnnConvertError
+from snnconvert.hybrid import HybridModel
 from snnconvert.inputs import Inputs
 from snnconvert.report.report import Report
 from snnconvert.spiking_model import SpikingModel, load
@@ -15,6 +16,7 @@ __all__ = [
     "ConfigurationError",
     "ConversionConfig",
     "ConversionError",
+    "HybridModel",
     "InputError",
     "Inputs",
     "LayerOverride",
@@ -25,6 +27,7 @@ __all__ = [
     "SpikingModel",
     "__version__",
     "convert",
+    "convert_parts",
     "load",
     "plan",
 ]

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from itertools import chain
 from typing import Any
 
 from torch import Tensor, nn
 
-from snnconvert.calibration.batches import input_batches
 from snnconvert.config import ConversionConfig
-from snnconvert.conversion import calibrate, calibrate_leaves, prepare, with_progress
+from snnconvert.conversion import calibrate, convert_whole, prepare
 from snnconvert.convert.plan import Plan
-from snnconvert.convert.signature import parameters_of
-from snnconvert.errors import InputError
+from snnconvert.detectors import detector_parts
+from snnconvert.errors import ConversionError
+from snnconvert.hybrid import HybridModel
 from snnconvert.inputs import Inputs
+from snnconvert.parts import convert_parts
 from snnconvert.spiking_model import SpikingModel
 
-__all__ = ["calibrate", "convert", "plan", "prepare"]
+__all__ = ["calibrate", "convert", "convert_parts", "plan", "prepare"]
 
 
 def plan(model: nn.Module, example: Tensor | Inputs, config: ConversionConfig | None = None) -> Plan:
@@ -32,6 +32,8 @@ def plan(model: nn.Module, example: Tensor | Inputs, config: ConversionConfig | 
         ConversionError: as :func:`convert`.
         ConfigurationError: as :func:`convert`.
     """
+    if (config is not None and config.parts) or detector_parts(model) is not None:
+        raise ConversionError("a plan is of one network: plan each part for itself, or convert by parts")
     return prepare(model, example, config).plan
 
 
@@ -42,7 +44,7 @@ def convert(
     *,
     transform: Callable[[Any], Any] | None = None,
     progress: bool = True,
-) -> SpikingModel:
+) -> SpikingModel | HybridModel:
     """Converts a network into a spiking one.
 
     The model's graph is captured, thresholds are chosen from one streaming pass over the loader, neurons
@@ -69,10 +71,6 @@ def convert(
             reach NaN or Inf, or a sum of currents can't be proven exact.
         ConfigurationError: if an override matches no layer.
     """
-    batches = input_batches(calib_loader, transform, parameters_of(model))
-    first = next(batches, None)
-    if first is None:
-        raise InputError("the calibration loader is empty: give it at least one batch")
-    prepared = prepare(model, first, config)
-    leaves = (prepared.signature.flatten(batch.args, batch.kwargs) for batch in chain([first], batches))
-    return calibrate_leaves(prepared, with_progress(leaves, calib_loader, progress))
+    if (config is not None and config.parts) or detector_parts(model) is not None:
+        return convert_parts(model, calib_loader, (), config, transform=transform, progress=progress)
+    return convert_whole(model, calib_loader, config, transform=transform, progress=progress)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass
+from itertools import chain
 from math import inf
 from typing import Any, TypeVar
 
@@ -17,14 +19,16 @@ from snnconvert.calibration.collect import Collector, Statistics
 from snnconvert.calibration.histogram import ValueHistogram
 from snnconvert.calibration.repair import repair_and_measure
 from snnconvert.calibration.thresholds import Threshold, choose_threshold
-from snnconvert.config import ConversionConfig
+from snnconvert.config import ConversionConfig, LayerOverride, matches
 from snnconvert.convert.canonical import canonicalize
 from snnconvert.convert.capture import Sizes, capture_call
 from snnconvert.convert.insert import insert_neurons
+from snnconvert.convert.names import layer_name
+from snnconvert.convert.ops import OpKind, kind_of
 from snnconvert.convert.plan import Plan
 from snnconvert.convert.planner import make_plan
 from snnconvert.convert.quantizers import Grid
-from snnconvert.convert.signature import Signature
+from snnconvert.convert.signature import Signature, parameters_of
 from snnconvert.convert.structure import flatten, unflatten
 from snnconvert.errors import InputError
 from snnconvert.evaluation import compare_outputs
@@ -51,6 +55,7 @@ class PreparedConversion:
         device: where the network lives.
         dtype: its floating type.
         notes: what could not be done as wished, for the report.
+        patterns: the overrides that match some of its layers.
     """
 
     graph: fx.GraphModule
@@ -60,6 +65,7 @@ class PreparedConversion:
     device: torch.device
     dtype: torch.dtype
     notes: tuple[str, ...] = ()
+    patterns: frozenset[str] = frozenset()
 
 
 def prepare(
@@ -68,6 +74,7 @@ def prepare(
     config: ConversionConfig | None = None,
     *,
     sizes: Sizes | None = None,
+    prefix: str = "",
 ) -> PreparedConversion:
     """The first half of :func:`convert`: captures and plans; needs no images beyond an example [N, ...].
 
@@ -76,6 +83,7 @@ def prepare(
         example: one or more input samples, or the arguments of one call.
         config: the settings.
         sizes: see :func:`~snnconvert.convert.capture.capture_call`; by default what the settings say.
+        prefix: of a part of a larger model, what its layers' names begin with in the overrides.
 
     Raises:
         InputError: if the example is neither tensor nor Inputs.
@@ -85,12 +93,25 @@ def prepare(
     if not isinstance(example, (Tensor, Inputs)):
         raise InputError(f"the example is {type(example).__name__}: give a tensor [N, ...] or snnconvert.Inputs")
     config = config or ConversionConfig()
-    device, dtype = _placement(model)
+    device, dtype = placement(model)
     sizes = sizes or ("dynamic" if config.dynamic_sizes else "fixed")
     captured = capture_call(model, _moved(example, device), sizes=sizes)
     graph = canonicalize(captured.graph)
     notes = (f"converted for one image size: {captured.note}",) if captured.note else ()
-    return PreparedConversion(graph, captured.signature, make_plan(graph, config), config, device, dtype, notes)
+    patterns: frozenset[str] = frozenset()
+    if prefix:
+        config, patterns = _of_part(config, graph, prefix)
+    conversion_plan = make_plan(graph, config)
+    return PreparedConversion(graph, captured.signature, conversion_plan, config, device, dtype, notes, patterns)
+
+
+def _of_part(config: ConversionConfig, graph: fx.GraphModule, prefix: str) -> tuple[ConversionConfig, frozenset[str]]:
+    """The settings of a part, with an override for each of its own layers, and the patterns that match them."""
+    layers = [layer_name(node) for node in graph.graph.nodes if kind_of(node) is OpKind.SYNAPSE]
+    overrides = {re.escape(layer): config.override_for(prefix + layer) for layer in layers}
+    told = {layer: override for layer, override in overrides.items() if override != LayerOverride()}
+    used = {pattern for pattern in config.overrides for layer in layers if matches(pattern, prefix + layer)}
+    return dataclasses.replace(config, overrides=told, parts=()), frozenset(used)
 
 
 def calibrate(
@@ -112,6 +133,24 @@ def calibrate(
         for batch in input_batches(calib_loader, transform, _names(signature))
     )
     return calibrate_leaves(prepared, with_progress(batches, calib_loader, progress))
+
+
+def convert_whole(
+    model: nn.Module,
+    calib_loader: Iterable[Any] | Tensor,
+    config: ConversionConfig | None = None,
+    *,
+    transform: Callable[[Any], Any] | None = None,
+    progress: bool = True,
+) -> SpikingModel:
+    """:func:`snnconvert.convert` of a model that is captured as a whole, whatever ``config.parts`` says."""
+    batches = input_batches(calib_loader, transform, parameters_of(model))
+    first = next(batches, None)
+    if first is None:
+        raise InputError("the calibration loader is empty: give it at least one batch")
+    prepared = prepare(model, first, config)
+    leaves = (prepared.signature.flatten(batch.args, batch.kwargs) for batch in chain([first], batches))
+    return calibrate_leaves(prepared, with_progress(leaves, calib_loader, progress))
 
 
 def calibrate_leaves(prepared: PreparedConversion, batches: Iterable[tuple[Tensor, ...]]) -> SpikingModel:
@@ -160,7 +199,7 @@ def _names(signature: Signature) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*signature.parameters, *map(str, signature.call.children[1].keys)]))
 
 
-def _placement(model: nn.Module) -> tuple[torch.device, torch.dtype]:
+def placement(model: nn.Module) -> tuple[torch.device, torch.dtype]:
     """Device of the model's tensors, and the floating type of its parameters."""
     tensors = [*model.parameters(), *model.buffers()]
     floating = [tensor.dtype for tensor in tensors if tensor.is_floating_point()]

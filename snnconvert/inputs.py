@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True, init=False, eq=False)
 class Inputs:
     """The arguments of one call: ``Inputs(a, b, mask=m)`` stands for ``model(a, b, mask=m)``.
 
@@ -24,4 +23,4 @@ class Inputs:
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         object.__setattr__(self, "args", args)
-        object.__setattr__(self, "kwargs", MappingProxyType(kwargs))
+        object.__setattr__(self, "kwargs", kwargs)

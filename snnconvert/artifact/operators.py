@@ -37,7 +37,7 @@ _COMPOSITES = frozenset(
         "upsample_linear1d", "upsample_nearest1d", "upsample_nearest2d", "upsample_trilinear3d", "var", "var_mean",
         "view_as", "zeros", "zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full",
         "lstm", "gru", "rnn_tanh", "rnn_relu", "fft_rfft", "fft_irfft", "fft_rfft2", "fft_irfft2", "fft_fft2",
-        "fft_ifft2", "triu", "tril", "linspace", "cdist",
+        "fft_ifft2", "triu", "tril", "linspace", "cdist", "__and__", "__or__", "__xor__",
     }
 )  # fmt: skip
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -26,6 +27,7 @@ from snnconvert.inputs import Inputs
 
 CHECK_BATCH = 3
 Sizes = Literal["fixed", "dynamic", "where possible"]
+_FIXED_SIZE = re.compile(r"L\['leaves'\]\[(\d+)\]\.size\(\)\[(\d+)\] .*constant \((\d+)\)")
 _MODEL = "model."  # how the model's own names begin inside its Caller
 
 
@@ -78,7 +80,10 @@ def capture_call(model: nn.Module, example: Tensor | Inputs, *, sizes: Sizes = "
     check_result(type(model).__name__, CHECK_BATCH, expected, batch)
     parameters = parameters_of(model)
     note = ""
-    if sizes != "fixed":
+    images = any(is_spatial(leaf) for leaf in batch)
+    if sizes == "dynamic" and not images:
+        raise ConversionError(f"{type(model).__name__} takes no images [N, C, H, W]: convert it without dynamic_sizes")
+    if sizes != "fixed" and images:
         graph, found, note = _with_dynamic_sizes(caller, specs, batch)
         if note and sizes == "dynamic":
             raise ConversionError(
@@ -86,9 +91,9 @@ def capture_call(model: nn.Module, example: Tensor | Inputs, *, sizes: Sizes = "
                 "convert it for one size, without dynamic_sizes"
             )
         specs = found
-    if sizes == "fixed" or note:
+    if sizes == "fixed" or note or not images:
         graph, specs = _captured(caller, specs, batch, spatial=False)
-    check_batches(graph, caller, specs, batch, CHECK_BATCH)
+    check_batches(graph, caller, specs, batch, (expected, result))
     _, call = flatten(canonical_call(parameters, inputs.args, inputs.kwargs), "the input")
     order = _canonical_order(parameters, inputs)
     return Captured(_reordered(graph, order), Signature(parameters, call, tuple(specs[i] for i in order), result), note)
@@ -128,9 +133,6 @@ def _with_dynamic_sizes(
     caller: Caller, specs: Sequence[TensorSpec], batch: Leaves
 ) -> tuple[fx.GraphModule, list[TensorSpec], str]:
     """The graph at any image size, and why there is none."""
-    if not any(is_spatial(leaf) for leaf in batch):
-        graph, found = _captured(caller, specs, batch, spatial=False)
-        return graph, found, "it takes no images [N, C, H, W]"
     traced = _without_ones(caller, batch)
     try:
         graph, found = _captured(caller, specs, traced, spatial=True)
@@ -195,15 +197,15 @@ def _reordered(graph_module: fx.GraphModule, order: Sequence[int]) -> fx.GraphMo
 
 @contextmanager
 def _quiet_export() -> Iterator[None]:
-    logger = logging.getLogger("torch")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """Without torch's warnings, log, and whole graphs on stderr: what matters is in the error."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)  # torch's loggers have levels of their own
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        logging.disable(before)
 
 
 def _export(caller: Caller, specs: Sequence[TensorSpec], example: Leaves, *, spatial: bool) -> fx.GraphModule:
@@ -215,10 +217,19 @@ def _export(caller: Caller, specs: Sequence[TensorSpec], example: Leaves, *, spa
             )
             exported = program.module(check_guards=False)
     except Exception as error:  # torch.export raises many types for the user's own code
-        raise ConversionError(
-            f"{type(caller.model).__name__} can't be captured by torch.export{user_line(error)}: {first_line(error)}"
-        ) from error
+        name, reason = type(caller.model).__name__, _reason(error, specs)
+        raise ConversionError(f"{name} can't be captured by torch.export{user_line(error)}: {reason}") from error
     return _as_plain_graph(exported, _identifiers(specs))
+
+
+def _reason(error: Exception, specs: Sequence[TensorSpec]) -> str:
+    """What torch.export says on one line; a size that the model fixes is called by its input's name."""
+    fixed = _FIXED_SIZE.search(str(error))
+    if fixed is None:
+        return first_line(error)
+    leaf, dim, size = fixed.groups()
+    what = "batch size" if dim == "0" and specs[int(leaf)].batched else f"size of dimension {dim}"
+    return f"it treats the {what} of {specs[int(leaf)].name} as the constant {size}, as a loop over it does"
 
 
 def _dynamic(spec: TensorSpec, leaf: Tensor, *, spatial: bool) -> dict[int, Any]:

@@ -95,14 +95,27 @@ def check_result(name: str, batch: int, leaves: Leaves, inputs: Leaves) -> None:
         raise ConversionError(f"{name} returns NaN or Inf on the example input: repair it first")
 
 
-def check_batches(graph: fx.GraphModule, caller: Caller, specs: Sequence[TensorSpec], batch: Leaves, size: int) -> None:
+def check_batches(
+    graph: fx.GraphModule,
+    caller: Caller,
+    specs: Sequence[TensorSpec],
+    batch: Leaves,
+    returned: tuple[Leaves, Structure],
+) -> None:
     """Compares graph and model at a batch size and at 1, where every sample must give what it gave among others.
+
+    Args:
+        graph: the graph.
+        caller: the model.
+        specs: its inputs.
+        batch: a batch of several samples.
+        returned: what the model returns for it.
 
     Raises:
         ConversionError: if they differ.
     """
-    expected, structure = caller.returned(batch)
-    check_result(type(caller.model).__name__, size, expected, batch)
+    expected, structure = returned
+    size = next(leaf.shape[0] for spec, leaf in zip(specs, batch, strict=True) if spec.batched)
     _compare(_run(graph, batch, f"batch size {size}"), expected, f"batch size {size}")
     single = at_batch(batch, specs, 1)
     alone, structure_alone = caller.returned(single)

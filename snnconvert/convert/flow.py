@@ -159,7 +159,8 @@ def _keeps_channels(node: fx.Node, source: fx.Node, axis: int) -> bool:
         return False
     before, after = hinted_shape(source), hinted_shape(node)
     if node.target in _RESHAPES:
-        return axis == 1 and before[:2] == after[:2] and math.prod(before[2:]) == 1 == math.prod(after[2:])
+        single = math.prod(before[2:]) == 1 == math.prod(after[2:]) and is_fixed(source, range(2, len(before)))
+        return axis == 1 and before[:2] == after[:2] and single
     if node.target is aten.slice.Tensor:
         return as_int(with_defaults(node, 0)[0]) % len(before) not in (0, axis)
     if node.target in (aten.constant_pad_nd.default, aten.pad.default):

@@ -117,7 +117,7 @@ class Signature:
         for spec, leaf in zip(self.tensors, leaves, strict=True):
             if not spec.accepts(leaf):
                 where = f"{spec.name}: " if len(self.tensors) > 1 else ""
-                raise InputError(f"{where}expected {spec}, got {leaf.dtype} {list(leaf.shape)}")
+                raise InputError(f"{where}expected {spec}, got {leaf.dtype} {list(leaf.shape)}{_hint(spec, leaf)}")
         batches = {leaf.shape[0] for spec, leaf in zip(self.tensors, leaves, strict=True) if spec.batched}
         if len(batches) > 1:
             raise InputError(f"the inputs' batch sizes differ: {sorted(batches)}")
@@ -252,6 +252,12 @@ def _arguments(call: Structure) -> str:
     args, kwargs = call.children
     named = [f"{key}={child}" for key, child in zip(kwargs.keys, kwargs.children, strict=True)]
     return f"({', '.join([*map(str, args.children), *named])})"
+
+
+def _hint(spec: TensorSpec, leaf: Tensor) -> str:
+    """What to do about an image of another size."""
+    is_image = spec.batched and len(spec.shape) == 3 and leaf.dim() == 4 and spec.shape[0] == leaf.shape[1]
+    return "; for other image sizes convert with dynamic_sizes=True" if is_image and leaf.is_floating_point() else ""
 
 
 def _size(value: object) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from snnconvert.errors import ArtifactError, InputError
@@ -147,6 +148,8 @@ def _describe(value: Any, where: str, leaves: list[Tensor]) -> Structure:
         return TENSOR
     if value is None or isinstance(value, (bool, int, float, str)):
         return Structure("value", value=value)
+    if isinstance(value, (torch.SymInt, torch.SymFloat, torch.SymBool)):  # a number, while torch traces
+        return Structure("value")
     kind, items = _taken_apart(value, where)
     children = tuple(_describe(item, f"{where}[{key!r}]", leaves) for key, item in items)
     keys = () if kind in _SEQUENCES else tuple(key for key, _ in items)

