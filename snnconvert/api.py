@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass
 from itertools import chain
 from math import inf
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from snnconvert.convert.plan import Plan
 from snnconvert.convert.planner import make_plan
 from snnconvert.errors import InputError
 from snnconvert.evaluation import compare_outputs
+from snnconvert.models.onnx.classifier import is_onnx, load_single
 from snnconvert.neurons.code import SpikeCode
 from snnconvert.neurons.synapse import Synapse
 from snnconvert.report.build import build_report
@@ -50,19 +52,22 @@ class PreparedConversion:
     dtype: torch.dtype
 
 
-def prepare(model: nn.Module, example: Tensor, config: ConversionConfig | None = None) -> PreparedConversion:
+def prepare(
+    model: nn.Module | str | Path, example: Tensor, config: ConversionConfig | None = None
+) -> PreparedConversion:
     """The first half of :func:`convert`: captures and plans; needs no images beyond an example [N, ...].
 
     Raises:
-        InputError: if the example is no tensor.
+        InputError: if the example is no tensor, or the model is a file that can't be read.
         ConversionError: as :func:`convert`.
         ConfigurationError: as :func:`convert`.
     """
     if not isinstance(example, Tensor):
         raise InputError(f"the example is {type(example).__name__}: give a tensor [N, ...]")
     config = config or ConversionConfig()
-    device, dtype = _placement(model)
-    graph = canonicalize(capture(model, example.to(device)))
+    network = _network(model)
+    device, dtype = _placement(network)
+    graph = canonicalize(capture(network, example.to(device)))
     return PreparedConversion(graph, make_plan(graph, config), config, device, dtype)
 
 
@@ -84,11 +89,11 @@ def calibrate(
     return _finish(prepared, shown)
 
 
-def plan(model: nn.Module, example: Tensor, config: ConversionConfig | None = None) -> Plan:
+def plan(model: nn.Module | str | Path, example: Tensor, config: ConversionConfig | None = None) -> Plan:
     """What :func:`convert` would do, without calibration: synapses, neurons, and what stays analog.
 
     Args:
-        model: the network.
+        model: the network, or the path of an .onnx file.
         example: one or more input samples, [N, ...].
         config: the settings; defaults to ``ConversionConfig()``.
 
@@ -100,7 +105,7 @@ def plan(model: nn.Module, example: Tensor, config: ConversionConfig | None = No
 
 
 def convert(
-    model: nn.Module,
+    model: nn.Module | str | Path,
     calib_loader: Iterable[Any] | Tensor,
     config: ConversionConfig | None = None,
     *,
@@ -114,7 +119,7 @@ def convert(
     is left untouched. The result doesn't depend on the loader's order or batch size.
 
     Args:
-        model: any module that maps one tensor [N, ...] to one tensor.
+        model: any module that maps one tensor [N, ...] to one tensor, or the path of an .onnx file that does.
         calib_loader: batches as tensors, (input, label) pairs or dicts, or one tensor [N, ...].
         config: the settings; defaults to ``ConversionConfig()``: 2-bit spikes, 4 steps, 8-bit weights.
         transform: turns an item of the loader into an input tensor.
@@ -124,7 +129,7 @@ def convert(
         The spiking network on the model's device, in the model's type, in evaluation mode.
 
     Raises:
-        InputError: on an empty loader, or NaN or Inf in its images.
+        InputError: on an empty loader, NaN or Inf in its images, or a file that can't be read.
         ConversionError: if the network can't be captured, none of its layers would spike, activations
             reach NaN or Inf, or a sum of currents can't be proven exact.
         ConfigurationError: if an override matches no layer.
@@ -152,6 +157,15 @@ def _finish(prepared: PreparedConversion, batches: Iterable[Tensor]) -> SpikingM
         conversion_plan, thresholds, measured.layers, _weight_counts(network), fidelity, config, count
     )
     return SpikingModel(network, conversion_plan, config, report, tuple(sample.shape[1:]), prepared.dtype).eval()
+
+
+def _network(model: nn.Module | str | Path) -> nn.Module:
+    """The module itself, or the one that a file holds."""
+    if isinstance(model, nn.Module):
+        return model
+    if not is_onnx(model):
+        raise InputError(f"{model} is no module and no .onnx file: give one of them")
+    return load_single(model).module
 
 
 def _placement(model: nn.Module) -> tuple[torch.device, torch.dtype]:

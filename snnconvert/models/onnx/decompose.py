@@ -105,16 +105,17 @@ def _concat(builder: _Builder) -> list[OnnxNode]:
     return builder.quantized(builder.add("Concat", parts, "result", **builder.kept("axis")), 0)
 
 
-def _integer(op_type: str, *names: str) -> Callable[[_Builder], list[OnnxNode]]:
+def _integer(op_type: str, axes: tuple[int, int], *names: str) -> Callable[[_Builder], list[OnnxNode]]:
+    """Integer products of (q − zero_point), which float32 holds exactly in networks of common width."""
+
     def build(builder: _Builder) -> list[OnnxNode]:
-        operands = []
-        for position, role in ((0, "input"), (1, "weights")):
-            real = builder.add("Cast", [builder.input(position)], f"{role}_real", to=TensorProto.FLOAT)
-            zero = builder.input(position + 2)
-            if zero is not None:
-                shift = builder.add("Cast", [zero], f"{role}_zero", to=TensorProto.FLOAT)
-                real = builder.add("Sub", [real, shift], role)
-            operands.append(real)
+        one = builder.add("Constant", [], "one", value_float=1.0)
+        operands = [
+            builder.add(
+                "DequantizeLinear", [builder.input(position), one, builder.input(position + 2)], role, axis=axis
+            )
+            for position, (role, axis) in enumerate(zip(("input", "weights"), axes, strict=True))
+        ]
         product = builder.add(op_type, operands, "result", **builder.kept(*names))
         builder.add("Cast", [product], "integers", to=TensorProto.INT32)
         return builder.finished()
@@ -125,8 +126,8 @@ def _integer(op_type: str, *names: str) -> Callable[[_Builder], list[OnnxNode]]:
 _DECOMPOSITIONS: dict[tuple[str, str], Callable[[_Builder], list[OnnxNode]]] = {
     ("", "QLinearConv"): _conv,
     ("", "QLinearMatMul"): _matmul,
-    ("", "ConvInteger"): _integer("Conv", *_WINDOW),
-    ("", "MatMulInteger"): _integer("MatMul"),
+    ("", "ConvInteger"): _integer("Conv", (1, 0), *_WINDOW),
+    ("", "MatMulInteger"): _integer("MatMul", (-2, -1)),
     (MICROSOFT, "QGemm"): _gemm,
     (MICROSOFT, "QLinearAdd"): _binary("Add"),
     (MICROSOFT, "QLinearMul"): _binary("Mul"),

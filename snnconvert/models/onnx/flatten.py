@@ -11,6 +11,7 @@ from torch import Tensor
 from snnconvert.errors import InputError
 from snnconvert.models.onnx.attributes import parse, resolve, scopes_of
 from snnconvert.models.onnx.decompose import decomposed
+from snnconvert.models.onnx.dtypes import BITS
 from snnconvert.models.onnx.external import ExternalData
 from snnconvert.models.onnx.folding import Folder
 from snnconvert.models.onnx.node import OnnxNode
@@ -50,6 +51,7 @@ class Flattener:
         folder: Computes what follows from constants.
         nodes: The nodes that depend on an input, in order.
         constants: Tensors by network-wide name.
+        narrow: Names of constants of less than 8 bits.
     """
 
     external: ExternalData
@@ -57,6 +59,7 @@ class Flattener:
     folder: Folder
     nodes: list[OnnxNode] = field(default_factory=list)
     constants: dict[str, Tensor] = field(default_factory=dict)
+    narrow: set[str] = field(default_factory=set)
 
     @property
     def file(self) -> str:
@@ -84,6 +87,8 @@ class Flattener:
                 raise InputError(f"{self.file}: the initializer '{proto.name}' has no name or is given twice")
             seen.add(proto.name)
             unique = frame.unique(proto.name)
+            if BITS.get(proto.data_type, 8) < 8:
+                self.narrow.add(unique)
             self.constants[unique] = to_tensor(proto, proto.name, self.external)
             frame.scope[proto.name] = unique
 
@@ -127,6 +132,8 @@ class Flattener:
         return frame.scope[name]
 
     def _add(self, node: OnnxNode) -> None:
+        if node.op_type == "QuantizeLinear" and self.narrow.intersection(node.inputs):
+            raise node.unsupported("quantization of activations to 4 bits or less is not supported")
         if all(name is None or name in self.constants for name in node.inputs):
             inputs = tuple(None if name is None else self.constants[name] for name in node.inputs)
             results = self.folder.fold(node, inputs)

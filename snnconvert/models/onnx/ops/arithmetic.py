@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from snnconvert.models.onnx.call import Call
-from snnconvert.models.onnx.dtypes import TORCH_TYPES
+from snnconvert.models.onnx.dtypes import BITS, TORCH_TYPES
 from snnconvert.models.onnx.table import onnx_op
 
 
@@ -111,8 +111,8 @@ def cast_like(call: Call) -> Tensor:
 
 
 def _cast(call: Call, x: Tensor, target: int) -> Tensor:
-    if target not in TORCH_TYPES:
-        raise call.node.unsupported("it casts to a type of texts, complex or 8-bit floating numbers")
+    if BITS.get(target, 0) < 8:
+        raise call.node.unsupported("it casts to a type of texts, of complex numbers, or of very few bits")
     return _to_type(x, TORCH_TYPES[target])
 
 

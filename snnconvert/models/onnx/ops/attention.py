@@ -44,7 +44,6 @@ def _heads(x: Tensor, count: int) -> Tensor:
 def _explicit(call: Call, q: Tensor, k: Tensor, v: Tensor, past: int) -> tuple[Tensor, Tensor]:
     root = math.sqrt(call.real("scale", 1 / math.sqrt(q.shape[-1])))
     products = torch.matmul(q * root, (k * root).transpose(-1, -2))
-    stages = [products]
     softcap = call.real("softcap", 0.0)
     capped = softcap * torch.tanh(products / softcap) if softcap else products
     masked = capped
@@ -55,7 +54,7 @@ def _explicit(call: Call, q: Tensor, k: Tensor, v: Tensor, past: int) -> tuple[T
         columns = torch.arange(k.shape[2], device=q.device).unsqueeze(0)
         masked = masked.masked_fill(columns > rows, float("-inf"))
     weights = torch.nan_to_num(torch.softmax(masked, -1))
-    by_mode = [*stages, masked, capped, weights] if call.opset < 24 else [products, capped, masked, weights]
+    by_mode = [products, capped, masked, weights]
     return torch.matmul(weights, v), by_mode[call.integer("qk_matmul_output_mode", 0)]
 
 
