@@ -101,6 +101,20 @@ class Call:
         """An attribute that is 0 or 1."""
         return bool(self._attribute(name, default, (int,)))
 
+    def axis(self, default: int, rank: int) -> int:
+        """The attribute `axis` as a dimension 0..rank − 1."""
+        return self.dimension(self.integer("axis", default), rank)
+
+    def dimension(self, axis: int, rank: int) -> int:
+        """A dimension counted from the front, whichever end it was counted from.
+
+        Raises:
+            InputError: if there is no such dimension.
+        """
+        if not -rank <= axis < max(rank, 1):
+            raise self.node.malformed(f"there is no dimension {axis} in {rank} dimensions")
+        return axis % rank if rank else 0
+
     def real(self, name: str, default: float) -> float:
         """An attribute that is a number."""
         return float(self._attribute(name, default, (int, float)))

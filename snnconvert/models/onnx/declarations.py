@@ -9,7 +9,7 @@ import torch
 from onnx import GraphProto, ValueInfoProto
 
 from snnconvert.errors import InputError
-from snnconvert.models.onnx.dtypes import TORCH_TYPES, type_name
+from snnconvert.models.onnx.dtypes import BITS, TORCH_TYPES, type_name
 from snnconvert.models.onnx.limits import LARGEST_DIMENSION, MOST_ELEMENTS
 
 
@@ -60,7 +60,7 @@ def _read_input(value: ValueInfoProto, file: str) -> OnnxInput:
     if value.type.WhichOneof("value") != "tensor_type":
         raise InputError(f"{file}: the input '{value.name}' is no tensor: sequences, maps and options can't be inputs")
     tensor = value.type.tensor_type
-    if tensor.elem_type not in TORCH_TYPES:
+    if BITS.get(tensor.elem_type, 0) < 8:
         raise InputError(
             f"{file}: the input '{value.name}' is of type {type_name(tensor.elem_type)}, which is not supported"
         )

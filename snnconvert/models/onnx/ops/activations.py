@@ -182,7 +182,8 @@ def softmax_flat(call: Call) -> Tensor:
 @onnx_op("Softmax", since=13)
 def softmax(call: Call) -> Tensor:
     """Softmax over one dimension."""
-    return torch.softmax(call.tensor(0), call.integer("axis", -1))
+    x = call.tensor(0)
+    return torch.softmax(x, call.axis(-1, x.dim()))
 
 
 @onnx_op("LogSoftmax")
@@ -194,7 +195,8 @@ def log_softmax_flat(call: Call) -> Tensor:
 @onnx_op("LogSoftmax", since=13)
 def log_softmax(call: Call) -> Tensor:
     """Log-softmax over one dimension."""
-    return torch.log_softmax(call.tensor(0), call.integer("axis", -1))
+    x = call.tensor(0)
+    return torch.log_softmax(x, call.axis(-1, x.dim()))
 
 
 @onnx_op("Hardmax")
@@ -206,7 +208,8 @@ def hardmax_flat(call: Call) -> Tensor:
 @onnx_op("Hardmax", since=13)
 def hardmax(call: Call) -> Tensor:
     """1 at the first largest value of one dimension, 0 elsewhere."""
-    return _hardmax(call.tensor(0), call.integer("axis", -1))
+    x = call.tensor(0)
+    return _hardmax(x, call.axis(-1, x.dim()))
 
 
 def _hardmax(x: Tensor, axis: int) -> Tensor:
@@ -215,8 +218,8 @@ def _hardmax(x: Tensor, axis: int) -> Tensor:
 
 
 def _over_rest(call: Call, function: Callable[..., Tensor]) -> Tensor:
-    x, axis = call.tensor(0), call.integer("axis", 1)
-    axis = axis % x.dim() if x.dim() else 0
+    x = call.tensor(0)
+    axis = call.axis(1, x.dim())
     if axis >= x.dim() - 1:
         return function(x, axis)
     return function(x.flatten(axis), axis).reshape(x.shape)

@@ -29,7 +29,7 @@ def slice_(call: Call) -> Tensor:
     """x[start:end:step] along each axis."""
     x = call.tensor(0)
     for axis, start, end, step in bounds(call):
-        axis = axis % x.dim()
+        axis = call.dimension(axis, x.dim())
         if step < 0:
             x = _sliced_backwards(x, axis, start, end, step)
         else:
@@ -54,23 +54,38 @@ def _indices(call: Call, position: int) -> Tensor:
 @onnx_op("Gather", weights={0: "weight"})
 def gather(call: Call) -> Tensor:
     """x[..., indices, ...] along the axis."""
-    x, axis = call.tensor(0), call.integer("axis", 0)
-    axis = axis % x.dim()
-    host = call.raw(1) if isinstance(call.raw(1), HostArray) else call.hosts[1]
+    x = call.tensor(0)
+    axis = call.axis(0, x.dim())
+    given = call.raw(1)
+    host = given if isinstance(given, HostArray) else call.hosts[1]
     if isinstance(host, HostArray) and host.values.ndim == 0:
         return x.select(axis, host.item())
     indices = _indices(call, 1)
-    indices = torch.where(indices < 0, indices + x.shape[axis], indices) if host is None else indices % x.shape[axis]
+    if host is None or _some_are_negative(call, host.items(), x.shape[axis]):
+        indices = torch.where(indices < 0, indices + x.shape[axis], indices)
     if host is None and axis == 0 and x.dim() == 2:
         return torch.nn.functional.embedding(indices, x)
     picked = x.index_select(axis, indices.reshape(-1))
     return picked if indices.dim() == 1 else picked.reshape([*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]])
 
 
+def _some_are_negative(call: Call, indices: list[Any], size: Any) -> bool:
+    """Whether indices count from the end.
+
+    Raises:
+        InputError: if one lies outside.
+    """
+    plain = [index for index in indices if isinstance(index, int)]
+    if isinstance(size, int) and plain and not -size <= min(plain) <= max(plain) < size:
+        raise call.node.malformed(f"an index lies outside of {size} values")
+    return len(plain) < len(indices) or any(index < 0 for index in plain)
+
+
 @onnx_op("GatherElements")
 def gather_elements(call: Call) -> Tensor:
     """y[i, j, ...] = x[indices[i, j, ...], j, ...] along the axis."""
-    x, axis = call.tensor(0), call.integer("axis", 0)
+    x = call.tensor(0)
+    axis = call.axis(0, x.dim())
     indices = _indices(call, 1)
     return torch.gather(x, axis, torch.where(indices < 0, indices + x.shape[axis], indices))
 
@@ -91,7 +106,8 @@ def gather_nd(call: Call) -> Tensor:
 @onnx_op("ScatterElements")
 def scatter_elements(call: Call) -> Tensor:
     """X with updates at the indices along the axis."""
-    x, axis = call.tensor(0), call.integer("axis", 0)
+    x = call.tensor(0)
+    axis = call.axis(0, x.dim())
     indices, updates = _indices(call, 1), call.tensor(2)
     indices = torch.where(indices < 0, indices + x.shape[axis], indices)
     reduction = {"none": None, "add": "sum", "mul": "prod", "max": "amax", "min": "amin"}.get(
@@ -122,7 +138,7 @@ def one_hot(call: Call) -> Tensor:
     """values[1] where the index is met along a new axis, values[0] elsewhere."""
     indices, depth, values = _indices(call, 0), int(call.number(1)), call.tensor(2)
     indices = torch.where(indices < 0, indices + depth, indices)
-    axis = call.integer("axis", -1) % (indices.dim() + 1)
+    axis = call.axis(-1, indices.dim() + 1)
     shape = [depth if dim == axis else 1 for dim in range(indices.dim() + 1)]
     hit = indices.unsqueeze(axis) == torch.arange(depth, device=indices.device).reshape(shape)
     return torch.where(hit, values[1], values[0])
@@ -131,8 +147,9 @@ def one_hot(call: Call) -> Tensor:
 @onnx_op("TopK", numbers=(1,))
 def top_k(call: Call) -> list[Tensor]:
     """The k largest (or smallest) values along the axis and their places."""
-    x, axis = call.tensor(0), call.integer("axis", -1)
+    x = call.tensor(0)
+    axis = call.axis(-1, x.dim())
     k = call.integer("k", 1) if call.opset < 10 else call.number(1)
     values, indices = torch.sort(x, dim=axis, descending=call.flag("largest", True), stable=True)
-    place = (*(slice(None),) * (axis % x.dim()), slice(0, k))
+    place = (*(slice(None),) * axis, slice(0, k))
     return [values[place], indices[place]]

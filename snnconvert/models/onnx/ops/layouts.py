@@ -54,7 +54,7 @@ def flatten(call: Call) -> Value:
     axis = call.integer("axis", 1)
 
     def flat(x: Tensor) -> Tensor:
-        start = axis % x.dim() if axis < 0 else axis
+        start = axis if axis == x.dim() else call.dimension(axis, x.dim())
         if start == 1:
             return x.flatten(1) if x.dim() > 1 else x.reshape(-1, 1)
         outer: Any = 1
@@ -105,7 +105,7 @@ def unsqueeze(call: Call) -> Value:
 
     def unsqueezed(x: Tensor) -> Tensor:
         rank = x.dim() + len(axes)
-        for axis in sorted(axis % rank for axis in axes):
+        for axis in sorted(call.dimension(axis, rank) for axis in axes):
             x = x.unsqueeze(axis)
         return x
 
@@ -136,8 +136,8 @@ def tile(call: Call) -> Tensor:
 def concat(call: Call) -> Tensor:
     """Inputs one after the other along the axis; constants follow the batch."""
     tensors = call.tensors()
-    axis = call.integer("axis", 1)
-    if call.batch is not None and axis % tensors[0].dim() != call.batch.axis:
+    axis = call.axis(1, tensors[0].dim())
+    if call.batch is not None and axis != call.batch.axis:
         tensors = _following_the_batch(tensors, call.batch.axis)
     return torch.cat(tensors, axis)
 
@@ -158,7 +158,8 @@ def _following_the_batch(tensors: list[Tensor], axis: int) -> list[Tensor]:
 @onnx_op("Split", numbers=(1,))
 def split(call: Call) -> list[Tensor]:
     """X in parts along the axis: of the given sizes, or as equal as possible."""
-    x, axis = call.tensor(0), call.integer("axis", 0)
+    x = call.tensor(0)
+    axis = call.axis(0, x.dim())
     sizes = call.numbers("split", 1)
     if sizes is None:
         count = call.outputs

@@ -26,7 +26,7 @@ def batch_normalization(call: Call) -> Tensor:
 def layer_normalization(call: Call) -> list[Tensor]:
     """weight·(x − mean)/sqrt(var + epsilon) + bias over the dimensions from the axis on."""
     x, weight, bias = call.tensor(0), call.tensor(1), call.maybe(2)
-    axis, epsilon = call.integer("axis", -1) % x.dim(), call.real("epsilon", 1e-5)
+    axis, epsilon = call.axis(-1, x.dim()), call.real("epsilon", 1e-5)
     shape = list(x.shape[axis:])
     fits = list(weight.shape) == shape and (bias is None or list(bias.shape) == shape)
     result = F.layer_norm(x, shape, weight if fits else None, bias if fits else None, epsilon)
@@ -44,7 +44,7 @@ def layer_normalization(call: Call) -> list[Tensor]:
 def rms_normalization(call: Call) -> Tensor:
     """weight·x/sqrt(mean(x²) + epsilon) over the dimensions from the axis on."""
     x = call.tensor(0)
-    axes = list(range(call.integer("axis", -1) % x.dim(), x.dim()))
+    axes = list(range(call.axis(-1, x.dim()), x.dim()))
     return x * torch.rsqrt((x * x).mean(axes, keepdim=True) + call.real("epsilon", 1e-5)) * call.tensor(1)
 
 
@@ -91,8 +91,8 @@ def mean_variance_normalization(call: Call) -> Tensor:
 @onnx_op("LpNormalization")
 def lp_normalization(call: Call) -> Tensor:
     """x/‖x‖_p along the axis; 0 where the norm is 0."""
-    x, axis, p = call.tensor(0), call.integer("axis", -1), call.integer("p", 2)
-    return F.normalize(x, float(p), axis, 1e-30)
+    x, p = call.tensor(0), call.integer("p", 2)
+    return F.normalize(x, float(p), call.axis(-1, x.dim()), 1e-30)
 
 
 @onnx_op("LRN")

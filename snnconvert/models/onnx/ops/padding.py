@@ -30,7 +30,7 @@ def pad(call: Call) -> Tensor:
 
 def _padded(call: Call, x: Tensor, pads: list[Any], value: Any, axes: list[int] | None) -> Tensor:
     rank = x.dim()
-    chosen = list(range(rank)) if axes is None else [axis % rank for axis in axes]
+    chosen = list(range(rank)) if axes is None else [call.dimension(axis, rank) for axis in axes]
     if len(pads) != 2 * len(chosen):
         raise call.node.malformed(f"it has {len(pads)} pads for {len(chosen)} dimensions")
     begins, ends = [0] * rank, [0] * rank
@@ -95,7 +95,7 @@ def center_crop_pad(call: Call) -> Tensor:
     x, target = call.tensor(0), call.host(1).items()
     axes = call.ints("axes") or list(range(x.dim()))
     for axis, wanted in zip(axes, target, strict=True):
-        axis = axis % x.dim()
+        axis = call.dimension(axis, x.dim())
         size = x.shape[axis]
         if size > wanted:
             x = x.narrow(axis, (size - wanted) // 2, wanted)

@@ -80,7 +80,8 @@ for _name, _function in _REDUCTIONS.items():
 
 def _arg_extreme(function: Callable[..., Tensor]) -> Callable[[Call], Tensor]:
     def run(call: Call) -> Tensor:
-        x, axis, keep = call.tensor(0), call.integer("axis", 0), call.flag("keepdims", True)
+        x, keep = call.tensor(0), call.flag("keepdims", True)
+        axis = call.axis(0, x.dim())
         if not call.flag("select_last_index"):
             return function(x, axis, keepdim=keep)
         return x.shape[axis] - 1 - function(x.flip(axis), axis, keepdim=keep)
@@ -94,7 +95,8 @@ onnx_op("ArgMin")(_arg_extreme(torch.argmin))
 
 def _running(function: Callable[..., Tensor], neutral: float) -> Callable[[Call], Tensor]:
     def run(call: Call) -> Tensor:
-        x, axis = call.tensor(0), int(call.number(1))
+        x = call.tensor(0)
+        axis = call.dimension(int(call.number(1)), x.dim())
         x = x.flip(axis) if call.flag("reverse") else x
         if call.flag("exclusive"):
             head = torch.full_like(x.narrow(axis, 0, 1), neutral)

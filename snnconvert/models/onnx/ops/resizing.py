@@ -54,7 +54,7 @@ def resize_old(call: Call) -> Tensor:
 def resize(call: Call) -> Tensor:
     """X at other sizes, given as scales or as sizes."""
     x = call.tensor(0)
-    chosen = [axis % x.dim() for axis in call.ints("axes") or range(x.dim())]
+    chosen = [call.dimension(axis, x.dim()) for axis in call.ints("axes") or range(x.dim())]
     sizes = call.host(3).items() if call.has(3) else []
     if sizes:
         axes = _from_sizes(call, x, sizes, chosen)
