@@ -17,7 +17,7 @@ def dry_run() -> Iterator[FakeTensorMode]:
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
-        with FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.no_grad():
+        with FakeTensorMode(allow_non_fake_inputs=True, allow_fallback_kernels=False) as mode, torch.no_grad():
             yield mode
     finally:
         logger.setLevel(level)

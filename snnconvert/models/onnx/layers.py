@@ -48,16 +48,24 @@ class OnnxLayer(nn.Module):
     def _run(self, runtime: tuple[Value | None, ...]) -> tuple[Any, ...]:
         on_host = all(value is None or isinstance(value, HostArray) for value in runtime)
         host_run = find_host_op(self.node.domain, self.node.op_type) if on_host else None
-        if host_run is not None and all(self._is_known(position, value) for position, value in enumerate(runtime)):
-            values = tuple(self.hosts[i] if value is None else value for i, value in enumerate(runtime))
-            return unpack(host_run(Call(self.node, values, self.hosts)))
+        if host_run is not None and all(self._is_shape(position, value) for position, value in enumerate(runtime)):
+            numbers = tuple(self.hosts[i] if value is None else value for i, value in enumerate(runtime))
+            result = host_run(Call(self.node, numbers, self.hosts))
+            if result is not None:
+                return unpack(result)
         values = tuple(self._constant(i) if value is None else value for i, value in enumerate(runtime))
         entry = find_op(self.node.domain, self.node.op_type, self.node.opset)
         assert entry is not None
         return unpack(entry.run(Call(self.node, values, self.hosts, self.prepared, self.batch)))
 
-    def _is_known(self, position: int, value: Value | None) -> bool:
-        return value is not None or self.hosts[position] is not None or self.node.inputs[position] is None
+    def _is_shape(self, position: int, value: Value | None) -> bool:
+        """Whether an input is, or looks like, part of a shape: a list of integers, or one number."""
+        host = self.hosts[position]
+        if value is not None or self.node.inputs[position] is None:
+            return True
+        return host is not None and (
+            host.values.size == 1 or (not host.dtype.is_floating_point and host.values.ndim < 3)
+        )
 
     def _constant(self, position: int) -> Tensor | None:
         name = self.tensor_names.get(position)

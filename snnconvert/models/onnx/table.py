@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from snnconvert.models.onnx.values import HostArray, Result
 
     OpFunction = Callable[[Call], Result]
-    HostFunction = Callable[[Call], HostArray | list[HostArray]]
+    HostFunction = Callable[[Call], HostArray | list[HostArray] | None]
     Preparation = Callable[[OnnxNode, int, Tensor], Tensor]
 
 Registered = TypeVar("Registered", bound="OpFunction")
@@ -84,7 +84,10 @@ def onnx_op(
 
 
 def host_op(name: str) -> Callable[[RegisteredOnHost], RegisteredOnHost]:
-    """Registers a function as one operator's form on plain numbers; it is used where no input is a tensor."""
+    """Registers a function as one operator's form on plain numbers; it is used where no input is a tensor.
+
+    It may give None for numbers it can't handle, which then become tensors.
+    """
 
     def register(function: RegisteredOnHost) -> RegisteredOnHost:
         _HOST[name] = function

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 
 from snnconvert.models.onnx.call import Call
+from snnconvert.models.onnx.limits import MOST_HOST_ELEMENTS
 from snnconvert.models.onnx.ops.indexing import bounds
 from snnconvert.models.onnx.table import host_op
 from snnconvert.models.onnx.values import HostArray
@@ -66,8 +68,10 @@ def squeeze(call: Call) -> HostArray:
 
 
 @host_op("Reshape")
-def reshape(call: Call) -> HostArray:
+def reshape(call: Call) -> HostArray | None:
     """X in another shape."""
+    if not call.host(1).is_concrete():
+        return None
     x = call.host(0)
     return x.with_values(x.values.reshape(call.host(1).items()))
 
@@ -81,16 +85,21 @@ def flatten(call: Call) -> HostArray:
 
 
 @host_op("Expand")
-def expand(call: Call) -> HostArray:
+def expand(call: Call) -> HostArray | None:
     """X broadcast with a shape."""
-    x, target = call.host(0), tuple(call.host(1).items())
+    x = call.host(0)
+    target = tuple(call.host(1).items())
+    if not call.host(1).is_concrete() or math.prod(target) * x.values.size > MOST_HOST_ELEMENTS:
+        return None
     return x.with_values(np.broadcast_to(x.values, np.broadcast_shapes(x.values.shape, target)))
 
 
 @host_op("Tile")
-def tile(call: Call) -> HostArray:
+def tile(call: Call) -> HostArray | None:
     """X repeated."""
     x = call.host(0)
+    if not call.host(1).is_concrete() or math.prod(call.host(1).items()) * x.values.size > MOST_HOST_ELEMENTS:
+        return None
     return x.with_values(np.tile(x.values, call.host(1).items()))
 
 

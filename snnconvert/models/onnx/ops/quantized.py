@@ -46,15 +46,17 @@ def _numbers(call: Call, scale: int, zero_point: int) -> tuple[tuple[float, ...]
 
 
 def fake_quantized(x: Tensor, grid: Quantization) -> Tensor:
-    """scale·(clamp(round(x/scale) + zero_point) − zero_point)."""
+    """scale·clamp(round(x/scale), low − zero_point, high − zero_point).
+
+    Written out, for torch.export can't trace torch's own fake quantization, which also multiplies by
+    1/scale where ONNX divides.
+    """
     if grid.scale.dim() == 0 and grid.numbers is not None:
         (scale,), (zero,) = grid.numbers
-        return torch.fake_quantize_per_tensor_affine(x, scale, zero, grid.low, grid.high)
-    if grid.scale.dim() == 0:
-        return torch.fake_quantize_per_tensor_affine(x, grid.scale, grid.zero_point, grid.low, grid.high)
-    return torch.fake_quantize_per_channel_affine(
-        x, grid.scale, grid.zero_point, grid.axis % x.dim(), grid.low, grid.high
-    )
+        return torch.clamp(torch.round(x / scale), grid.low - zero, grid.high - zero) * scale
+    scales, zeros = grid.shaped(grid.scale, x.dim()), grid.shaped(grid.zero_point, x.dim())
+    steps = torch.maximum(torch.round(x / scales), (grid.low - zeros).to(x.dtype))
+    return torch.minimum(steps, (grid.high - zeros).to(x.dtype)) * scales
 
 
 def quantize(x: Tensor, grid: Quantization) -> Quantized:

@@ -102,4 +102,4 @@ def _state(call: Call, x: Tensor, position: int, directions: int, hidden: int) -
         return x.new_zeros(directions, x.shape[1], hidden)
     state = call.tensor(position)
     state = state.transpose(0, 1) if call.flag("layout") else state
-    return state.expand(directions, x.shape[1], hidden)
+    return state.expand(directions, x.shape[1], hidden).contiguous()

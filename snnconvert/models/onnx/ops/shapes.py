@@ -72,10 +72,10 @@ def range_(call: Call) -> Value:
 
 
 @host_op("Range")
-def host_range(call: Call) -> HostArray:
+def host_range(call: Call) -> HostArray | None:
     """As Range, while it is short enough to be a shape."""
     start, limit, step = (call.number(position) for position in (0, 1, 2))
-    return range_(call) if _is_long(start, limit, step) else HostArray.of(range(start, limit, step))  # type: ignore[return-value]
+    return None if _is_long(start, limit, step) else HostArray.of(range(start, limit, step))
 
 
 def _is_long(start: Any, limit: Any, step: Any) -> bool:
