@@ -17,6 +17,12 @@ node = helper.make_node
 BIG = np.array([1 << 20, 1 << 20], dtype=np.int64)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def warm(tmp_path_factory):
+    """Torch imports parts of itself on first use, which takes a second once."""
+    load_onnx(write(sound_model(), tmp_path_factory.mktemp("warm")))
+
+
 def refusal(path: Path) -> str:
     """The message; in time, on one line, naming the file."""
     start = time.perf_counter()

@@ -381,7 +381,10 @@ def with_random_weights(model: ModelProto) -> ModelProto:
     return model
 
 
-@pytest.mark.parametrize("name", ["squeezenet", "shufflenet", "resnet50", "inception_v2", "densenet121"])
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("resnet50", "inception_v2", "densenet121")]
+
+
+@pytest.mark.parametrize("name", ["squeezenet", "shufflenet", *SLOW])
 def test_light_networks_of_the_model_zoo(tmp_path, name):
     path = write(with_random_weights(onnx.load(LIGHT / f"light_{name}.onnx")), tmp_path)
     module, x = load_onnx(path).module, images(2, (3, 224, 224))
