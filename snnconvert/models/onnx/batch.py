@@ -87,7 +87,7 @@ def make_batch_dynamic(network: OnnxNetwork, inputs: Sequence[OnnxInput]) -> Non
     declared = _Declared()
     batch = inputs[0].shape[0] if inputs[0].shape else None
     try:
-        _run(network, inputs, batch or 2, declared)
+        run_dry(network, inputs, batch or 2, declared)
     except SnnConvertError:
         if all(size is not None for item in inputs for size in item.shape[1:]):
             raise
@@ -95,12 +95,26 @@ def make_batch_dynamic(network: OnnxNetwork, inputs: Sequence[OnnxInput]) -> Non
     if batch is None or batch == 0:
         return
     try:
-        _run(network, inputs, batch * _FACTOR, _Patching(declared.seen, batch), only=batch)
+        run_dry(network, inputs, batch * _FACTOR, _Patching(declared.seen, batch), only=batch)
     except SnnConvertError:
         return  # a network that is tied to its batch still runs at that batch; capture names the reason
 
 
-def _run(network: OnnxNetwork, inputs: Sequence[OnnxInput], batch: int, observer: Any, only: int | None = None) -> None:
+def run_dry(
+    network: OnnxNetwork, inputs: Sequence[OnnxInput], batch: int, observer: Any, only: int | None = None
+) -> None:
+    """Runs a network on shapes alone, at its declared shape but for the batch.
+
+    Args:
+        network: The network.
+        inputs: What the file declares.
+        batch: Put where the first dimension is open, or equals `only`.
+        observer: Sees every layer before and after it runs.
+        only: The declared batch to replace.
+
+    Raises:
+        ConversionError: if it doesn't run.
+    """
     with dry_run():
         tensors = [torch.empty(_sizes(item, batch, only), dtype=item.dtype) for item in inputs]
         network.run(tensors, observer)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto
@@ -10,10 +10,13 @@ from torch import Tensor
 
 from snnconvert.errors import InputError
 from snnconvert.models.onnx.attributes import parse, resolve, scopes_of
+from snnconvert.models.onnx.branches import decided
+from snnconvert.models.onnx.declarations import OnnxInput
 from snnconvert.models.onnx.decompose import decomposed
 from snnconvert.models.onnx.dtypes import BITS
 from snnconvert.models.onnx.external import ExternalData
 from snnconvert.models.onnx.folding import Folder
+from snnconvert.models.onnx.limits import MOST_DECISIONS
 from snnconvert.models.onnx.node import OnnxNode
 from snnconvert.models.onnx.ordering import ordered
 from snnconvert.models.onnx.survey import FunctionKey, function_key, plain_domain
@@ -49,17 +52,21 @@ class Flattener:
         external: The file, and where its external data is read.
         functions: The model's functions.
         folder: Computes what follows from constants.
+        inputs: What the file declares.
         nodes: The nodes that depend on an input, in order.
         constants: Tensors by network-wide name.
         narrow: Names of constants of less than 8 bits.
+        decisions: Branches decided from shapes so far.
     """
 
     external: ExternalData
     functions: Mapping[FunctionKey, FunctionProto]
     folder: Folder
+    inputs: Sequence[OnnxInput]
     nodes: list[OnnxNode] = field(default_factory=list)
     constants: dict[str, Tensor] = field(default_factory=dict)
     narrow: set[str] = field(default_factory=set)
+    decisions: int = 0
 
     @property
     def file(self) -> str:
@@ -158,9 +165,8 @@ class Flattener:
     def _take_branch(self, proto: NodeProto, frame: Frame) -> None:
         node = self._read(proto, frame)
         condition = self.constants.get(str(node.inputs[0])) if node.inputs else None
-        if condition is None or condition.numel() != 1:
-            raise node.unsupported("its condition is computed from data or shapes: export without control flow")
-        name = "then_branch" if bool(condition.reshape(()).item()) else "else_branch"
+        truth = self._truth(node, condition)
+        name = "then_branch" if truth else "else_branch"
         branch = next((item.g for item in proto.attribute if item.name == name), None)
         if branch is None:
             raise node.malformed(f"{name} is missing")
@@ -168,6 +174,25 @@ class Flattener:
         self.run_graph(branch, inner, nested=True)
         for outside, inside in zip(proto.output, branch.output, strict=False):
             frame.scope[outside] = self._result(inside.name, inner, node.describe())
+
+    def _truth(self, node: OnnxNode, condition: Tensor | None) -> bool:
+        """Whether the first branch is taken.
+
+        Raises:
+            ConversionError: if that depends on data or on the batch.
+        """
+        if condition is not None and condition.numel() == 1:
+            return bool(condition.reshape(()).item())
+        self.decisions += 1
+        name = node.inputs[0] if node.inputs else None
+        truth = None
+        if name is not None and condition is None and self.decisions <= MOST_DECISIONS:
+            truth = decided(name, self.nodes, self.constants, self.inputs)
+        if truth is None:
+            raise node.unsupported(
+                "its condition is computed from data, or from the batch: export without control flow"
+            )
+        return truth
 
     @staticmethod
     def _result(name: str, frame: Frame, where: str) -> str | None:

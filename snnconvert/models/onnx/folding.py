@@ -26,6 +26,21 @@ from snnconvert.models.onnx.values import HostArray, as_tensor
 
 _PRODUCTS = frozenset({"MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum", "LSTM", "GRU", "RNN", "Attention"})
 _REPEATING = frozenset({"ConstantOfShape", "Expand"})
+_NEVER_LARGER = frozenset(
+    {
+        "Constant",
+        "Identity",
+        "Cast",
+        "Reshape",
+        "Flatten",
+        "Transpose",
+        "Squeeze",
+        "Unsqueeze",
+        "Shape",
+        "Size",
+        "Slice",
+    }
+)
 
 
 def host_form(tensor: Tensor) -> HostArray | None:
@@ -61,6 +76,10 @@ class Folder:
         call = Call(node, tuple(inputs), hosts)
         try:
             with torch.no_grad():
+                if node.op_type in _NEVER_LARGER | _REPEATING:  # these take no memory, so they are run at once
+                    outputs = tuple(_stored(value) for value in _run(call))
+                    self._spend(node, inputs, outputs)
+                    return outputs
                 self._spend(node, inputs, self._shapes(call))
                 return tuple(_stored(value) for value in _run(call))
         except SnnConvertError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+MOST_DECISIONS = 32
+"""Branches that follow from shapes; each costs a run without values."""
 MOST_NODES = 100_000
 """Nodes after functions and branches are inlined."""
 DEEPEST_NESTING = 16

@@ -57,7 +57,7 @@ def load_onnx(path: Path | str) -> OnnxModel:
         raise ConversionError(f"{error}{_newer(opsets)}") from None
     inputs, outputs = read_inputs(model.graph, str(path)), read_outputs(model.graph, str(path))
     external = ExternalData(path)
-    flattener = Flattener(external, functions, Folder.for_file(path.stat().st_size))
+    flattener = Flattener(external, functions, Folder.for_file(path.stat().st_size), inputs)
     frame = Frame("", {item.name: item.name for item in inputs}, opsets)
     flattener.run_graph(model.graph, frame)
     sources = {name: _source(name, frame, path) for name in outputs}

@@ -24,13 +24,12 @@ from snnconvert.models.onnx import OnnxModel, load_onnx
 from snnconvert.models.onnx.decompose import is_decomposed
 from snnconvert.models.onnx.table import find_op
 
-LEAST_PASSING = 1340
+LEAST_PASSING = 1356
 LARGEST_SHARE_REFUSED = 0.16
 HALF_TYPES = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 WIDENED = {"uint16": np.int32, "uint32": np.int64, "uint64": np.int64, "int4": np.int8, "uint4": np.uint8}
 EXCEPTIONS = {
     "test_bitwise_not_3d": "unsigned 16-bit integers are kept in 32 bits",
-    "test_dynamicquantizelinear_expanded": "0.5/scale is a tie: one step of 255 apart",
     "test_cast_FLOAT_to_BFLOAT16": "bfloat16 is float32 here, so values beyond its range don't become infinite",
     "test_castlike_FLOAT_to_BFLOAT16": "as test_cast_FLOAT_to_BFLOAT16",
     "test_castlike_FLOAT_to_BFLOAT16_expanded": "as test_cast_FLOAT_to_BFLOAT16",

@@ -317,6 +317,44 @@ def test_decided_branches_are_taken(tmp_path):
         assert torch.equal(outputs_of(path, x)[0], expected(x))
 
 
+class Squeezed(nn.Module):
+    """An export with open sizes asks at run time whether a dimension is one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean(1, keepdim=True).squeeze(1) * 2
+
+
+def test_branches_that_follow_from_shapes_are_taken(tmp_path):
+    path = tmp_path / "net.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        axes = {"x": {0: "n", 1: "c"}}
+        torch.onnx.export(
+            Squeezed(),
+            (torch.rand(2, 3, 8, 8),),
+            path,
+            dynamo=False,
+            input_names=["x"],
+            dynamic_axes=axes,
+            opset_version=13,
+        )
+    one = helper.make_graph(
+        [node("Squeeze", ["x", "axes"], ["a"])], "t", [], [helper.make_tensor_value_info("a", 1, None)]
+    )
+    more = helper.make_graph([node("Identity", ["x"], ["a"])], "e", [], [helper.make_tensor_value_info("a", 1, None)])
+    nodes = [
+        node("Shape", ["x"], ["s"]), node("Gather", ["s", "axes"], ["d"]), node("Equal", ["d", "one"], ["c"]),
+        node("If", ["c"], ["y"], then_branch=one, else_branch=more),
+    ]  # fmt: skip
+    constants = {"axes": np.array([1]), "one": np.array([1])}
+    for channels in (1, 3):
+        branching = write(model_of(nodes, constants, shape=["n", channels, 8, 8]), tmp_path)
+        x = images(2, (channels, 8, 8))
+        assert torch.equal(outputs_of(branching, x)[0], x.squeeze(1))
+        assert torch.equal(capture(load_onnx(branching).module, x)(x), x.squeeze(1))
+    assert_same(path)
+
+
 def test_several_outputs_are_named(tmp_path):
     nodes = [node("Split", ["x"], ["a", "b", "c"], axis=1), node("Relu", ["a"], ["y"]), node("Neg", ["c"], ["z"])]
     path = write(model_of(nodes, outputs=("y", "z")), tmp_path)
