@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -11,34 +12,40 @@ from snnconvert.config import ConversionConfig
 from snnconvert.conversion import calibrate, convert_whole, prepare
 from snnconvert.convert.plan import Plan
 from snnconvert.detectors import detector_parts
-from snnconvert.errors import ConversionError
+from snnconvert.errors import ConversionError, InputError
 from snnconvert.hybrid import HybridModel
 from snnconvert.inputs import Inputs
+from snnconvert.models.onnx.classifier import is_onnx
+from snnconvert.models.onnx.model import load_onnx
 from snnconvert.parts import convert_parts
 from snnconvert.spiking_model import SpikingModel
 
 __all__ = ["calibrate", "convert", "convert_parts", "plan", "prepare"]
 
 
-def plan(model: nn.Module, example: Tensor | Inputs, config: ConversionConfig | None = None) -> Plan:
+def plan(
+    model: nn.Module | str | Path, example: Tensor | Inputs, config: ConversionConfig | None = None
+) -> Plan:
     """What :func:`convert` would do, without calibration: synapses, neurons, and what stays analog.
 
     Args:
-        model: the network.
+        model: the network, or the path of an .onnx file.
         example: one or more input samples, [N, ...], or the arguments of one call.
         config: the settings; defaults to ``ConversionConfig()``.
 
     Raises:
+        InputError: if the model is a file that can't be read.
         ConversionError: as :func:`convert`.
         ConfigurationError: as :func:`convert`.
     """
-    if (config is not None and config.parts) or detector_parts(model) is not None:
+    network = _network(model)
+    if (config is not None and config.parts) or detector_parts(network) is not None:
         raise ConversionError("a plan is of one network: plan each part for itself, or convert by parts")
-    return prepare(model, example, config).plan
+    return prepare(network, example, config).plan
 
 
 def convert(
-    model: nn.Module,
+    model: nn.Module | str | Path,
     calib_loader: Iterable[Any] | Tensor,
     config: ConversionConfig | None = None,
     *,
@@ -52,7 +59,8 @@ def convert(
     is left untouched. The result doesn't depend on the loader's order or batch size.
 
     Args:
-        model: any module of tensors, or of lists, tuples and dicts of tensors, that returns the like.
+        model: any module of tensors, or of lists, tuples and dicts of tensors, that returns the like; or the
+            path of an .onnx file.
         calib_loader: batches as tensors, (input, label) pairs, dicts of the model's arguments or
             :class:`~snnconvert.inputs.Inputs`, or one tensor [N, ...]. For the detectors in torchvision lists of
             images [C, H, W], or (images, targets) pairs.
@@ -66,11 +74,21 @@ def convert(
         :class:`~snnconvert.hybrid.HybridModel` whose parts are spiking networks.
 
     Raises:
-        InputError: on an empty loader, or NaN or Inf in its images.
+        InputError: on an empty loader, NaN or Inf in its images, or a file that can't be read.
         ConversionError: if the network can't be captured, none of its layers would spike, activations
             reach NaN or Inf, or a sum of currents can't be proven exact.
         ConfigurationError: if an override matches no layer.
     """
-    if (config is not None and config.parts) or detector_parts(model) is not None:
-        return convert_parts(model, calib_loader, (), config, transform=transform, progress=progress)
-    return convert_whole(model, calib_loader, config, transform=transform, progress=progress)
+    network = _network(model)
+    if (config is not None and config.parts) or detector_parts(network) is not None:
+        return convert_parts(network, calib_loader, (), config, transform=transform, progress=progress)
+    return convert_whole(network, calib_loader, config, transform=transform, progress=progress)
+
+
+def _network(model: nn.Module | str | Path) -> nn.Module:
+    """The module itself, or that of an .onnx file."""
+    if isinstance(model, nn.Module):
+        return model
+    if not is_onnx(model):
+        raise InputError(f"{model} is no .onnx file: give a torch module or the path of an .onnx file")
+    return load_onnx(model).module

@@ -32,7 +32,9 @@ def build_parser() -> argparse.ArgumentParser:
         "input: nothing was written.",
     )
     parser.add_argument(
-        "model", help='a timm model name, or "digits" for the small network that comes with the package'
+        "model",
+        help='a timm model name, the path of an .onnx file, or "digits" for the small network that comes with the '
+        "package",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     _add_conversion(parser.add_argument_group("conversion"))

@@ -24,6 +24,7 @@ from snnconvert.convert.plan import Plan
 from snnconvert.data.images import ImageSets, digits_images, open_images, sample_photographs
 from snnconvert.errors import InputError, first_line
 from snnconvert.evaluation import Evaluation, compare
+from snnconvert.models.onnx.classifier import is_onnx
 from snnconvert.models.source import DIGITS, LoadedModel, load_model
 from snnconvert.report.report import Report
 from snnconvert.report.tables import plan_table, report_table
@@ -75,7 +76,8 @@ def run(options: argparse.Namespace) -> None:
 
 def _needs_no_weights(options: argparse.Namespace) -> bool:
     """A plan depends on the architecture alone, so a dry run downloads nothing."""
-    return bool(options.dry_run and options.checkpoint is None and options.model != DIGITS)
+    own_weights = options.model == DIGITS or is_onnx(options.model)
+    return bool(options.dry_run and options.checkpoint is None and not own_weights)
 
 
 def _say(options: argparse.Namespace, text: str) -> None:
@@ -117,7 +119,7 @@ def _device(name: str) -> torch.device:
 
 
 def _folder_name(model: str) -> str:
-    return re.sub(r"[^\w.-]+", "_", model)
+    return re.sub(r"[^\w.-]+", "_", Path(model).stem if is_onnx(model) else model)
 
 
 def _images(options: argparse.Namespace, loaded: LoadedModel) -> ImageSets:

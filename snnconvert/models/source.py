@@ -1,4 +1,4 @@
-"""One way to get a network by name: the embedded one, timm's, a checkpoint, or random weights."""
+"""One way to get a network by name: the embedded one, timm's, a checkpoint, random weights, or an ONNX file."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from snnconvert.data.preprocessing import Preprocessing, timm_preprocessing
 from snnconvert.errors import InputError
 from snnconvert.models.checkpoint import apply_state_dict, load_state_dict
 from snnconvert.models.digits import DigitsNet, load_digits_net
+from snnconvert.models.onnx.classifier import is_onnx, load_image_network
 from snnconvert.models.timm_models import build_pretrained, build_untrained, load_checkpoint, resolve_name
 
 DIGITS = "digits"
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -25,12 +27,12 @@ class LoadedModel:
     """A network that is ready to convert.
 
     Attributes:
-        name: `digits`, or timm's name; with the weights' tag if they are pretrained.
+        name: `digits`, or timm's name; with the weights' tag if they are pretrained. An ONNX file's own name.
         module: The network: evaluation mode, CPU, float32.
         input_size: C, H, W of one input.
         num_classes: Outputs of the classifier; 0 for a timm model that has none.
         preprocessing: What to do to images before the network sees them.
-        weights: "pretrained", "checkpoint FILE", "random" or "embedded".
+        weights: "pretrained", "checkpoint FILE", "onnx FILE", "random" or "embedded".
         notes: What the user must read, such as that the weights are random.
     """
 
@@ -56,7 +58,7 @@ def load_model(
 
     Args:
         name: "digits" for the embedded network, else a timm name such as `resnet50`, `timm/resnet50` or
-            `resnet50.a1_in1k`.
+            `resnet50.a1_in1k`, or the path of an .onnx file.
         checkpoint: Weights to load instead of the pretrained ones.
         random_weights: Take seeded random weights instead of the pretrained ones.
         num_classes: Classes of the classifier; None for the network's own.
@@ -74,6 +76,8 @@ def load_model(
     load: Callable[..., LoadedModel] = _load_timm
     if name == DIGITS:
         load = _load_digits
+    elif is_onnx(name):
+        load = _load_onnx
     return load(
         name,
         checkpoint=checkpoint,
@@ -131,6 +135,41 @@ def _load_digits(
         weights=_weights(checkpoint, random_weights, "embedded"),
         notes=_random_note(name, seed) if random_weights else (),
     )
+
+
+def _load_onnx(
+    name: str,
+    *,
+    checkpoint: Path | None,
+    random_weights: bool,
+    num_classes: int | None,
+    image_size: int | None,
+    seed: int,  # noqa: ARG001  # an ONNX file has its weights; all loaders share their signature
+) -> LoadedModel:
+    if checkpoint is not None or random_weights:
+        option = "--random-weights" if checkpoint is None else "--checkpoint"
+        raise InputError(f"{name} brings its own weights: leave {option} out")
+    network = load_image_network(Path(name), image_size)
+    if num_classes not in (None, network.num_classes):
+        raise InputError(f"{name} has {network.num_classes} classes, not {num_classes}: leave num_classes out")
+    preprocessing, assumption = _assumed_preprocessing(network.input_size)
+    return LoadedModel(
+        name=Path(name).name,
+        module=_ready(network.module),
+        input_size=network.input_size,
+        num_classes=network.num_classes,
+        preprocessing=preprocessing,
+        weights=f"onnx {name}",
+        notes=(f"{Path(name).name} doesn't say how images are prepared for it: {assumption}.",),
+    )
+
+
+def _assumed_preprocessing(input_size: tuple[int, int, int]) -> tuple[Preprocessing, str]:
+    """What most image networks were trained with, and words for it."""
+    channels = input_size[0]
+    if channels == 3:
+        return Preprocessing(input_size, _IMAGENET_MEAN, _IMAGENET_STD), "ImageNet's mean and deviation are assumed"
+    return Preprocessing(input_size, (0.0,) * channels, (1.0,) * channels), "values in 0..1 are assumed"
 
 
 def _random_digits_net(num_classes: int, seed: int) -> DigitsNet:

@@ -1,0 +1,1 @@
+"""ONNX's operators by subject; each file registers its own in the table."""
