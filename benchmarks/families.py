@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ DEFAULT_CACHE = Path.home() / ".cache" / "snnconvert" / "coverage"
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _OCTAVES = (2, 4, 8, 16, 32)
 _SHAPES = 6
-_SETTLING_BATCHES, _SETTLING_IMAGES = 3, 8
+_SETTLING_IMAGES = 32
 _LEAST_VARIANCE = 0.05
 _DEAD, _DEAD_SCALE = 1e-3, 1e-2
 _SCALES = ("gamma", "ls", "scale", "alpha", "gain", "lambda")
@@ -181,21 +180,19 @@ def _enliven(module: nn.Module, classes: int) -> None:
 
 
 def _settle(network: nn.Module, family: Family, seed: int) -> None:
-    """Sets BatchNorm statistics to the means over a few batches; everything else stays in evaluation mode."""
+    """Sets BatchNorm statistics to those of one batch; everything else stays in evaluation mode.
+
+    One large batch, so that every layer's statistics are those behind layers that already have theirs.
+    """
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     before = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None
         norm.train()
-    for batch in _settling_batches(family, seed) if norms else ():
-        network(batch)
+    if norms:
+        network(smooth_images(_SETTLING_IMAGES, family.input_size, seed))
     for norm, momentum in zip(norms, before, strict=True):
         norm.momentum = momentum
         if norm.running_var is not None:  # a channel all but silent on these images would shout on others
             norm.running_var.clamp_(min=_LEAST_VARIANCE * float(norm.running_var.mean()))
-
-
-def _settling_batches(family: Family, seed: int) -> Iterator[Tensor]:
-    images = smooth_images(_SETTLING_BATCHES * _SETTLING_IMAGES, family.input_size, seed)
-    yield from torch.split(images, _SETTLING_IMAGES)

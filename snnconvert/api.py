@@ -23,9 +23,7 @@ from snnconvert.spiking_model import SpikingModel
 __all__ = ["calibrate", "convert", "convert_parts", "plan", "prepare"]
 
 
-def plan(
-    model: nn.Module | str | Path, example: Tensor | Inputs, config: ConversionConfig | None = None
-) -> Plan:
+def plan(model: nn.Module | str | Path, example: Tensor | Inputs, config: ConversionConfig | None = None) -> Plan:
     """What :func:`convert` would do, without calibration: synapses, neurons, and what stays analog.
 
     Args:

@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 from collections.abc import Iterable
 
+import torch
 from torch import fx
 
 from snnconvert.config import ConversionConfig, LayerOverride, matches
@@ -34,6 +35,7 @@ from snnconvert.convert.shapes import macs_per_sample
 from snnconvert.errors import ConfigurationError, ConversionError
 from snnconvert.neurons.registry import make_code
 
+aten = torch.ops.aten
 INPUT_NEURON = "packed"
 _Code = tuple[str, int, int]
 _SILENT_KINDS = frozenset({OpKind.LAYOUT, OpKind.SHAPE, OpKind.CONSTANT, OpKind.INPUT, OpKind.OUTPUT})
@@ -307,13 +309,20 @@ class _Planner:
         if node.name in self.refused:
             return self.refused[node.name]
         if node.name not in self.after_synapse:
-            return "prepares the network's input"
+            prepares = node.name in self.after_input
+            return "prepares the network's input" if prepares else "computes constants from image sizes"
         for part, reason in _OPERATOR_REASONS.items():
             if part in op_name(node):
                 return reason
         if node.meta.get(ROLE) == NORMALIZATION:
             return "normalizes: divides by statistics of the same values"
-        return _REASONS.get(self.kinds[node], "no neuron computes this function: acts on membrane potentials")
+        if self.kinds[node] in _REASONS:
+            return _REASONS[self.kinds[node]]
+        if node.target in _ARITHMETIC:
+            computed = [source for source in node.all_input_nodes if source.name in self.after_synapse]
+            several = len(computed) > 1
+            return "combines membrane potentials" if several else "scales or shifts membrane potentials by constants"
+        return "no neuron computes this function: acts on membrane potentials"
 
 
 def _product_refusal(node: fx.Node) -> str | None:
@@ -326,6 +335,9 @@ def _product_refusal(node: fx.Node) -> str | None:
     return None
 
 
+_ARITHMETIC = frozenset(
+    {aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor, aten.neg.default, aten.rsub.Scalar}
+)
 _LAYERS = frozenset({OpKind.SYNAPSE, OpKind.PRODUCT})
 _OPERATOR_REASONS = {
     "softmax": "normalizes over its inputs: acts on membrane potentials",
@@ -337,6 +349,12 @@ _OPERATOR_REASONS = {
     "avg_pool3d": "only two-dimensional average pools carry current",
     "lstm": "recurrent layers are no synapses yet",
     "gru": "recurrent layers are no synapses yet",
+    "scatter": "writes some membrane potentials over others",
+    "index": "picks membrane potentials by computed positions",
+    "gather": "picks membrane potentials by computed positions",
+    "topk": "picks membrane potentials by their order",
+    "type_as": "changes the number format of membrane potentials",
+    "to_copy": "changes the number format of membrane potentials",
 }
 _REASONS = {
     OpKind.SCALING: "scales or shifts membrane potentials for other analog nodes",

@@ -144,8 +144,7 @@ class Assembly:
     def _joining_cell(function: Call, courses: Mapping[str, Course], after: Course) -> Cell:
         spikes = after.carrier is Carrier.SPIKES
         first = next(iter(courses.values()))
-        if spikes and function.target in _REAL_NUMBERS_ONLY:
-            function = _on_reals(function)
+        joined = _on_reals(function) if spikes and function.target in _REAL_NUMBERS_ONLY else function
         if all(course.is_in_step_with(first) for course in courses.values()):
-            return LinearCell(function, courses, keeps_spikes=spikes)
-        return DelayCell(function, courses, after) if spikes else JoinCell(function, courses)
+            return LinearCell(joined, courses, keeps_spikes=spikes)
+        return DelayCell(joined, courses, after) if spikes else JoinCell(joined, courses)

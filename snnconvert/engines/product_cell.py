@@ -115,7 +115,8 @@ class ProductCell(Cell):
         return self._multiplied(held, sent) if self._held == 0 else self._multiplied(sent, held)
 
     def _multiplied(self, left: Tensor, right: Tensor) -> Tensor:
-        current = self._product.bilinear(left, right)
+        dtype = torch.promote_types(left.dtype, right.dtype)
+        current = self._product.bilinear(left.to(dtype), right.to(dtype))
         return current * self._product.multiplier.to(current.dtype)
 
     def _typed(self, values: Tensor) -> Tensor:

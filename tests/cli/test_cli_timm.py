@@ -49,9 +49,9 @@ def test_name_with_a_source_prefix(cli, folder):
 def test_transformer_converts_loads_and_counts_its_analog_remainder_apart(cli, folder):
     report = cli("test_vit", *FEW).last_line
     totals = report["totals"]
-    assert totals["analog_macs"] == sum(item["macs"] for item in report["analog"]) > 0
-    assert report["coverage"]["macs_on_spikes"] == pytest.approx(1 - totals["analog_macs"] / totals["macs"])
-    assert {"scaled_dot_product_attention", "gelu", "layer_norm"} <= {item["op"] for item in report["analog"]}
+    assert totals["analog_macs"] == sum(item["macs"] for item in report["analog"]) == 0
+    assert report["coverage"]["macs_on_spikes"] == 1.0
+    assert {item["op"] for item in report["analog"]} == {"softmax", "layer_norm", "add", "mul", "cat"}
     assert snnconvert.load(folder / "out")(torch.rand(2, 3, 160, 160)).shape == (2, 1000)
 
 

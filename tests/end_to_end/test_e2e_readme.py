@@ -49,7 +49,7 @@ def test_command_of_the_readme_has_valid_options(command):
     elif words[0] == "export":
         assert export_command.build_parser().parse_args(words[1:]).network
     else:
-        assert build_parser().parse_args(words).model in ("digits", "resnet50", "mobilenetv2_100")
+        assert build_parser().parse_args(words).model in ("digits", "resnet50", "mobilenetv2_100", "model.onnx")
 
 
 @pytest.mark.parametrize("folder", re.findall(r"^  (\w+)/ ", README, re.MULTILINE))

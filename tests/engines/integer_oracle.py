@@ -327,14 +327,29 @@ def bordered(values, widths, filling):
     return wider
 
 
-def convolved(values, weight, stride, padding, dilation, groups):
-    """A convolution of integers."""
+def convolved(values, weight, stride, padding, dilation, groups, transposed=False, output_padding=()):
+    """A convolution of integers; a transposed one spreads its input and slides the kernels backwards over it."""
     kernel = weight.shape[2:]
+    if transposed:
+        values = spread(values, stride)
+        around = [(d * (k - 1) - p, d * (k - 1) - p + o)
+                  for d, k, p, o in zip(dilation, kernel, padding, output_padding, strict=True)]  # fmt: skip
+        values = bordered(values, [(0, 0), (0, 0), *around], 0)
+        weight = np.flip(weight, tuple(range(2, weight.ndim)))
+        stride, padding = [1] * len(kernel), [0] * len(kernel)
     flat = weight.reshape(*weight.shape[:2], -1)
     outputs = []
     for part, kernels in zip(np.split(values, groups, 1), np.split(flat, groups, 0), strict=True):
         outputs.append(np.einsum("knc...,ock->no...", slid(part, kernel, stride, padding, 0, dilation), kernels))
     return np.concatenate(outputs, 1)
+
+
+def spread(values, stride):
+    """Values with stride − 1 zeros between neighbours."""
+    sizes = [(size - 1) * s + 1 for size, s in zip(values.shape[2:], stride, strict=True)]
+    wide = np.zeros((*values.shape[:2], *sizes), dtype=values.dtype)
+    wide[(slice(None), slice(None), *(slice(None, None, s) for s in stride))] = values
+    return wide
 
 
 def _flattened(values, start=0, end=-1):
