@@ -15,7 +15,9 @@ from snnconvert.export.nir_nodes import Array, NirBuilder, Shape
 from snnconvert.export.one_tensor import one_tensor
 from snnconvert.neurons.current import IntegerScale, SumPool, ToReal
 from snnconvert.neurons.neuron import SpikingNeuron
+from snnconvert.neurons.product import Product
 from snnconvert.neurons.synapse import Synapse
+from snnconvert.neurons.transfer import LeakyTransfer, TableTransfer
 from snnconvert.spiking_model import SpikingModel
 
 aten = torch.ops.aten
@@ -128,7 +130,7 @@ class Translator:
         if isinstance(module, ToReal) and all(user.op == "output" for user in node.users):
             self.result.output_unit = module.unit.flatten().double().numpy()
             return value
-        raise ConversionError(f"{layer}: analog nodes read it, and NIR has none: keep it out of the export")
+        raise ConversionError(f"{layer}: {_missing(module)}")
 
     def _function(self, node: fx.Node) -> Value:
         sources = [self.values[source.name] for source in node.all_input_nodes if source.name in self.values]
@@ -176,6 +178,8 @@ class Translator:
         if g is None:
             node = self.builder.affine(weight, nothing)
         else:
+            if g.transposed:
+                raise ConversionError(f"{layer}: NIR has no transposed convolutions")
             if weight.ndim != 4 or weight.shape[2] != weight.shape[3]:
                 raise ConversionError(f"{layer}: NIR's convolutions have two dimensions and square kernels")
             sizes = {"stride": g.stride, "padding": g.padding, "dilation": g.dilation}
@@ -233,6 +237,15 @@ class Translator:
         )
         flat = middle if len(shape) == 3 else self._flattened(middle, shape)
         return self._scale(layer, IntegerScale(module.multiplier), flat)
+
+
+def _missing(module: nn.Module) -> str:
+    """What NIR lacks for a module."""
+    if isinstance(module, Product):
+        return "it multiplies two activations, and NIR's synapses have constant weights"
+    if isinstance(module, (TableTransfer, LeakyTransfer)):
+        return "its neurons fire on a function of their potential, and NIR's fire on the potential itself"
+    return "analog nodes read it, and NIR has none"
 
 
 def _dense(synapse: Synapse) -> Array:

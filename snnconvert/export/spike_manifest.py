@@ -17,6 +17,7 @@ from snnconvert.export.spike_tap import Seen
 from snnconvert.neurons.code import SpikeCode
 from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.neurons.synapse import Synapse
+from snnconvert.neurons.transfer import LeakyTransfer, TableTransfer
 
 Json = dict[str, Any]
 Array = NDArray[Any]
@@ -36,8 +37,19 @@ RULES = (
     "Replay 'integers': with gain_mantissa * 2^gain_exponent (and bias) nothing is ever rounded for these images, or "
     "there are thresholds: word = minimum + number of k with sign * v >= thresholds[k]. 'rounded': the order of "
     "operations matters. 'stimulus': take the spikes from this file, for the reason given.",
+    "A product (mul, matmul, conv) of words A, B with A[t] = g[t] * A[t-1] + a[t], g the inputs' growth, B alike: a[t] "
+    "o B[t] + g[t] * A[t-1] o b[t] leaves at step t, times multiplier. Where they start apart or rest once a window, "
+    "the total of the earlier one meets every step of the other. Rate codes: the change of their estimates' product.",
+    "A table_transfer acts on totals: table[clip(round(v * gain), first, first + length - 1) - first]; a "
+    "leaky_transfer: v * gain, or v * negative_gain where v < 0; both in 24 bits, half to even.",
     "Output: unit * v, unit and product rounded to significand_bits, then to float32.",
 )
+
+
+def _operation(synapse: Synapse) -> str:
+    if synapse.geometry is None:
+        return "linear"
+    return f"conv{'_transpose' if synapse.geometry.transposed else ''}{synapse.weight.dim() - 2}d"
 
 
 class ManifestNodes:
@@ -96,7 +108,7 @@ class ManifestNodes:
         if isinstance(module, SpikingNeuron):
             self._add_neuron(node, module, found, bits)
         elif isinstance(module, Synapse):
-            found["operation"] = "linear" if module.geometry is None else f"conv{module.weight.dim() - 2}d"
+            found["operation"] = _operation(module)
             found["neurons"] = sorted(self._neurons_behind(node))
         elif found["kind"] == "to_real":
             found["significand_bits"] = bits
@@ -140,7 +152,12 @@ class ManifestNodes:
         """Why neurons that read a node can't be replayed."""
         read = self._seen[source.name]
         if self._courses[source.name].carrier is Carrier.REAL:
-            return "it encodes the input" if source.op == "placeholder" else "it reads analog nodes"
+            if source.op == "placeholder":
+                return "it encodes the input"
+            transfers = source.op == "call_module" and isinstance(
+                self._network.get_submodule(str(source.target)), (TableTransfer, LeakyTransfer)
+            )
+            return "it fires on a function of the potential" if transfers else "it reads analog nodes"
         if not read.is_sum or (code.exact and finest(given_value(read.total)) < 0):
             return "what it reads is no sum of integers"
         return None

@@ -119,6 +119,32 @@ def test_read_back_it_fires_the_same_spikes(exported):
     assert_same(snn, images, facts, *network.run(counts_of(images, facts)))
 
 
+class Gate(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.left, self.right, self.head = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1)
+
+    def forward(self, x):
+        return self.head(self.left(x) * self.right(x))
+
+
+@pytest.mark.parametrize(
+    ("network", "layer", "words"),
+    [
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU(), nn.Conv2d(4, 2, 1)), "1", "fire on a function"),
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.LeakyReLU(), nn.Conv2d(4, 2, 1)), "1", "fire on a function"),
+        (nn.Sequential(nn.ConvTranspose2d(3, 2, 2)), "0", "transposed"),
+        (Gate(), "mul", "multiplies two activations"),
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.GroupNorm(1, 4), nn.Conv2d(4, 2, 1)), "0", "analog nodes"),
+    ],
+)
+def test_layers_that_nir_does_not_know_are_refused_by_name(network, layer, words, tmp_path):
+    settings = snnconvert.ConversionConfig(bits=1, T=4)
+    snn = snnconvert.convert(network.eval(), torch.randn(8, 3, 8, 8), settings, progress=False)
+    with pytest.raises(ConversionError, match=rf"^{layer}: .*{words}"):
+        export_nir(snn, tmp_path / "net.nir")
+
+
 def test_only_binary_neurons_and_plain_synapses_are_written(exported):
     _, _, facts, path = exported
     graph = nir.read(str(path))

@@ -29,6 +29,10 @@ class Replay:
                 self.take_spikes(node)
             elif node["kind"] == "output":
                 self.check_output(node)
+            elif node["kind"] == "product":
+                self.take_product(node)
+            elif node["kind"].endswith("_transfer"):
+                self.check_transfer(node)
             elif node["carrier"] in ("current", "spikes"):
                 self.take_linear(node)
 
@@ -70,6 +74,36 @@ class Replay:
         if "current" in node["arrays"] and self.file[node["arrays"]["current"]].dtype == np.int64:
             assert np.array_equal(self.total(name), self.array(node, "current")), name
             self.checked.append(name)
+
+    def take_product(self, node):
+        """Digits of one timing meet what the other side's have added up to; else the earlier side is complete."""
+        name, (left, right) = node["name"], node["inputs"]
+        assert self.constant[left] == self.constant[right] == 0
+        one, other = ({key: self.nodes[side][key] for key in ("start", "growth")} for side in (left, right))
+        early, late = sorted((left, right), key=lambda side: self.nodes[side]["start"])
+        words, steps = [0, 0], []
+        for growth, a, b in zip(one["growth"], self.steps[left], self.steps[right], strict=True):
+            before = [growth * word for word in words]
+            words = [before[0] + a, before[1] + b]
+            steps.append(a * words[1] + before[0] * b)
+        if one != other:
+            steps = [self.total(early) * step for step in self.steps[late]]
+        self.steps[name] = [step * self.array(node, "multiplier") for step in steps]
+        self.constant[name] = 0
+        assert np.array_equal(self.total(name), self.total(left) * self.total(right) * self.array(node, "multiplier"))
+        assert np.array_equal(self.total(name), self.array(node, "current"))
+        self.checked.append(name)
+
+    def check_transfer(self, node):
+        potential = self.total(node["inputs"][0]).astype(np.float32)
+        gain, values = self.array(node, "gain"), self.array(node, "values")
+        if node["kind"] == "leaky_transfer":
+            fired = np.where(potential < 0, potential * self.array(node, "negative_gain"), potential * gain)
+        else:
+            first, table = self.array(node, "first"), self.array(node, "table")
+            fired = table[np.clip(np.rint(potential * gain) - first, 0, len(table) - 1).astype(int)]
+        assert np.array_equal(fired, values), node["name"]
+        self.checked.append(node["name"])
 
     def apply(self, node, values):
         kind, x, arguments = node["kind"], values[0], node.get("arguments", {})
@@ -214,9 +248,24 @@ def pooled(x, geometry):
 
 
 def convolved(x, weight, geometry):
+    if geometry["transposed"]:
+        return transposed(x, weight, geometry)
     patches = windows(x, weight.shape[2:], geometry["stride"], geometry["padding"], geometry["dilation"], 0)
     parts = zip(np.split(patches, geometry["groups"], 1), np.split(weight, geometry["groups"]), strict=True)
     return np.concatenate([np.einsum("nchwij,ocij->nohw", patch, part) for patch, part in parts], 1)
+
+
+def transposed(x, weight, geometry):
+    """Every input value adds its kernel to the output; here without groups, padding and dilation."""
+    stride, kernel = geometry["stride"], weight.shape[2:]
+    assert (geometry["groups"], geometry["padding"], geometry["output_padding"]) == (1, [0, 0], [0, 0])
+    sizes = [(size - 1) * s + k for size, s, k in zip(x.shape[2:], stride, kernel, strict=True)]
+    total = np.zeros((len(x), len(weight), *sizes))
+    for row, column in np.ndindex(x.shape[2:]):
+        place = (slice(row * stride[0], row * stride[0] + kernel[0]),
+                 slice(column * stride[1], column * stride[1] + kernel[1]))  # fmt: skip
+        total[(slice(None), slice(None), *place)] += np.einsum("nc,ocij->noij", x[:, :, row, column], weight)
+    return total
 
 
 class Branches(nn.Module):
@@ -403,7 +452,8 @@ def test_the_file_is_described_by_its_manifest(tmp_path):
         assert np.array_equal(arrays[node["arrays"]["weight"]], synapse.weight)
     spread, head = synapses["spread"], synapses["head"]
     assert (spread["operation"], head["operation"]) == ("conv2d", "linear")
-    assert spread["geometry"] == {"stride": [1, 1], "padding": [2, 2], "dilation": [2, 2], "groups": 2}
+    grid = {"stride": [1, 1], "padding": [2, 2], "dilation": [2, 2], "groups": 2}
+    assert spread["geometry"] == {**grid, "transposed": False, "output_padding": []}
     assert all(manifest["nodes"][0]["name"] != name for name in head["neurons"])
     assert len(synapses["body"]["neurons"]) == 1
     neurons = {node["name"]: node for node in manifest["nodes"] if node["kind"] == "neuron"}
@@ -415,7 +465,12 @@ def test_the_file_is_described_by_its_manifest(tmp_path):
 
 def test_neurons_behind_analog_nodes_are_stimuli(tmp_path):
     build = lambda: nn.Sequential(  # noqa: E731
-        nn.Conv2d(3, 4, 3), nn.GELU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(256, 5)
+        nn.Conv2d(3, 4, 3),
+        nn.GroupNorm(2, 4, affine=False),
+        nn.Conv2d(4, 4, 3),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(256, 5),
     )
     _, _, path = exported(tmp_path, build)
     replay = Replay(path)
@@ -423,10 +478,10 @@ def test_neurons_behind_analog_nodes_are_stimuli(tmp_path):
     assert [replay.nodes[node["inputs"][0]]["kind"] for node in behind] == ["analog"]
     assert replay.manifest["stimuli"][1:] == [node["name"] for node in behind]
     (analog,) = replay.manifest["analog"]
-    gelu, source = replay.nodes[analog], replay.nodes[replay.nodes[analog]["inputs"][0]]
-    assert "gelu" in gelu["operator"]
-    before, after = (torch.from_numpy(replay.file[node["arrays"]["values"]]) for node in (source, gelu))
-    assert torch.allclose(nn.functional.gelu(before), after)
+    norm, source = replay.nodes[analog], replay.nodes[replay.nodes[analog]["inputs"][0]]
+    assert "group_norm" in norm["operator"]
+    before, after = (torch.from_numpy(replay.file[node["arrays"]["values"]]) for node in (source, norm))
+    assert torch.allclose(nn.functional.group_norm(before, 2), after, atol=1e-6)
     assert sorted(replay.checked) == expected_checks(replay)
 
 
@@ -503,3 +558,27 @@ def test_what_can_not_be_exported_leaves_everything_as_it_was(tmp_path):
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["folder.npz", "streams.npz"]
     export_spike_streams(snn, images[:1], path, force=True)
     assert Replay(path).manifest["images"] == 1
+
+
+class FunctionsAndProducts(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.up = nn.Conv2d(3, 4, 3), nn.ConvTranspose2d(4, 4, 2, stride=2)
+        self.gate, self.side, self.head = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 2, 1)
+
+    def forward(self, x):
+        x = nn.functional.leaky_relu(self.up(nn.functional.gelu(self.stem(x))), 0.1)
+        x = torch.relu(torch.tanh(self.gate(x)) * x)
+        return self.head(self.gate(x) * self.side(x))
+
+
+def test_functions_and_products_replay(tmp_path):
+    """Tables, slopes, products and transposed convolutions, from the file's own arrays and rules."""
+    _, _, path = exported(tmp_path, FunctionsAndProducts)
+    replay = Replay(path)
+    nodes = replay.nodes
+    assert nodes["synapse_up"]["operation"] == "conv_transpose2d"
+    assert nodes["neuron_gelu"]["reason"] == "it fires on a function of the potential"
+    transfers = [name for name, node in nodes.items() if node["kind"].endswith("_transfer")]
+    assert len(transfers) == 3
+    assert set(transfers) | {"product_mul", "product_mul_2"} <= set(replay.checked)
