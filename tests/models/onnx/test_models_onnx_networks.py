@@ -6,10 +6,11 @@ import onnx
 import pytest
 import torch
 from onnx import ModelProto, helper, numpy_helper
-from onnx_graphs import largest_difference, model_of, outputs_of, reference_outputs, write
+from onnx_graphs import largest_difference, model_of, outputs_of, reference_outputs, value, write
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import snnconvert
 from snnconvert.convert.capture import capture
 from snnconvert.models.onnx import load_onnx
 
@@ -401,6 +402,24 @@ def test_quantized_networks(tmp_path, per_channel, qdq):
     assert sum("conv2d" in target for target in targets) == 2
 
 
+@pytest.mark.parametrize("per_channel", [False, True], ids=["per-tensor", "per-channel"])
+@pytest.mark.parametrize("qdq", [True, False], ids=["qdq", "qoperator"])
+def test_scales_of_quantized_networks_become_thresholds(tmp_path, per_channel, qdq):
+    """The converted network has the file's own grids, and its integer weights: both round at the same places."""
+    path = quantized(tmp_path, per_channel=per_channel, qdq=qdq)
+    x = images(16, seed=9)
+    snn = snnconvert.convert(path, x, snnconvert.ConversionConfig(bias_correction=False), progress=False)
+    grids = [site.grid for site in snn.plan.sites if site.grid is not None]
+    assert len(grids) >= 3
+    steps = {site.layer: site.grid[0] for site in snn.plan.sites if site.grid is not None}
+    for layer, neuron in snn.neurons():
+        if layer in steps:
+            assert float(neuron.step) == pytest.approx(steps[layer], rel=1e-6)
+    expected = torch.cat([reference_outputs(path, sample)[0] for sample in x.split(1)])
+    error = (snn(x) - expected).square().mean() / expected.square().mean()
+    assert -10 * error.log10() > 35
+
+
 def with_random_weights(model: ModelProto) -> ModelProto:
     """The light graphs of the model zoo bring ConstantOfShape nodes instead of weights."""
     generator = np.random.default_rng(0)
@@ -436,3 +455,45 @@ def test_light_networks_of_the_model_zoo(tmp_path, name):
 def test_light_graphs_load_as_they_are(path):
     loaded = load_onnx(path)
     assert loaded.inputs[0].shape == (1, 3, 224, 224)
+
+
+SPIKING = [
+    pytest.param(path, marks=() if path.stem == "light_squeezenet" else pytest.mark.slow, id=path.stem)
+    for path in sorted(LIGHT.glob("light_*.onnx"))
+]
+
+
+@pytest.mark.parametrize("path", SPIKING)
+def test_light_networks_become_spiking(tmp_path, path):
+    """Every layer on spikes, close to onnxruntime, the same spikes step by step."""
+    path = write(with_random_weights(onnx.load(path)), tmp_path)
+    x = images(4, (3, 224, 224))
+    snn = snnconvert.convert(path, x, progress=False)
+    assert snn.plan.coverage > 0.999
+    expected, actual = by_sample(path, x[:2], 1), snn(x[:2])
+    variance = expected.square().mean()
+    assert (actual - expected).square().mean() < 0.02 * variance
+    assert torch.equal(snn.simulate(x[:1]).output, snn(x[:1]))
+
+
+def test_several_inputs_and_outputs_become_spiking(tmp_path):
+    generator = np.random.default_rng(0)
+    weights = {
+        name: (generator.normal(size=(4, 3, 3, 3)) / 5).astype(np.float32) for name in ("u", "v")
+    } | {"w": (generator.normal(size=(2, 8, 1, 1)) / 3).astype(np.float32)}  # fmt: skip
+    nodes = [
+        node("Conv", ["left", "u"], ["a"]), node("Conv", ["right", "v"], ["b"]), node("Relu", ["a"], ["c"]),
+        node("Sigmoid", ["b"], ["d"]), node("Concat", ["c", "d"], ["e"], axis=1), node("Conv", ["e", "w"], ["map"]),
+        node("GlobalAveragePool", ["c"], ["mean"]),
+    ]  # fmt: skip
+    inputs = [value("left", [1, 3, 8, 8]), value("right", [1, 3, 8, 8])]
+    path = write(model_of(nodes, weights, inputs=inputs, outputs=("map", "mean")), tmp_path)
+    left, right = images(8, (3, 8, 8)), images(8, (3, 8, 8), seed=1)
+    snn = snnconvert.convert(path, [snnconvert.Inputs(left, right)], progress=False)
+    assert snn.plan.coverage == 1.0
+    with torch.no_grad():
+        expected = load_onnx(path).module(left, right)
+    actual = snn(left, right)
+    assert set(actual) == {"map", "mean"}
+    for name, wanted in expected.items():
+        assert (actual[name] - wanted).square().mean() < 1e-3 * wanted.square().mean()
