@@ -25,7 +25,7 @@ _NAMES = {function: name for name, function in _FUNCTIONS.items()}
 _COMPOSITES = frozenset(
     {
         "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d",
-        "adaptive_max_pool2d", "arange", "batch_norm", "bilinear", "channel_shuffle", "chunk", "col2im",
+        "adaptive_max_pool2d", "all", "any", "arange", "batch_norm", "bilinear", "channel_shuffle", "chunk", "col2im",
         "contiguous", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
         "cumsum", "dropout", "einsum", "expand_as", "flatten", "group_norm", "hardsigmoid", "hardswish", "im2col",
         "instance_norm", "layer_norm", "linalg_vector_norm", "linear", "log_softmax", "matmul", "max", "max_pool1d",
