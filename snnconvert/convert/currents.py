@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,20 +104,11 @@ class _Builder:
     def _count_paths(self) -> None:
         """How often each source's current enters one sum: the paths from it to any node of currents."""
         origins = {**self.result.synapses, **self.result.pools}
+        sums = _Sums([node for node in self.graph_module.graph.nodes if node.name in self.channels], set(origins))
         for name, source in origins.items():
-            source.paths = self._most_paths({name: 1})
+            source.paths = sums.most_paths(name)
         for (name, _), source in self.result.scales.items():
-            source.paths = self._most_paths({name: 1})
-
-    def _most_paths(self, start: dict[str, int]) -> int:
-        paths = dict(start)
-        sources = {**self.result.synapses, **self.result.pools}
-        for node in self.graph_module.graph.nodes:
-            if node.name in start or node.name not in self.channels or node.name in sources:
-                continue
-            counts = [paths.get(operand.name, 0) for operand in operands_of(node)]
-            paths[node.name] = max(counts) if kind_of(node) is OpKind.CONCAT else sum(counts)
-        return max(paths.values())
+            source.paths = sums.most_paths(name)
 
     def _channels(self, node: fx.Node) -> IntArray:
         if node.name in self.plans:
@@ -197,6 +188,39 @@ class _Builder:
         source = node.args[0] if site.origin == "activation" else node
         if site.affine is None and isinstance(source, fx.Node) and source.name in self.channels:
             self.problem.read(self.channels[source.name], self.thresholds[site.family].step)
+
+
+class _Sums:
+    """The graph of currents alone: which sums, layouts and concats a current enters."""
+
+    def __init__(self, nodes: Sequence[fx.Node], sources: set[str]) -> None:
+        """Keeps the nodes in their order, without what sources are computed from."""
+        self._order = {node.name: index for index, node in enumerate(nodes)}
+        self._joined = {node.name for node in nodes if kind_of(node) is OpKind.CONCAT}
+        self._operands: dict[str, list[str]] = {}
+        self._users: dict[str, list[str]] = {}
+        for node in nodes:
+            if node.name not in sources:
+                self._operands[node.name] = [operand.name for operand in operands_of(node)]
+                for name in self._operands[node.name]:
+                    self._users.setdefault(name, []).append(node.name)
+
+    def most_paths(self, start: str) -> int:
+        """The most paths from one node to any other."""
+        paths = {start: 1}
+        for name in self._behind(start):
+            counts = [paths.get(operand, 0) for operand in self._operands[name]]
+            paths[name] = max(counts) if name in self._joined else sum(counts)
+        return max(paths.values())
+
+    def _behind(self, start: str) -> list[str]:
+        found: set[str] = set()
+        pending = [start]
+        while pending:
+            new = [user for user in self._users.get(pending.pop(), ()) if user not in found]
+            found.update(new)
+            pending.extend(new)
+        return sorted(found, key=self._order.__getitem__)
 
 
 def _bound(weight: Tensor, bias: Tensor, scale: Tensor, weight_bits: int, code: SpikeCode) -> Tensor:

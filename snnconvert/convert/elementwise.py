@@ -99,7 +99,7 @@ def is_step(node: fx.Node) -> bool:
         return False
     tensors = [argument for argument in node.args if isinstance(argument, fx.Node)]
     plain = all(_is_plain(argument) for argument in node.args if not isinstance(argument, fx.Node))
-    return bool(tensors) and plain and all(_is_floating(t) and _shape(t) == _shape(node) for t in tensors)
+    return bool(tensors) and plain and all(_is_floating(t) and _have_one_shape(t, node) for t in tensors)
 
 
 def is_activation(node: fx.Node) -> bool:
@@ -164,5 +164,13 @@ def _is_plain(argument: object) -> bool:
     return argument is None or isinstance(argument, (bool, int, str))
 
 
-def _shape(node: fx.Node) -> tuple[Any, ...]:
-    return tuple(node.meta["val"].shape)
+def _have_one_shape(one: fx.Node, other: fx.Node) -> bool:
+    left, right = one.meta["val"].shape, other.meta["val"].shape
+    return len(left) == len(right) and all(map(_are_equal, left, right))
+
+
+def _are_equal(left: int | torch.SymInt, right: int | torch.SymInt) -> bool:
+    """Whether two sizes are equal by their expressions, without asking the solver."""
+    if isinstance(left, torch.SymInt) and isinstance(right, torch.SymInt):
+        return bool(left.node.expr == right.node.expr)
+    return isinstance(left, int) and isinstance(right, int) and left == right

@@ -130,7 +130,8 @@ class UnitProblem:
             if not ready:
                 raise ConversionError(f"{waiting[0].name}: pooled currents are added to what they are pooled from")
             self._solve_classes(ready, labels, steps, units, bounds, wide)
-            waiting = [source for source in waiting if source not in ready]
+            solved = {source.first for source in ready}
+            waiting = [source for source in waiting if source.first not in solved]
 
     def inexact_sums(self, bounds: Mapping[int, FloatArray]) -> set[int]:
         """Sources whose sums pass 2^24 although they are not wide, once their true bounds are known.

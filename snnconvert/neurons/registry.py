@@ -51,7 +51,7 @@ def make_code(neuron: str, bits: int, T: int, where: str = "") -> SpikeCode:
     if not isinstance(neuron, str):
         raise ConfigurationError(f"{place}neuron must be a name, got {neuron!r}")
     name, _, settings = neuron.partition(":")
-    known = neuron_names()
+    known = tuple(_CODES) if name in _CODES else neuron_names()
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""

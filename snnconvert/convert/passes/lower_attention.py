@@ -20,10 +20,10 @@ _ATTENTION = aten.scaled_dot_product_attention.default
 
 def lower_attention(graph_module: fx.GraphModule) -> fx.GraphModule:
     """Writes out every scaled dot product attention without dropout."""
-    for node in list(graph_module.graph.nodes):
-        if node.op == "call_function" and node.target is _ATTENTION:
-            _lower(graph_module, node)
-    return tidy(graph_module)
+    found = graph_module.graph.find_nodes(op="call_function", target=_ATTENTION)
+    for node in found:
+        _lower(graph_module, node)
+    return tidy(graph_module) if found else graph_module
 
 
 def _lower(graph_module: fx.GraphModule, node: fx.Node) -> None:

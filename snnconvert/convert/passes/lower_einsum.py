@@ -28,12 +28,12 @@ class _Term:
 
 def lower_einsum(graph_module: fx.GraphModule) -> fx.GraphModule:
     """Writes out every einsum; more than two operands meet from left to right."""
-    for node in list(graph_module.graph.nodes):
-        if node.op == "call_function" and node.target is aten.einsum.default:
-            equation, operands = node.args[:2]
-            assert isinstance(operands, (list, tuple))
-            _lower(Builder(graph_module, node), str(equation), [_node(operand) for operand in operands])
-    return tidy(graph_module)
+    found = graph_module.graph.find_nodes(op="call_function", target=aten.einsum.default)
+    for node in found:
+        equation, operands = node.args[:2]
+        assert isinstance(operands, (list, tuple))
+        _lower(Builder(graph_module, node), str(equation), [_node(operand) for operand in operands])
+    return tidy(graph_module) if found else graph_module
 
 
 def _lower(builder: Builder, equation: str, operands: list[fx.Node]) -> None:

@@ -41,10 +41,10 @@ class _Weights:
 
 def lower_recurrent(graph_module: fx.GraphModule) -> fx.GraphModule:
     """Unrolls LSTM, GRU and RNN layers; projections and sequences of unknown or great length stay."""
-    for node in list(graph_module.graph.nodes):
-        if node.op == "call_function" and node.target in _RECURRENT:
-            _lower(Builder(graph_module, node), node)
-    return tidy(graph_module)
+    found = [node for node in graph_module.graph.nodes if node.op == "call_function" and node.target in _RECURRENT]
+    for node in found:
+        _lower(Builder(graph_module, node), node)
+    return tidy(graph_module) if found else graph_module
 
 
 def _lower(builder: Builder, node: fx.Node) -> None:
