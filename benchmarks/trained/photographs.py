@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from snnconvert.report.statistics import decibels
 
-_CALIBRATION_IMAGES = 16
+_FOLDS = 4
 
 
 def read_pixels(path: Path) -> Tensor:
@@ -40,15 +40,18 @@ def batches_of(inputs: Iterable[Tensor], size: int) -> Iterator[Tensor]:
         yield torch.stack(held)
 
 
-def coco_images(folder: Path, count: int | None) -> tuple[list[Path], list[Path]]:
-    """Images to evaluate on, at most so many, and the last 16, to calibrate on: there are no others of their kind.
+def coco_folds(folder: Path, count: int | None) -> list[tuple[list[Path], list[Path]]]:
+    """Four splits of the images into those to evaluate on, at most so many, and a quarter to calibrate on.
+
+    There are no others of their kind to calibrate on, and few enough that one split says little.
 
     Args:
         folder: the folder that holds ``coco/images``.
-        count: how many of the former.
+        count: how many to evaluate on.
     """
     paths = sorted((folder / "coco" / "images").glob("*.jpg"))
-    return paths[:-_CALIBRATION_IMAGES][:count], paths[-_CALIBRATION_IMAGES:]
+    quarters = [paths[start::_FOLDS] for start in range(_FOLDS)]
+    return [([path for path in paths if path not in quarter][:count], quarter) for quarter in quarters]
 
 
 def outputs_of(network: nn.Module, batches: Iterable[Tensor]) -> list[Tensor]:
