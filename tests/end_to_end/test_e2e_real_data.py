@@ -3,20 +3,13 @@
 import csv
 
 import pytest
+from real_folders import data_or_skip
 
 import snnconvert
 from benchmarks.cifar_resnet import load_cifar_images, load_cifar_resnet
-from benchmarks.real_data import VARIABLE, data_folder
 from benchmarks.trained.mnist import load_mnist_images, load_mnist_network
 from snnconvert.cli.main import main
 from snnconvert.evaluation import compare
-
-
-def data_or_skip(name):
-    folder = data_folder(name)
-    if folder is None:
-        pytest.skip(f"no {name} data: set {VARIABLE} to the folder that holds {name}/")
-    return folder
 
 
 def batches(images, labels, size=100):
