@@ -24,6 +24,8 @@ def input_batches(
 ) -> Iterator[Inputs]:
     """Yields the arguments of one call for each item of a loader, checked, floating tensors as float32.
 
+    A tensor that is not given as Inputs or by the name of an argument is taken for pixels: float32, too.
+
     Args:
         loader: an iterable of batches, or one tensor [N, ...], which is read in parts. A batch is a tensor, an
             (input, label) pair, a dict of the model's arguments (labels and what isn't an argument are
@@ -57,7 +59,7 @@ def items_of(loader: Iterable[Any] | Tensor) -> Iterable[Any]:
 
 
 def checked(inputs: Inputs, index: int) -> Inputs:
-    """The same arguments with floating tensors, and a single tensor of any kind, as float32.
+    """The same arguments with floating tensors as float32; integers, such as indices, stay.
 
     Raises:
         InputError: on an empty batch, or NaN, Inf or complex numbers, naming the batch.
@@ -68,8 +70,7 @@ def checked(inputs: Inputs, index: int) -> Inputs:
     bare = len(leaves) == 1 and bool(inputs.args) and isinstance(inputs.args[0], Tensor)
     if bare and (leaves[0].dim() < 2 or leaves[0].shape[0] == 0):
         raise InputError(f"batch {index} has shape {tuple(leaves[0].shape)}: expected [N, ...] with N of at least 1")
-    values = [_checked(leaf, index, cast=bare) for leaf in leaves]
-    return _rebuilt(structure, values)
+    return _rebuilt(structure, [_checked(leaf, index) for leaf in leaves])
 
 
 def _rebuilt(structure: Structure, values: Sequence[Tensor]) -> Inputs:
@@ -77,16 +78,21 @@ def _rebuilt(structure: Structure, values: Sequence[Tensor]) -> Inputs:
     return Inputs(*args, **kwargs)
 
 
-def _checked(leaf: Tensor, index: int, *, cast: bool) -> Tensor:
-    values = leaf.float() if leaf.is_floating_point() or (cast and not leaf.is_complex()) else leaf
+def _checked(leaf: Tensor, index: int) -> Tensor:
+    values = leaf.float() if leaf.is_floating_point() else leaf
     if values.is_complex() or (values.is_floating_point() and not torch.isfinite(values).all()):
         raise InputError(f"batch {index} holds NaN, Inf or complex numbers: clean the calibration images")
     return values
 
 
+def _image_inputs(images: Tensor) -> Inputs:
+    """The only argument of a call, which a loader gives by itself: pixels, as float32 whatever their type."""
+    return Inputs(images if images.is_complex() else images.float())
+
+
 def _transformed(result: Any, index: int, parameters: Sequence[str]) -> Inputs:
     if isinstance(result, Tensor):
-        return Inputs(result)
+        return _image_inputs(result)
     if isinstance(result, Inputs):
         return result
     if isinstance(result, Mapping):
@@ -100,9 +106,9 @@ def _inputs_of(item: Any, index: int, parameters: Sequence[str]) -> Inputs:
     if isinstance(item, Inputs):
         return item
     if isinstance(item, Tensor):
-        return Inputs(item)
+        return _image_inputs(item)
     if isinstance(item, (tuple, list)) and item and isinstance(item[0], (Tensor, Inputs)):
-        return item[0] if isinstance(item[0], Inputs) else Inputs(item[0])
+        return item[0] if isinstance(item[0], Inputs) else _image_inputs(item[0])
     if isinstance(item, (tuple, list)) and item and _holds_tensors(item[0]):
         return _inputs_of(item[0], index, parameters) if isinstance(item[0], Mapping) else Inputs(item[0])
     if isinstance(item, Mapping):
@@ -126,7 +132,7 @@ def _keyword_inputs(item: Mapping[Any, Any], index: int, parameters: Sequence[st
         return Inputs(**named)
     for key in _INPUT_KEYS:
         if isinstance(item.get(key), Tensor):
-            return Inputs(item[key])
+            return _image_inputs(item[key])
     known = ", ".join(dict.fromkeys([*parameters, *_INPUT_KEYS]))
     raise InputError(
         f"batch {index} is a dict with keys {sorted(map(str, item))}, none of {known}: "

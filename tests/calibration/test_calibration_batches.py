@@ -6,6 +6,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from snnconvert.calibration.batches import input_batches
 from snnconvert.errors import InputError
+from snnconvert.inputs import Inputs
 
 IMAGES = torch.arange(40.0).reshape(10, 4)
 PARTS = list(IMAGES.split(3))
@@ -51,6 +52,16 @@ def test_transform_reads_anything():
     assert torch.equal(values([part.numpy() for part in PARTS], torch.from_numpy), IMAGES)
     # it also wins over the forms that would be accepted
     assert torch.equal(values(PARTS, lambda part: part * 2), IMAGES * 2)
+
+
+@pytest.mark.parametrize("form", [lambda ids: Inputs(ids), lambda ids: (Inputs(ids), 3), lambda ids: Inputs(ids=ids)])
+@pytest.mark.parametrize("transform", [None, lambda item: item[0] if isinstance(item, tuple) else item])
+def test_integers_given_as_arguments_stay_integers(form, transform):
+    ids = torch.arange(12).reshape(4, 3)
+    (inputs,) = input_batches([form(ids)], transform)
+    assert all(
+        value.dtype == torch.int64 and torch.equal(value, ids) for value in [*inputs.args, *inputs.kwargs.values()]
+    )
 
 
 def test_nothing_is_read_ahead():

@@ -274,6 +274,27 @@ def test_a_transform_may_return_inputs_or_dicts():
         assert len(snn.signature.tensors) == 3
 
 
+class Tokens(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(7, 16)
+        self.fc = nn.Linear(16, 5)
+
+    def forward(self, ids):
+        return self.fc(self.embedding(ids))
+
+
+@pytest.mark.parametrize("form", [Inputs, lambda ids: Inputs(ids=ids), lambda ids: {"ids": ids}])
+def test_token_ids_are_looked_up(form):
+    net, ids = built(Tokens), torch.arange(63).reshape(21, 3) % 7
+    snn = snnconvert.convert(net, [form(part) for part in ids.split(8)], FINE, progress=False)
+    assert snn.report.coverage.macs_on_spikes == 1
+    assert decibels(net(ids), snn(ids)) > 30
+    assert torch.equal(snn(ids), snn(ids=ids))
+    with pytest.raises(InputError, match="int64"):
+        snn(ids.float())
+
+
 def test_empty_batches(pair):
     answer = pair[1](*two_images(0))
     assert answer["logits"].shape == (0, 5)

@@ -1,25 +1,15 @@
 """Networks with real weights on real images; skipped where these aren't there."""
 
 import csv
-import gzip
 
-import numpy as np
 import pytest
-import torch
-from torch import nn
+from real_folders import data_or_skip
 
 import snnconvert
 from benchmarks.cifar_resnet import load_cifar_images, load_cifar_resnet
-from benchmarks.real_data import VARIABLE, data_folder
+from benchmarks.trained.mnist import load_mnist_images, load_mnist_network
 from snnconvert.cli.main import main
 from snnconvert.evaluation import compare
-
-
-def data_or_skip(name):
-    folder = data_folder(name)
-    if folder is None:
-        pytest.skip(f"no {name} data: set {VARIABLE} to the folder that holds {name}/")
-    return folder
 
 
 def batches(images, labels, size=100):
@@ -80,31 +70,12 @@ def test_imagenet_mobilenet_keeps_its_accuracy_through_the_command_line(imagenet
     assert report.coverage.macs_on_spikes == 1
 
 
-def mnist_network(state):
-    """Convolutions with 20, 32 and 128 filters and two linear layers, all without biases."""
-    network = nn.Sequential(
-        nn.Conv2d(1, 20, 5, bias=False), nn.ReLU(), nn.AvgPool2d(2),
-        nn.Conv2d(20, 32, 5, bias=False), nn.ReLU(), nn.AvgPool2d(2),
-        nn.Conv2d(32, 128, 3, bias=False), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(),
-        nn.Linear(128, 500, bias=False), nn.ReLU(), nn.Linear(500, 10, bias=False),
-    )  # fmt: skip
-    network.load_state_dict(dict(zip(network.state_dict(), state.values(), strict=True)))
-    return network.eval()
-
-
-def read_idx(path, offset):
-    with gzip.open(path) as file:
-        return np.frombuffer(file.read(), np.uint8, offset=offset)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("bits", "T", "points"), [(2, 4, 0.3), (1, 4, 1.0)])
 def test_mnist_network_keeps_its_accuracy(bits, T, points):
     folder = data_or_skip("mnist")
-    ann = mnist_network(torch.load(folder / "mnist_params.pt", weights_only=True, map_location="cpu"))
-    pixels = torch.from_numpy(read_idx(folder / "t10k-images-idx3-ubyte.gz", 16).copy()).view(-1, 1, 28, 28)
-    labels = torch.from_numpy(read_idx(folder / "t10k-labels-idx1-ubyte.gz", 8).astype(np.int64))
-    images = pixels.float() / 255
+    ann = load_mnist_network(folder)
+    images, labels = load_mnist_images(folder)
     snn = snnconvert.convert(ann, images[:256], snnconvert.ConversionConfig(bits=bits, T=T), progress=False)
     metric = compare(ann, snn, batches(images[256:], labels[256:], 500)).metric()
     assert metric.images == 9744
