@@ -70,8 +70,9 @@ class Caller(nn.Module):
             with torch.no_grad():
                 output = self.model(*args, **kwargs)
         except Exception as error:  # the user's own model may raise anything
+            hint = "; give indices as snnconvert.Inputs(indices)" if "argument #1 'indices'" in str(error) else ""
             raise ConversionError(
-                f"{name} fails on an input of shape {_shapes(leaves)}{user_line(error)}: {first_line(error)}"
+                f"{name} fails on an input of shape {_shapes(leaves)}{user_line(error)}: {first_line(error)}{hint}"
             ) from error
         try:
             return flatten(output, "its output")

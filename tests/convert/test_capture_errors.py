@@ -77,3 +77,12 @@ def test_refusals_are_quiet(kind, capfd):
     with pytest.raises(ConversionError):
         capture_call(kind(), torch.rand(2, 3, 8, 8))
     assert capfd.readouterr() == ("", "")
+
+
+def test_indices_that_are_taken_for_pixels_are_told_the_way():
+    net = nn.Sequential(nn.Embedding(7, 8), nn.Flatten(), nn.Linear(40, 3)).eval()
+    indices = torch.randint(0, 7, (16, 5))
+    with pytest.raises(ConversionError, match=r"indices.*give indices as snnconvert\.Inputs\(indices\)"):
+        snnconvert.convert(net, indices, progress=False)
+    snn = snnconvert.convert(net, [snnconvert.Inputs(indices)], progress=False)
+    assert snn(indices).shape == (16, 3)
