@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+import snnconvert
 from snnconvert.convert.capture import capture_call
 from snnconvert.errors import ConversionError
 
