@@ -31,6 +31,8 @@ def input_batches(
         transform: turns one item of the loader into a tensor, a dict or Inputs.
         parameters: names of the model's arguments.
 
+    A tensor that comes without Inputs, or under a usual key, is an image and becomes float32 whatever its type.
+
     Raises:
         InputError: on an item with no input tensor, an empty batch, or NaN or Inf, naming the batch.
     """
@@ -57,7 +59,7 @@ def items_of(loader: Iterable[Any] | Tensor) -> Iterable[Any]:
 
 
 def checked(inputs: Inputs, index: int) -> Inputs:
-    """The same arguments with floating tensors, and a single tensor of any kind, as float32.
+    """The same arguments with floating tensors as float32.
 
     Raises:
         InputError: on an empty batch, or NaN, Inf or complex numbers, naming the batch.
@@ -68,7 +70,7 @@ def checked(inputs: Inputs, index: int) -> Inputs:
     bare = len(leaves) == 1 and bool(inputs.args) and isinstance(inputs.args[0], Tensor)
     if bare and (leaves[0].dim() < 2 or leaves[0].shape[0] == 0):
         raise InputError(f"batch {index} has shape {tuple(leaves[0].shape)}: expected [N, ...] with N of at least 1")
-    values = [_checked(leaf, index, cast=bare) for leaf in leaves]
+    values = [_checked(leaf, index) for leaf in leaves]
     return _rebuilt(structure, values)
 
 
@@ -77,8 +79,13 @@ def _rebuilt(structure: Structure, values: Sequence[Tensor]) -> Inputs:
     return Inputs(*args, **kwargs)
 
 
-def _checked(leaf: Tensor, index: int, *, cast: bool) -> Tensor:
-    values = leaf.float() if leaf.is_floating_point() or (cast and not leaf.is_complex()) else leaf
+def _as_image(tensor: Tensor) -> Inputs:
+    """A tensor given alone is an image, whatever its type; Inputs keep integers as they are."""
+    return Inputs(tensor if tensor.is_complex() else tensor.float())
+
+
+def _checked(leaf: Tensor, index: int) -> Tensor:
+    values = leaf.float() if leaf.is_floating_point() else leaf
     if values.is_complex() or (values.is_floating_point() and not torch.isfinite(values).all()):
         raise InputError(f"batch {index} holds NaN, Inf or complex numbers: clean the calibration images")
     return values
@@ -86,7 +93,7 @@ def _checked(leaf: Tensor, index: int, *, cast: bool) -> Tensor:
 
 def _transformed(result: Any, index: int, parameters: Sequence[str]) -> Inputs:
     if isinstance(result, Tensor):
-        return Inputs(result)
+        return _as_image(result)
     if isinstance(result, Inputs):
         return result
     if isinstance(result, Mapping):
@@ -100,9 +107,9 @@ def _inputs_of(item: Any, index: int, parameters: Sequence[str]) -> Inputs:
     if isinstance(item, Inputs):
         return item
     if isinstance(item, Tensor):
-        return Inputs(item)
+        return _as_image(item)
     if isinstance(item, (tuple, list)) and item and isinstance(item[0], (Tensor, Inputs)):
-        return item[0] if isinstance(item[0], Inputs) else Inputs(item[0])
+        return item[0] if isinstance(item[0], Inputs) else _as_image(item[0])
     if isinstance(item, (tuple, list)) and item and _holds_tensors(item[0]):
         return _inputs_of(item[0], index, parameters) if isinstance(item[0], Mapping) else Inputs(item[0])
     if isinstance(item, Mapping):
@@ -126,7 +133,7 @@ def _keyword_inputs(item: Mapping[Any, Any], index: int, parameters: Sequence[st
         return Inputs(**named)
     for key in _INPUT_KEYS:
         if isinstance(item.get(key), Tensor):
-            return Inputs(item[key])
+            return _as_image(item[key])
     known = ", ".join(dict.fromkeys([*parameters, *_INPUT_KEYS]))
     raise InputError(
         f"batch {index} is a dict with keys {sorted(map(str, item))}, none of {known}: "
