@@ -201,7 +201,7 @@ CASES = {
         a=conv(3), b=conv(), h=head(), analog=("fft_fft", "view_as_real"),
     ),
     "complex product": Case(
-        lambda n, x: n.h(F.relu(n.b(torch.fft.irfft2(torch.fft.rfft2(F.relu(n.a(x))) * torch.arange(6.0).mul(1j).exp())))),
+        lambda n, x: n.h(F.relu(n.b(torch.fft.irfft2(torch.fft.rfft2(F.relu(n.a(x))) * torch.tensor(1j).exp())))),
         a=conv(3), b=conv(), h=head(), analog=None,
     ),
     "learned clip": Case(

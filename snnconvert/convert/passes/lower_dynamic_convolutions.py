@@ -5,6 +5,8 @@ For every sample b: y_b = W_b · im2col(x_b), a product of two activations. Hold
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import fx
 
@@ -16,11 +18,11 @@ aten = torch.ops.aten
 
 
 def lower_dynamic_convolutions(graph_module: fx.GraphModule) -> fx.GraphModule:
-    """Rewrites two-dimensional convolutions whose groups are a multiple of the batch."""
+    """Rewrites two-dimensional convolutions of fixed image size whose groups are a multiple of the batch."""
     for node in list(graph_module.graph.nodes):
         if node.op == "call_function" and node.target is aten.conv2d.default:
             groups = _groups_per_sample(graph_module, node)
-            if groups is not None:
+            if groups is not None and all(isinstance(size, int) for size in node.meta["val"].shape[2:]):
                 _lower(Builder(graph_module, node), node, groups)
     return tidy(graph_module)
 
@@ -57,14 +59,15 @@ def _lower(builder: Builder, node: fx.Node, groups: int) -> None:
     outputs = _per_sample(builder, weight, found[1], groups)
     image = builder.reshape(source, [batch, groups * inputs, builder.size(source, 2), builder.size(source, 3)])
     terms = inputs * kernel[0] * kernel[1]
-    places = builder.shape(node)[2] * builder.shape(node)[3]
+    rows_and_columns = [as_int(size) for size in builder.shape(node)[2:]]
+    places = math.prod(rows_and_columns)
     geometry = (kernel, as_ints(dilation, 2), as_ints(padding, 2), as_ints(stride, 2))
     shape = [builder.shape(image)[0], groups * terms, places]
     windows = builder.call_shaped(shape, aten.im2col.default, image, *geometry)
     columns = builder.reshape(windows, [batch, groups, terms, builder.size(windows, 2)])
     kernels = builder.reshape(weight, [batch, groups, outputs, terms])
     product: fx.Node = builder.call(aten.matmul.default, kernels, columns)
-    sizes: list[Size] = [1, *(builder.size(node, dim) for dim in (1, 2, 3))]
+    sizes: list[Size] = [1, builder.product([batch, groups * outputs]), *rows_and_columns]
     if isinstance(bias, fx.Node):
         shifts = builder.reshape(bias, [batch, groups, outputs, 1])
         product = builder.call(aten.add.Tensor, product, shifts)
