@@ -19,6 +19,7 @@ from torch.export import Dim
 from snnconvert.convert.capture_checks import Caller, Leaves, check_batches, check_result, check_sizes, copy_of
 from snnconvert.convert.decompose import decompositions
 from snnconvert.convert.effects import without_effects
+from snnconvert.convert.fake_quantizers import WrittenOutQuantizers
 from snnconvert.convert.graph_tools import tensor_at
 from snnconvert.convert.passes.lower_views import lower_views
 from snnconvert.convert.signature import FLOATING, Signature, TensorSpec, canonical_call, parameters_of
@@ -216,7 +217,7 @@ def _quiet_export() -> Iterator[None]:
 def _export(caller: Caller, specs: Sequence[TensorSpec], example: Leaves, *, spatial: bool) -> fx.GraphModule:
     shapes = tuple(_dynamic(spec, leaf, spatial=spatial) for spec, leaf in zip(specs, example, strict=True))
     try:
-        with _quiet_export(), torch.no_grad():
+        with _quiet_export(), torch.no_grad(), WrittenOutQuantizers():
             program = torch.export.export(caller, example, strict=False, dynamic_shapes=(shapes,))
             exported = program.run_decompositions(decompositions()).module(check_guards=False)
     except Exception as error:  # torch.export raises many types for the user's own code

@@ -13,18 +13,27 @@ from torch import fx
 from snnconvert.convert.arguments import as_int, as_ints, with_defaults
 from snnconvert.convert.graph_builder import Builder, Size
 from snnconvert.convert.graph_tools import tidy
+from snnconvert.convert.ops import shape_of
 
 aten = torch.ops.aten
+_RANKS: dict[object, int] = {aten.conv1d.default: 1, aten.conv2d.default: 2}
 
 
 def lower_dynamic_convolutions(graph_module: fx.GraphModule) -> fx.GraphModule:
-    """Rewrites two-dimensional convolutions of fixed image size whose groups are a multiple of the batch."""
+    """Rewrites convolutions over one or two dimensions of fixed size whose groups are a multiple of the batch."""
     for node in list(graph_module.graph.nodes):
-        if node.op == "call_function" and node.target is aten.conv2d.default:
+        if node.op == "call_function" and node.target in _RANKS and _has_known_sizes(node):
             groups = _groups_per_sample(graph_module, node)
-            if groups is not None and all(isinstance(size, int) for size in node.meta["val"].shape[2:]):
+            if groups is not None:
                 _lower(Builder(graph_module, node), node, groups)
     return tidy(graph_module)
+
+
+def _has_known_sizes(node: fx.Node) -> bool:
+    """Whether all of a convolution but the batch in its channels and kernels is fixed."""
+    source, kernels, result = (shape_of(each) or () for each in (*node.args[:2], node))  # type: ignore[arg-type]
+    fixed = all(isinstance(size, int) for size in (source[0], *source[2:], *kernels[1:], *result[2:]))
+    return fixed and bool(source[0] == 1) and isinstance(kernels[0], torch.SymInt)
 
 
 def _groups_per_sample(graph_module: fx.GraphModule, node: fx.Node) -> int | None:
@@ -55,23 +64,29 @@ def _lower(builder: Builder, node: fx.Node, groups: int) -> None:
     found = _batch(builder.graph_module)
     assert found is not None
     batch = builder.size(found[0], 0)
-    _, inputs, *kernel = (as_int(size) for size in (0, *builder.shape(weight)[1:]))
+    inputs, *kernel = (as_int(size) for size in builder.shape(weight)[1:])
+    sizes, results = ([as_int(size) for size in builder.shape(each)[2:]] for each in (source, node))
     outputs = _per_sample(builder, weight, found[1], groups)
-    image = builder.reshape(source, [batch, groups * inputs, builder.size(source, 2), builder.size(source, 3)])
-    terms = inputs * kernel[0] * kernel[1]
-    rows_and_columns = [as_int(size) for size in builder.shape(node)[2:]]
-    places = math.prod(rows_and_columns)
-    geometry = (kernel, as_ints(dilation, 2), as_ints(padding, 2), as_ints(stride, 2))
-    shape = [builder.shape(image)[0], groups * terms, places]
+    flat = [1] * (2 - len(kernel))  # a line is an image of one row
+    image = builder.reshape(source, [batch, groups * inputs, *flat, *sizes])
+    terms = inputs * math.prod(kernel)
+    rank = len(kernel)
+    geometry = (
+        [*flat, *kernel],
+        (*flat, *as_ints(dilation, rank)),
+        (*(0 for _ in flat), *as_ints(padding, rank)),
+        (*flat, *as_ints(stride, rank)),
+    )
+    shape = [builder.shape(image)[0], groups * terms, math.prod(results)]
     windows = builder.call_shaped(shape, aten.im2col.default, image, *geometry)
-    columns = builder.reshape(windows, [batch, groups, terms, builder.size(windows, 2)])
+    columns = builder.reshape(windows, [batch, groups, terms, math.prod(results)])
     kernels = builder.reshape(weight, [batch, groups, outputs, terms])
     product: fx.Node = builder.call(aten.matmul.default, kernels, columns)
-    sizes: list[Size] = [1, builder.product([batch, groups * outputs]), *rows_and_columns]
+    whole: list[Size] = [1, builder.product([batch, groups * outputs]), *results]
     if isinstance(bias, fx.Node):
         shifts = builder.reshape(bias, [batch, groups, outputs, 1])
         product = builder.call(aten.add.Tensor, product, shifts)
-    builder.replace(builder.call(aten.reshape.default, product, sizes))
+    builder.replace(builder.call(aten.reshape.default, product, whole))
 
 
 def _per_sample(builder: Builder, weight: fx.Node, batch: object, groups: int) -> int:

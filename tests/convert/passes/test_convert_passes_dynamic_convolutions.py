@@ -58,3 +58,23 @@ def test_computed_kernels_with_named_padding():
               kernels=nn.Linear(2, 108), code=nn.Embedding(1, 2))  # fmt: skip
     check(canonical(net, X), net, X)
     assert plan_of(net, X).coverage == 1.0
+
+
+def test_kernels_per_sample_over_one_dimension():
+    def forward(n, x):
+        kernels = n.kernels(x.mean(2)).view(-1, 2, 3)
+        return F.conv1d(x.reshape(1, -1, 9), kernels, stride=2, padding=1, groups=2 * x.shape[0]).view(-1, 6, 5)
+
+    net, x = Net(forward, kernels=nn.Linear(4, 36)), torch.randn(5, 4, 9)
+    check(canonical(net, x), net, x)
+    assert plan_of(net, x).coverage == 1.0
+
+
+def test_kernels_per_sample_over_three_dimensions_are_refused():
+    def forward(n, x):
+        kernels = n.kernels(x.mean((2, 3, 4))).view(-1, 1, 1, 1, 1)
+        return n.a(F.conv3d(x.reshape(1, -1, 2, 2, 2), kernels, groups=4 * x.shape[0]).view(-1, 4, 2, 2, 2))
+
+    net, x = Net(forward, kernels=nn.Linear(4, 4), a=nn.Conv3d(4, 2, 1)), torch.randn(5, 4, 2, 2, 2)
+    (convolution,) = [item for item in plan_of(net, x).analog if item.op == "conv3d"]
+    assert convolution.reason == "convolution whose groups depend on the batch"
