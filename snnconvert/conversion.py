@@ -28,7 +28,7 @@ from snnconvert.convert.ops import OpKind, kind_of
 from snnconvert.convert.plan import Plan
 from snnconvert.convert.planner import make_plan
 from snnconvert.convert.quantizers import Grid
-from snnconvert.convert.signature import Signature, parameters_of
+from snnconvert.convert.signature import Signature, argument_names
 from snnconvert.convert.structure import flatten, unflatten
 from snnconvert.errors import InputError
 from snnconvert.evaluation import compare_outputs
@@ -144,7 +144,7 @@ def convert_whole(
     progress: bool = True,
 ) -> SpikingModel:
     """:func:`snnconvert.convert` of a model that is captured as a whole, whatever ``config.parts`` says."""
-    batches = input_batches(calib_loader, transform, parameters_of(model))
+    batches = input_batches(calib_loader, transform, argument_names(model))
     first = next(batches, None)
     if first is None:
         raise InputError("the calibration loader is empty: give it at least one batch")

@@ -10,24 +10,32 @@ from snnconvert.convert.passes.fold_constants import fold_constants
 from snnconvert.convert.passes.fuse_elementwise import fuse_elementwise
 from snnconvert.convert.passes.lower_attention import lower_attention
 from snnconvert.convert.passes.lower_constant_products import lower_constant_products
+from snnconvert.convert.passes.lower_dynamic_convolutions import lower_dynamic_convolutions
 from snnconvert.convert.passes.lower_einsum import lower_einsum
+from snnconvert.convert.passes.lower_indexing import lower_indexing
 from snnconvert.convert.passes.lower_norms import mark_normalizations
 from snnconvert.convert.passes.lower_recurrent import lower_recurrent
+from snnconvert.convert.passes.lower_scalars import lower_scalars
 from snnconvert.convert.passes.lower_stack import lower_stack
 from snnconvert.convert.passes.lower_synapses import lower_synapses
 from snnconvert.convert.passes.rectify_after_max_pool import rectify_after_max_pool
 from snnconvert.convert.passes.remove_identities import remove_identities
 from snnconvert.convert.passes.standardize_rectifiers import standardize_rectifiers
+from snnconvert.convert.unbacked import settle_sizes
 
 PASSES = (
     remove_identities,
     fold_constants,
+    lower_indexing,
+    settle_sizes,
     lower_attention,
     lower_einsum,
     lower_recurrent,
     lower_stack,
     fold_constants,
+    lower_scalars,
     lower_synapses,
+    lower_dynamic_convolutions,
     lower_constant_products,
     fold_affine,
     mark_normalizations,

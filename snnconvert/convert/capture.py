@@ -13,9 +13,13 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import UnsupportedOperatorException
 from torch.export import Dim
 
 from snnconvert.convert.capture_checks import Caller, Leaves, check_batches, check_result, check_sizes, copy_of
+from snnconvert.convert.decompose import decompositions
+from snnconvert.convert.effects import without_effects
+from snnconvert.convert.fake_quantizers import WrittenOutQuantizers
 from snnconvert.convert.graph_tools import tensor_at
 from snnconvert.convert.passes.lower_views import lower_views
 from snnconvert.convert.signature import FLOATING, Signature, TensorSpec, canonical_call, parameters_of
@@ -28,6 +32,7 @@ from snnconvert.inputs import Inputs
 CHECK_BATCH = 3
 Sizes = Literal["fixed", "dynamic", "where possible"]
 _FIXED_SIZE = re.compile(r"L\['leaves'\]\[(\d+)\]\.size\(\)\[(\d+)\] .*constant \((\d+)\)")
+_TAKEN = frozenset(dir(fx.GraphModule({}, fx.Graph())))
 _MODEL = "model."  # how the model's own names begin inside its Caller
 
 
@@ -157,7 +162,8 @@ def _without_ones(caller: Caller, batch: Leaves) -> Leaves:
 def _captured(
     caller: Caller, specs: Sequence[TensorSpec], batch: Leaves, *, spatial: bool
 ) -> tuple[fx.GraphModule, list[TensorSpec]]:
-    graph = lower_views(_export(caller, specs, at_batch(batch, specs, 2), spatial=spatial))
+    exported = _export(caller, specs, at_batch(batch, specs, 2), spatial=spatial)
+    graph = without_effects(lower_views(exported), type(caller.model).__name__)
     placeholders = [node for node in graph.graph.nodes if node.op == "placeholder"]
     found = [_resized(*each) for each in zip(specs, placeholders, batch, strict=True)]
     return graph, found
@@ -211,11 +217,9 @@ def _quiet_export() -> Iterator[None]:
 def _export(caller: Caller, specs: Sequence[TensorSpec], example: Leaves, *, spatial: bool) -> fx.GraphModule:
     shapes = tuple(_dynamic(spec, leaf, spatial=spatial) for spec, leaf in zip(specs, example, strict=True))
     try:
-        with _quiet_export(), torch.no_grad():
-            program = torch.export.export(caller, example, strict=False, dynamic_shapes=(shapes,)).run_decompositions(
-                {}
-            )
-            exported = program.module(check_guards=False)
+        with _quiet_export(), torch.no_grad(), WrittenOutQuantizers():
+            program = torch.export.export(caller, example, strict=False, dynamic_shapes=(shapes,))
+            exported = program.run_decompositions(decompositions()).module(check_guards=False)
     except Exception as error:  # torch.export raises many types for the user's own code
         name, reason = type(caller.model).__name__, _reason(error, specs)
         raise ConversionError(f"{name} can't be captured by torch.export{user_line(error)}: {reason}") from error
@@ -225,11 +229,13 @@ def _export(caller: Caller, specs: Sequence[TensorSpec], example: Leaves, *, spa
 def _reason(error: Exception, specs: Sequence[TensorSpec]) -> str:
     """What torch.export says on one line; a size that the model fixes is called by its input's name."""
     fixed = _FIXED_SIZE.search(str(error))
+    if isinstance(error, UnsupportedOperatorException):
+        return f"torch can't tell the shape of the result of {first_line(error)}; write it with other operators"
     if fixed is None:
         return first_line(error)
     leaf, dim, size = fixed.groups()
     what = "batch size" if dim == "0" and specs[int(leaf)].batched else f"size of dimension {dim}"
-    return f"it treats the {what} of {specs[int(leaf)].name} as the constant {size}, as a loop over it does"
+    return f"it treats the {what} of {specs[int(leaf)].name} as the constant {size}, as a loop over it or len() does"
 
 
 def _dynamic(spec: TensorSpec, leaf: Tensor, *, spatial: bool) -> dict[int, Any]:
@@ -263,11 +269,18 @@ def _as_plain_graph(exported: fx.GraphModule, inputs: Sequence[str]) -> fx.Graph
         elif node.op != "call_module":  # guards: nothing else remains a module after export
             values[node] = graph.node_copy(node, lambda n: values[n])
             if node.op == "get_attr":
-                values[node].target = str(node.target).removeprefix(_MODEL)
+                name = str(node.target).removeprefix(_MODEL)
+                values[node].target = _free_name(name)
+                values[node].meta["parameter"] = name
                 tensors[str(values[node].target)] = tensor_at(exported, str(node.target)).detach()
             elif "nn_module_stack" in node.meta:
                 values[node].meta["nn_module_stack"] = _own_stack(node.meta["nn_module_stack"])
     return fx.GraphModule(tensors, graph)
+
+
+def _free_name(name: str) -> str:
+    """The name of a tensor, behind a prefix where a GraphModule has an attribute like its first part."""
+    return f"of_{name}" if name.partition(".")[0] in _TAKEN else name
 
 
 def _own_stack(stack: dict[str, tuple[str, Any]]) -> dict[str, tuple[str, Any]]:

@@ -25,12 +25,32 @@ def copy_of(model: nn.Module) -> nn.Module:
     Raises:
         ConversionError: if it can't be copied, or its weights hold NaN or Inf.
     """
+    _refuse_scripts(model)
     try:
-        reference = copy.deepcopy(model).eval().float().requires_grad_(False)
+        reference = copy.deepcopy(model, _computed_tensors(model)).eval().float().requires_grad_(False)
     except Exception as error:  # whatever the user's own attributes make deepcopy raise
         raise ConversionError(f"{type(model).__name__} can't be copied: {first_line(error)}") from error
     _refuse_non_finite_weights(reference)
     return reference
+
+
+def _refuse_scripts(model: nn.Module) -> None:
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ConversionError(
+                f"{name or type(model).__name__} is a TorchScript module, which torch.export can't read: "
+                "convert the Python module it was made from"
+            )
+
+
+def _computed_tensors(model: nn.Module) -> dict[int, Any]:
+    """A memo for deepcopy, which refuses tensors with a history, as ``torch.nn.utils.weight_norm`` keeps them."""
+    memo: dict[int, Any] = {}
+    for module in model.modules():
+        for value in vars(module).values():
+            if isinstance(value, Tensor) and not value.is_leaf:
+                memo[id(value)] = value.detach().clone()
+    return memo
 
 
 def _refuse_non_finite_weights(model: nn.Module) -> None:

@@ -29,14 +29,37 @@ _OTHER_FUNCTIONS = frozenset(
         aten.exp.default, aten.expm1.default, aten.exp2.default, aten.log.default, aten.log1p.default,
         aten.log2.default, aten.sqrt.default, aten.rsqrt.default, aten.abs.default, aten.square.default,
         aten.reciprocal.default, aten.sin.default, aten.cos.default, aten.atan.default, aten.sign.default,
-        aten.floor.default, aten.ceil.default, aten.round.default, aten.pow.Tensor_Scalar,
+        aten.floor.default, aten.ceil.default, aten.round.default, aten.pow.Tensor_Scalar, aten.erfc.default,
+        aten.sinh.default, aten.cosh.default, aten.asinh.default, aten.tan.default, aten.asin.default,
+        aten.acos.default, aten.acosh.default, aten.atanh.default, aten.log10.default, aten.trunc.default,
+        aten.frac.default, aten.sgn.default, aten.remainder.Scalar, aten.fmod.Scalar, aten.nan_to_num.default,
+        aten.lerp.Scalar, aten.addcmul.default, aten.addcdiv.default, aten.copysign.Tensor, aten.hypot.default,
+        aten.logaddexp.default,
     }
 )  # fmt: skip
+# Piecewise functions are made of comparisons, whose truth values live only inside a program, and of choices.
+_COMPARISONS = frozenset(
+    {
+        aten.gt.Scalar, aten.ge.Scalar, aten.lt.Scalar, aten.le.Scalar, aten.eq.Scalar, aten.ne.Scalar,
+        aten.gt.Tensor, aten.ge.Tensor, aten.lt.Tensor, aten.le.Tensor, aten.logical_and.default,
+        aten.logical_or.default, aten.logical_not.default, aten.bitwise_and.Tensor, aten.bitwise_or.Tensor,
+        aten.bitwise_not.default, aten.__and__.Tensor, aten.__or__.Tensor,
+    }
+)  # fmt: skip
+_CHOICES = frozenset(
+    {
+        aten.where.self, aten.where.ScalarSelf, aten.where.ScalarOther, aten.masked_fill.Scalar,
+        aten.maximum.default, aten.minimum.default, aten.max.other, aten.min.other,
+    }
+)  # fmt: skip
+# Constants in the shape of a value; no functions of it on their own.
+_LIKES = frozenset({aten.zeros_like.default, aten.ones_like.default, aten.full_like.default, aten.type_as.default})
 _LINEAR = frozenset({aten.neg.default, aten.rsub.Scalar})
 _ARITHMETIC = frozenset({aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor})
-_ACTIVATION_NAMES = frozenset(str(target) for target in ACTIVATIONS)
+_ACTIVATION_NAMES = frozenset(str(target) for target in ACTIVATIONS | _COMPARISONS | _CHOICES)
 _NAMES: dict[str, Callable[..., Tensor]] = {
-    str(target): target for target in ACTIVATIONS | _OTHER_FUNCTIONS | _LINEAR | _ARITHMETIC
+    str(target): target
+    for target in ACTIVATIONS | _OTHER_FUNCTIONS | _COMPARISONS | _CHOICES | _LIKES | _LINEAR | _ARITHMETIC
 }
 
 
@@ -61,7 +84,7 @@ def elementwise(x: Tensor, program: Sequence[Step]) -> Tensor:
         keywords = {item[1]: item[2] for item in arguments if _is_keyword(item)}
         positional = [_argument(item, values) for item in arguments if not _is_keyword(item)]
         values.append(_NAMES[name](*positional, **keywords))
-    return values[-1]
+    return values[-1].to(x.dtype)
 
 
 def function_of(node: fx.Node) -> Callable[[Tensor], Tensor] | None:
@@ -88,18 +111,24 @@ def is_function(node: fx.Node) -> bool:
     """Whether a node maps one floating tensor and plain numbers to a tensor, element by element."""
     if node.target is elementwise:
         return True
-    return is_step(node) and sum(isinstance(argument, fx.Node) for argument in node.args) == 1
+    if not is_step(node) or node.target in _LIKES or not is_floating(node):
+        return False
+    sources = [argument for argument in node.args if isinstance(argument, fx.Node)]
+    return len(sources) == 1 and is_floating(sources[0])
 
 
 def is_step(node: fx.Node) -> bool:
-    """Whether a node could be a step of a program: elementwise, of floating tensors of one shape and numbers."""
-    if node.op != "call_function" or str(node.target) not in _NAMES or not _is_floating(node):
+    """Whether a node could be a step of a program: elementwise, of tensors of one shape and numbers.
+
+    Tensors are floating, or the truth values of comparisons.
+    """
+    if node.op != "call_function" or str(node.target) not in _NAMES or not _is_value(node):
         return False
-    if any(isinstance(value, fx.Node) for value in node.kwargs.values()):
+    if not all(_is_plain(value) for value in node.kwargs.values()):
         return False
     tensors = [argument for argument in node.args if isinstance(argument, fx.Node)]
     plain = all(_is_plain(argument) for argument in node.args if not isinstance(argument, fx.Node))
-    return bool(tensors) and plain and all(_is_floating(t) and _have_one_shape(t, node) for t in tensors)
+    return bool(tensors) and plain and all(_is_value(t) and _have_one_shape(t, node) for t in tensors)
 
 
 def is_activation(node: fx.Node) -> bool:
@@ -153,9 +182,15 @@ def _argument(argument: Any, values: Sequence[Tensor]) -> Any:
     return values[index]
 
 
-def _is_floating(node: fx.Node) -> bool:
+def is_floating(node: fx.Node) -> bool:
+    """Whether a node's value is a floating tensor."""
     value = node.meta.get("val")
     return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def _is_value(node: fx.Node) -> bool:
+    value = node.meta.get("val")
+    return isinstance(value, Tensor) and (value.is_floating_point() or value.dtype == torch.bool)
 
 
 def _is_plain(argument: object) -> bool:

@@ -55,6 +55,13 @@ class Builder:
         node.meta["val"] = other.meta["val"]
         return node
 
+    def call_shaped(self, shape: Sequence[int | torch.SymInt], target: Callable[..., Any], *args: Any) -> fx.Node:
+        """Inserts a node whose value has a shape known beforehand, where torch's own rule would fix the batch."""
+        node = self._insert(target, args, {})
+        with self._tracing():
+            node.meta["val"] = _value(args[0]).new_empty(tuple(shape))
+        return node
+
     def constant(self, name: str, value: Tensor, source: object = None) -> fx.Node:
         """Inserts a new constant.
 

@@ -119,7 +119,7 @@ class _Emitter:
         if node.name in self.plans:
             plan = self.plans[node.name]
             return self._emit_synapse(node, plan) if plan.held is None else self._emit_product(node, plan)
-        if flow.carrier is Carrier.SPIKES and node.name in self.sites:
+        if flow.carrier is Carrier.SPIKES and node.name in self.sites and self.sites[node.name].origin == "activation":
             return self._emit_activation(node)
         if flow.carrier is Carrier.CURRENT:
             return self._emit_current(node)

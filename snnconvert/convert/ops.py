@@ -62,9 +62,12 @@ _LAYOUTS = frozenset(
         aten.upsample_nearest3d.vec, aten.upsample_nearest1d.default, aten.upsample_nearest2d.default,
         aten.upsample_nearest3d.default, aten.im2col.default, aten.unfold.default, aten.tile.default,
         aten.repeat_interleave.self_int, aten.expand_as.default, aten.view_as.default, aten.reshape_as.default,
-        aten.gather.default,
+        aten.gather.default, aten._upsample_nearest_exact1d.vec, aten._upsample_nearest_exact2d.vec,
+        aten._upsample_nearest_exact3d.vec, aten.unsafe_split.Tensor, aten.unsafe_split_with_sizes.default,
+        aten.unsafe_chunk.default,
     }
 )  # fmt: skip
+_PICKS = frozenset({aten.gather.default, aten.index_select.default})
 MATRIX_PRODUCTS = frozenset({aten.matmul.default, aten.bmm.default, aten.mm.default})
 _OTHER_PRODUCTS = frozenset(
     {
@@ -120,7 +123,7 @@ def kind_of(node: fx.Node) -> OpKind:
     if target in MATRIX_PRODUCTS or target in _OTHER_PRODUCTS or is_gate(node):
         return OpKind.PRODUCT
     if target in _LAYOUTS or _is_value_padding(node):
-        return OpKind.LAYOUT
+        return OpKind.LAYOUT if target not in _PICKS or _is_fixed(node.args[2]) else OpKind.ANALOG
     reads_tensors = any(is_tensor(source) for source in node.all_input_nodes)
     return OpKind.ANALOG if is_tensor(node) and reads_tensors else OpKind.SHAPE
 
@@ -150,7 +153,7 @@ def is_gate(node: fx.Node) -> bool:
     if node.target is not aten.mul.Tensor or node.meta.get(ROLE) == NORMALIZATION:
         return False
     return all(
-        isinstance(factor, fx.Node) and not _is_constant(factor) and _is_floating(factor) for factor in node.args
+        isinstance(factor, fx.Node) and not _is_constant(factor) and _is_activation(factor) for factor in node.args
     )
 
 
@@ -191,9 +194,17 @@ def _is_constant(argument: object) -> bool:
     return isinstance(argument, fx.Node) and argument.op == "get_attr"
 
 
-def _is_floating(node: fx.Node) -> bool:
+def _is_fixed(argument: object) -> bool:
+    """Whether a value depends on no activation: on constants and sizes alone."""
+    if not isinstance(argument, fx.Node) or argument.op == "get_attr" or not is_tensor(argument):
+        return True
+    return argument.op != "placeholder" and all(_is_fixed(source) for source in argument.all_input_nodes)
+
+
+def _is_activation(node: fx.Node) -> bool:
+    """Whether a value is a floating tensor with dimensions; one number for the whole batch only scales."""
     value = node.meta.get("val")
-    return isinstance(value, torch.Tensor) and value.is_floating_point()
+    return isinstance(value, torch.Tensor) and value.is_floating_point() and value.dim() > 0
 
 
 def _is_value_padding(node: fx.Node) -> bool:

@@ -95,6 +95,8 @@ class _Planner:
         if self.kinds[node] is OpKind.PRODUCT:
             return _product_refusal(node)
         bias = node.args[2] if len(node.args) > 2 else None
+        if any(_is_complex(operand) for operand in node.all_input_nodes):
+            return "multiplies complex numbers"
         if constant_of(graph_module, node.args[1]) is None or (
             bias is not None and constant_of(graph_module, bias) is None
         ):
@@ -177,7 +179,8 @@ class _Planner:
             return [node]
         kind = self.kinds[node]
         carries = kind in (OpKind.LAYOUT, OpKind.CONCAT) or (through_pools and kind is OpKind.MAX_POOL)
-        sources = [source for source in node.all_input_nodes if is_tensor(source)]
+        moved = node.args[:1] if kind is OpKind.LAYOUT else node.all_input_nodes  # an index only tells where
+        sources = [source for source in moved if isinstance(source, fx.Node) and is_tensor(source)]
         if not carries or not sources:
             return None
         found = [self._spike_roots(source, through_pools=through_pools) for source in sources]
@@ -308,7 +311,7 @@ class _Planner:
     def _reason(self, node: fx.Node) -> str:
         if node.name in self.refused:
             return self.refused[node.name]
-        if node.name not in self.after_synapse:
+        if node.name not in self.after_synapse and macs_per_sample(node) == 0:
             prepares = node.name in self.after_input
             return "prepares the network's input" if prepares else "computes constants from image sizes"
         for part, reason in _OPERATOR_REASONS.items():
@@ -328,11 +331,20 @@ class _Planner:
 def _product_refusal(node: fx.Node) -> str | None:
     if not is_gate(node) and node.target not in MATRIX_PRODUCTS and node.target not in CONVOLUTIONS:
         return "this form of product of two activations is no synapse yet"
+    if any(_is_complex(operand) for operand in spike_operands(node)):
+        return "multiplies complex numbers"
     if any(kind_of(operand) is OpKind.CONSTANT for operand in spike_operands(node)):
         return "multiplies by a table of constants that no convolution or linear layer can hold"
+    if node.target in CONVOLUTIONS and len(node.args) > 6 and isinstance(node.args[6], fx.Node):
+        return "convolution whose groups depend on the batch"
     if node.target in CONVOLUTIONS and len(node.args) > 2 and node.args[2] is not None:
         return "convolution with computed kernels and a bias"
     return None
+
+
+def _is_complex(node: fx.Node) -> bool:
+    value = node.meta.get("val")
+    return isinstance(value, torch.Tensor) and value.is_complex()
 
 
 _ARITHMETIC = frozenset(

@@ -202,6 +202,15 @@ def parameters_of(model: nn.Module) -> tuple[str, ...]:
     return tuple(item.name for item in found if item.kind is item.POSITIONAL_OR_KEYWORD)
 
 
+def argument_names(model: nn.Module) -> tuple[str, ...]:
+    """Names of all arguments of a model's forward that may be given by name."""
+    try:
+        found = inspect.signature(model.forward).parameters.values()
+    except (TypeError, ValueError):
+        return ()
+    return tuple(item.name for item in found if item.kind in (item.POSITIONAL_OR_KEYWORD, item.KEYWORD_ONLY))
+
+
 def canonical_call(
     parameters: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:

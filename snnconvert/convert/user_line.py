@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+_LONGEST = 160
 _PACKAGE = Path(__file__).resolve().parents[1]
 _FOREIGN = (
     Path(torch.__file__).resolve().parent,
@@ -26,7 +27,10 @@ def user_line(error: BaseException) -> str:
         for frame in reversed(frames):
             if frame.lineno is not None and _is_users(frame.filename):
                 code = frame.line or linecache.getline(frame.filename, frame.lineno).strip()
-                return f" at {frame.filename}:{frame.lineno}: {code.splitlines()[0] if code else '?'}"
+                line = code.splitlines()[0] if code else "?"
+                return (
+                    f" at {frame.filename}:{frame.lineno}: {line if len(line) <= _LONGEST else line[:_LONGEST] + ' …'}"
+                )
     return ""
 
 

@@ -6,7 +6,9 @@ import torch.nn.functional as F
 from graph_helpers import Net, norm
 from torch import nn
 
+from snnconvert.convert.canonical import canonicalize
 from snnconvert.convert.capture import capture
+from snnconvert.convert.names import layer_name
 from snnconvert.errors import ConversionError
 
 X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -196,3 +198,11 @@ def test_an_example_needs_a_sample():
 def test_refusals_are_quiet(capfd):
     refused(Net(lambda net, x: net.conv(x) if x.sum() > 0 else x, conv=nn.Conv2d(3, 4, 3)), X.abs())
     assert capfd.readouterr().out == ""
+
+
+@pytest.mark.parametrize("name", ["code", "graph", "meta", "recompile", "_graph", "forward_hooks"])
+def test_layers_may_be_called_like_attributes_of_a_graph_module(name):
+    net = nn.Sequential()
+    net.add_module(name, nn.Conv2d(3, 4, 1))
+    graph = canonicalize(capture(net.eval(), torch.randn(2, 3, 4, 4)))
+    assert [layer_name(node) for node in graph.graph.nodes if node.op == "call_function"] == [name]

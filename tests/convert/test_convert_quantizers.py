@@ -53,3 +53,27 @@ def test_smaller_budgets_are_calibrated_anew(bits):
 def test_rounding_alone_is_no_quantizer():
     net = Net(lambda n, x: n.b(torch.round(n.a(x)) * 0.5), a=nn.Conv2d(3, 4, 1), b=nn.Conv2d(4, 2, 1))
     assert [site.grid for site in plan_of(net, X).sites] == [None, None]
+
+
+def torch_quantizers():
+    def forward(n, x):
+        x = torch.fake_quantize_per_tensor_affine(x, 0.03, 128, 0, 255)
+        weight = torch.fake_quantize_per_channel_affine(
+            n.a.weight, n.scales, torch.zeros(4, dtype=torch.int32), 0, -127, 127
+        )
+        x = torch.nn.functional.conv2d(x, weight, n.a.bias).relu()
+        return n.b(torch.fake_quantize_per_tensor_affine(x, n.scales[:1], torch.zeros(1, dtype=torch.int32), 0, 255))
+
+    net = Net(forward, a=nn.Conv2d(3, 4, 3), b=nn.Conv2d(4, 5, 3))
+    net.register_buffer("scales", torch.tensor([0.02, 0.01, 0.03, 0.05]))
+    return net
+
+
+def test_the_quantizers_of_torch_are_grids():
+    net = torch_quantizers()
+    grids = [site.grid for site in plan_of(net, X).sites]
+    assert grids == [(0.03, 128, 0, 255), (pytest.approx(0.02), 0, 0, 255)]
+    snn = snnconvert.convert(net, X, progress=False)
+    with torch.no_grad():
+        expected = net(X)
+        assert (snn(X) - expected).square().sum() < 1e-3 * expected.square().sum()

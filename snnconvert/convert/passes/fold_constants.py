@@ -31,6 +31,8 @@ def fold_constants(graph_module: fx.GraphModule) -> fx.GraphModule:
         if node.op != "get_attr" and read_by_others and _is_worth_storing(value):
             assert isinstance(value, Tensor)
             _replace(graph_module, node, value)
+        elif node.op != "get_attr" and read_by_others and type(value) in (bool, int, float):
+            _replace_number(node, value)
     return tidy(graph_module)
 
 
@@ -58,6 +60,14 @@ def _replace(graph_module: fx.GraphModule, node: fx.Node, value: Tensor) -> None
     constant = add_constant(graph_module, node, f"{parameter}_computed", value.detach().clone())
     constant.meta["parameter"] = parameter
     replace_node(node, constant)
+
+
+def _replace_number(node: fx.Node, value: float) -> None:
+    """Writes a number, such as ``weight.norm().item()``, into the arguments of those who read it."""
+    for user in list(node.users):
+        user.args, user.kwargs = fx.node.map_arg(
+            (user.args, user.kwargs), lambda argument: value if argument is node else argument
+        )
 
 
 def _largest_parameter(graph_module: fx.GraphModule, node: fx.Node) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from snnconvert.convert.elementwise import elementwise, is_linear, is_step
+from snnconvert.convert.elementwise import elementwise, is_floating, is_linear, is_step
 from snnconvert.convert.graph_tools import replace_node, tidy
 from snnconvert.convert.ops import OpKind, kind_of
 
@@ -24,7 +24,7 @@ def fuse_elementwise(graph_module: fx.GraphModule) -> fx.GraphModule:
     graph = graph_module.graph
     erased: set[fx.Node] = set()
     for node in reversed(list(graph.nodes)):
-        if node not in erased and is_step(node) and (group := _group_of(node)) is not None:
+        if node not in erased and is_step(node) and is_floating(node) and (group := _group_of(node)) is not None:
             with graph.inserting_before(node):
                 fused = graph.call_function(elementwise, (group.root, tuple(group.program)))
             replace_node(node, fused)
@@ -49,7 +49,7 @@ def _group_of(node: fx.Node) -> _Group | None:
     best: _Group | None = None
     while True:
         sources = {source for member in members for source in member.all_input_nodes} - members
-        if len(sources) == 1:
+        if len(sources) == 1 and is_floating(*sources):
             (root,) = sources
             best = _compiled(root, members)
         grown = {source for source in sources if _can_join(source, members)}

@@ -3,7 +3,7 @@
 With σ the sigmoid and ∘ the product by element, in PyTorch's order of gates:
 
 - RNN: h' = tanh(a) or relu(a), a = W·x + b + U·h + c
-- LSTM: i, f, g, o = a; c' = σ(f)∘c + σ(i)∘tanh(g); h' = σ(o)∘tanh(c')
+- LSTM: i, f, g, o = a; c' = σ(f)∘c + σ(i)∘tanh(g); h' = σ(o)∘tanh(c'), or P·(σ(o)∘tanh(c'))
 - GRU: r = σ(aᵣ), z = σ(a_z), n = tanh(W_n·x + b_n + r∘(U_n·h + c_n)); h' = n + z∘(h - n)
 
 W meets the whole sequence in one linear layer, U every step in a linear layer of shared weights.
@@ -11,8 +11,9 @@ W meets the whole sequence in one linear layer, U every step in a linear layer o
 
 from __future__ import annotations
 
+import dataclasses
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +27,8 @@ from snnconvert.convert.ops import LINEAR, TIE
 aten = torch.ops.aten
 MOST_STEPS = 512
 _LSTM = aten.lstm.input
-_RECURRENT = frozenset({_LSTM, aten.gru.input, aten.rnn_tanh.input, aten.rnn_relu.input})
+_GATES: dict[object, int] = {_LSTM: 4, aten.gru.input: 3, aten.rnn_tanh.input: 1, aten.rnn_relu.input: 1}
+_RECURRENT = frozenset(_GATES)
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,11 @@ class _Weights:
     hidden: fx.Node
     input_bias: fx.Node | None = None
     hidden_bias: fx.Node | None = None
+    projection: fx.Node | None = None
 
 
 def lower_recurrent(graph_module: fx.GraphModule) -> fx.GraphModule:
-    """Unrolls LSTM, GRU and RNN layers; projections and sequences of unknown or great length stay."""
+    """Unrolls LSTM, GRU and RNN layers; sequences of unknown or great length stay."""
     found = [node for node in graph_module.graph.nodes if node.op == "call_function" and node.target in _RECURRENT]
     for node in found:
         _lower(Builder(graph_module, node), node)
@@ -55,9 +58,8 @@ def _lower(builder: Builder, node: fx.Node) -> None:
     steps, size = builder.shape(source)[time], 4 if biases else 2
     if not isinstance(steps, int) or not 0 < steps <= MOST_STEPS or (training and dropout):
         return
-    if len(parameters) != int(layers) * directions * size:  # type: ignore[arg-type]
-        return  # projections have one more weight each
-    weights = [_Weights(*parameters[at : at + size]) for at in range(0, len(parameters), size)]
+    count = int(layers) * directions  # type: ignore[arg-type]
+    weights = [_weights(parameters[at : at + len(parameters) // count], size) for at in _starts(parameters, count)]
     starts = [
         state for state in (states if isinstance(states, (list, tuple)) else [states]) if isinstance(state, fx.Node)
     ]
@@ -72,6 +74,16 @@ def _lower(builder: Builder, node: fx.Node) -> None:
             finals.append(final)
         source = outputs[0] if directions == 1 else builder.call(aten.cat.default, outputs, 2)
     _replace_outputs(builder, node, source, finals)
+
+
+def _starts(parameters: Sequence[Any], count: int) -> range:
+    return range(0, len(parameters), len(parameters) // count)
+
+
+def _weights(parameters: Sequence[Any], size: int) -> _Weights:
+    """The weights of one layer in one direction; a projection of the hidden state is one more at the end."""
+    named = _Weights(*parameters[:size])
+    return named if len(parameters) == size else dataclasses.replace(named, projection=parameters[size])
 
 
 def _replace_outputs(builder: Builder, node: fx.Node, sequence: fx.Node, finals: list[list[fx.Node]]) -> None:
@@ -92,7 +104,8 @@ class _Layer:
 
     def __init__(self, builder: Builder, kind: object, weights: _Weights, time: int) -> None:
         self.builder, self.kind, self.weights, self.time = builder, kind, weights, time
-        self.width = int(builder.shape(weights.hidden)[1])
+        self.width = int(builder.shape(weights.hidden)[0]) // _GATES[kind]
+        self.shown = int(builder.shape(weights.hidden)[1])
         self._traced: list[fx.Node] = []
         self._position = 0
 
@@ -110,7 +123,7 @@ class _Layer:
                 before.meta.setdefault(TIE, after.meta[TIE])
             outputs[step] = state[0]
         flat = builder.call(aten.cat.default, [outputs[step] for step in sorted(outputs)], 1)
-        sequence = builder.reshape(flat, [builder.size(flat, 0), len(order), self.width])
+        sequence = builder.reshape(flat, [builder.size(flat, 0), len(order), self.shown])
         return (sequence if self.time == 1 else builder.permute(sequence, [1, 0, 2])), state
 
     def _step(self, current: fx.Node, recurrent: fx.Node, state: list[fx.Node]) -> list[fx.Node]:
@@ -127,7 +140,10 @@ class _Layer:
         new = self._call(aten.tanh.default, self._gate(total, 2))
         old = self._call(aten.mul.Tensor, keep_old, cell)
         cell = self._call(aten.add.Tensor, old, self._call(aten.mul.Tensor, keep_new, new))
-        return [self._call(aten.mul.Tensor, show, self._call(aten.tanh.default, cell)), cell]
+        hidden = self._call(aten.mul.Tensor, show, self._call(aten.tanh.default, cell))
+        if self.weights.projection is not None:
+            hidden = self._call(LINEAR, hidden, self.weights.projection, None)
+        return [hidden, cell]
 
     def _gru(self, current: fx.Node, recurrent: fx.Node, hidden: fx.Node) -> fx.Node:
         reset, keep_old = (

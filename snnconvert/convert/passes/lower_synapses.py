@@ -7,7 +7,7 @@ from torch import fx
 
 from snnconvert.convert.arguments import as_int, as_ints, with_defaults
 from snnconvert.convert.graph_tools import add_constant, constant_of, replace_node, tidy
-from snnconvert.convert.ops import LINEAR
+from snnconvert.convert.ops import LINEAR, shape_of
 
 aten = torch.ops.aten
 _NAMED_PADDING = {
@@ -48,12 +48,13 @@ def _lower_product(graph_module: fx.GraphModule, node: fx.Node, left: object, ri
 
 
 def _lower_padding(graph_module: fx.GraphModule, node: fx.Node) -> None:
-    weight = constant_of(graph_module, node.args[1])
+    weight = shape_of(node.args[1])  # type: ignore[arg-type]
     if weight is None:
         return
-    rank = weight.dim() - 2
+    kernel = [as_int(size) for size in weight[2:]]
+    rank = len(kernel)
     _, bias, stride, padding, dilation, groups = with_defaults(node, None, None, 1, "valid", 1, 1)
-    totals = [(k - 1) * d for k, d in zip(weight.shape[2:], as_ints(dilation, rank), strict=True)]
+    totals = [(k - 1) * d for k, d in zip(kernel, as_ints(dilation, rank), strict=True)]
     needed = totals if padding == "same" else [0] * rank
     source = node.args[0]
     with graph_module.graph.inserting_before(node):
@@ -64,6 +65,6 @@ def _lower_padding(graph_module: fx.GraphModule, node: fx.Node) -> None:
             source.meta["val"] = aten.constant_pad_nd.default(node.args[0].meta["val"], pads, 0.0)  # type: ignore[union-attr]
             needed = [0] * rank
         sizes = [total // 2 for total in needed]
-        arguments = (source, node.args[1], bias, as_ints(stride, rank), sizes, as_ints(dilation, rank), as_int(groups))
+        arguments = (source, node.args[1], bias, as_ints(stride, rank), sizes, as_ints(dilation, rank), groups)
         convolution = graph_module.graph.call_function(_NAMED_PADDING[node.target], arguments)  # type: ignore[index]
     replace_node(node, convolution)

@@ -88,10 +88,10 @@ def test_dropout_between_layers_is_off():
     lowered(lambda n, x: n.m(x)[0], recurrent("gru", num_layers=2, dropout=0.5, batch_first=True))
 
 
-def test_projections_stay():
-    lowered(lambda n, x: n.m(x)[0], recurrent("lstm", proj_size=3, batch_first=True), unrolled=0)
-    module = recurrent("lstm", proj_size=3, num_layers=2, bias=False, batch_first=True)
-    lowered(lambda n, x: n.m(x)[0], module, unrolled=0)
+def test_projections():
+    lowered(lambda n, x: n.m(x)[0], recurrent("lstm", proj_size=3, batch_first=True))
+    module = recurrent("lstm", proj_size=3, num_layers=2, bidirectional=True, bias=False, batch_first=True)
+    lowered(lambda n, x: torch.cat([n.m(x)[0][:, -1], n.m(x)[1][0][-1], n.m(x)[1][1][0]], 1), module, unrolled=3)
 
 
 def test_long_sequences_stay():
