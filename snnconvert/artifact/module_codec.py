@@ -141,6 +141,7 @@ def _synapse(values: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Synaps
 def _geometry(settings: Mapping[str, Any] | None) -> ConvGeometry | None:
     if settings is None:
         return None
+    settings = {"transposed": False, "output_padding": (), **settings}  # saved networks of version 2 don't have them
     if set(settings) != {field.name for field in dataclasses.fields(ConvGeometry)}:
         raise ArtifactError(f"graph.json: unknown geometry settings {sorted(settings)}")
     lowest = {"stride": 1, "padding": 0, "dilation": 1, "output_padding": 0}

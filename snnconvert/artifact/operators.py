@@ -38,7 +38,7 @@ _COMPOSITES = frozenset(
         "view_as", "zeros", "zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full", "lstm",
         "gru", "rnn_tanh", "rnn_relu", "fft_rfft", "fft_irfft", "fft_rfft2", "fft_irfft2", "fft_fft2", "fft_ifft2",
         "fft_fft", "fft_ifft", "fft_fftn", "fft_ifftn", "fft_rfftn", "fft_irfftn", "fft_hfft", "fft_ihfft",
-        "view_as_real", "view_as_complex", "real", "_conj", "all", "any", "embedding_bag", "triu", "tril",
+        "view_as_real", "view_as_complex", "real", "_conj", "embedding_bag", "triu", "tril",
         "linspace", "cdist",
         "__and__", "__or__", "__xor__", "where", "logsumexp", "log_sigmoid", "max_unpool1d", "max_unpool2d",
         "max_unpool3d", "grid_sampler", "grid_sampler_2d", "grid_sampler_3d", "_upsample_nearest_exact1d",

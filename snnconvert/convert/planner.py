@@ -325,6 +325,10 @@ class _Planner:
             computed = [source for source in node.all_input_nodes if source.name in self.after_synapse]
             several = len(computed) > 1
             return "combines membrane potentials" if several else "scales or shifts membrane potentials by constants"
+        namespace = getattr(node.target, "namespace", "aten")
+        if namespace != "aten":
+            known = "" if macs_per_sample(node) else ", whose work is unknown and not counted"
+            return f"an operator of {namespace}{known}: acts on membrane potentials"
         return "no neuron computes this function: acts on membrane potentials"
 
 
@@ -362,6 +366,7 @@ _OPERATOR_REASONS = {
     "lstm": "recurrent layers are no synapses yet",
     "gru": "recurrent layers are no synapses yet",
     "scatter": "writes some membrane potentials over others",
+    "masked_fill": "replaces some membrane potentials by a constant",
     "index": "picks membrane potentials by computed positions",
     "gather": "picks membrane potentials by computed positions",
     "topk": "picks membrane potentials by their order",

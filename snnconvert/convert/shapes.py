@@ -13,6 +13,8 @@ from snnconvert.convert.ops import CONVOLUTIONS, LINEAR, TRANSPOSED, OpKind, is_
 aten = torch.ops.aten
 _RECURRENT = frozenset({aten.lstm.input, aten.gru.input, aten.rnn_tanh.input, aten.rnn_relu.input})
 
+_DEFORMABLE = "torchvision.deform_conv2d.default"
+
 
 def hinted_shape(node: fx.Node) -> tuple[int, ...]:
     """The shape of a node's tensor at the traced batch size."""
@@ -36,7 +38,7 @@ def is_fixed(node: fx.Node, dims: Iterable[int]) -> bool:
 
 
 def macs_per_sample(node: fx.Node) -> int:
-    """Multiply-accumulates of one sample: synapses and products of activations; 0 for anything else."""
+    """Multiply-accumulates of one sample: synapses, products, deformable convolutions; 0 for anything else."""
     kind = kind_of(node)
     if kind is OpKind.SYNAPSE:
         total = _synapse_macs(node)
@@ -44,6 +46,8 @@ def macs_per_sample(node: fx.Node) -> int:
         total = _product_macs(node)
     elif node.target in _RECURRENT:
         total = _recurrent_macs(node)
+    elif str(node.target) == _DEFORMABLE:
+        total = math.prod(hinted_shape(node)) * math.prod(hinted_shape(_node(node.args[1]))[1:])
     else:
         return 0
     return total // traced_batch(node.graph)

@@ -299,3 +299,23 @@ def test_arguments_that_are_keywords_only():
     snn = snnconvert.convert(net, [{"x": x, "labels": torch.zeros(8)}], progress=False)
     with torch.no_grad():
         assert sqnr(net(x=x), snn(x=x)) > 25
+
+
+class Deformable(nn.Module):
+    def __init__(self):
+        super().__init__()
+        deformable = pytest.importorskip("torchvision").ops.DeformConv2d
+        self.stem, self.offsets = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 18, 3, padding=1)
+        self.shift, self.head = deformable(8, 8, 3, padding=1), nn.Conv2d(8, 2, 1)
+
+    def forward(self, x):
+        x = F.relu(self.stem(x))
+        return self.head(F.relu(self.shift(x, self.offsets(x))))
+
+
+def test_deformable_convolutions_stay_analog_and_are_counted():
+    plan = snnconvert.plan(Deformable().eval(), torch.randn(2, *IMAGES))
+    (item,) = [item for item in plan.analog if item.op == "deform_conv2d"]
+    assert item.macs == 10 * 10 * 8 * 8 * 9
+    assert "torchvision" in item.reason
+    assert plan.coverage == pytest.approx(1 - item.macs / (item.macs + sum(each.macs for each in plan.synapses)))
