@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,63 +73,93 @@ def compare_outputs(outputs: Iterable[tuple[Any, Any, Tensor | None]]) -> Evalua
     """Counts over (ANN output, SNN output, labels or None) of batches; see :func:`compare`.
 
     An output is a tensor or a structure of tensors. Decisions are those of the only floating tensor, or of
-    the one called "logits".
+    the one called "logits"; a network that returns integers alone has decided itself.
+
+    Raises:
+        InputError: as :func:`compare`.
     """
-    counts = [0, 0, 0, 0]
-    agreeing = signal = noise = 0.0
-    is_defined = True
-    for ann_output, snn_output, labels in outputs:
-        references, values, which = _floating(ann_output, snn_output)
-        if len(references[0]) == 0:
-            continue
-        signal += sum(float(reference.square().sum()) for reference in references)
-        noise += sum(
-            float((reference - value).square().sum()) for reference, value in zip(references, values, strict=True)
-        )
-        if which is None:
-            if labels is not None:
-                raise InputError("evaluation needs logits [N, classes], the network returns several outputs")
-            is_defined = False
-            counts[0] += len(references[0])
-            continue
-        reference, output = references[which], values[which]
-        if labels is not None and labels.shape != reference.shape[:1]:
-            raise InputError(f"{tuple(labels.shape)} labels for {len(reference)} images: give one label an image")
-        if output.dim() < 2 and labels is None:
-            reference, output = reference.unsqueeze(1), output.unsqueeze(1)
-        if labels is not None and output.dim() != 2:
-            raise InputError(f"evaluation needs logits [N, classes], the network returns {tuple(output.shape)}")
-        equal = (reference.argmax(1) == output.argmax(1)).reshape(len(reference), -1)
-        agreeing += float(equal.double().mean(1).sum())
-        counts = [sum(pair) for pair in zip(counts, _count(reference, output, labels), strict=True)]
-    if counts[0] == 0:
+    batches = [
+        _compared(_pairs(ann_output, snn_output), labels)
+        for ann_output, snn_output, labels in outputs
+        if len(flatten(ann_output, "the ANN's output")[0][0]) > 0
+    ]
+    if not batches:
         raise InputError("there are no images to evaluate on")
-    images, both, only_ann, only_snn = counts
-    return Evaluation(images, agreeing if is_defined else None, both, only_ann, only_snn, signal, noise)
+    shares = [batch.agreeing for batch in batches]
+    return Evaluation(
+        images=sum(batch.images for batch in batches),
+        agreeing=None if None in shares else sum(share for share in shares if share is not None),
+        both=sum(batch.both for batch in batches),
+        only_ann=sum(batch.only_ann for batch in batches),
+        only_snn=sum(batch.only_snn for batch in batches),
+        signal=sum(batch.signal for batch in batches),
+        noise=sum(batch.noise for batch in batches),
+    )
 
 
-def _floating(ann_output: Any, snn_output: Any) -> tuple[list[Tensor], list[Tensor], int | None]:
-    """The floating tensors of both outputs as float64, and which of them holds the decisions."""
+@dataclass(frozen=True)
+class _Pair:
+    """One tensor of the output, of both networks; ``key`` is its name or position."""
+
+    key: object
+    reference: Tensor
+    value: Tensor
+
+    @property
+    def is_floating(self) -> bool:
+        return self.reference.is_floating_point()
+
+    def decisions(self) -> tuple[Tensor, Tensor]:
+        """The largest entry of dimension 1; of integers the integers; [N, ...]."""
+        if not self.is_floating:
+            return self.reference, self.value
+        both = (
+            (self.reference, self.value) if self.reference.dim() > 1 else (self.reference[:, None], self.value[:, None])
+        )
+        return both[0].argmax(1), both[1].argmax(1)
+
+
+def _pairs(ann_output: Any, snn_output: Any) -> list[_Pair]:
     references, structure = flatten(ann_output, "the ANN's output")
     values, _ = flatten(snn_output, "the SNN's output")
-    kept = [
-        (path, reference.double(), value.double())
+    return [
+        _Pair(path[-1] if path else None, reference, value)
         for path, reference, value in zip(structure.paths(), references, values, strict=True)
-        if reference.is_floating_point()
     ]
-    if not kept:
-        raise InputError("the networks return no floating tensor to compare")
-    logits = [place for place, (path, _, _) in enumerate(kept) if path and path[-1] == "logits"]
-    which = 0 if len(kept) == 1 else logits[0] if len(logits) == 1 else None
-    if which is not None and len(kept) > 1 and kept[which][1].dim() != 2:
-        which = None
-    return [reference for _, reference, _ in kept], [value for _, _, value in kept], which
 
 
-def _count(reference: Tensor, output: Tensor, labels: Tensor | None) -> tuple[int, int, int, int]:
-    """Images, and those both, only the ANN and only the SNN get right."""
+def _compared(pairs: Sequence[_Pair], labels: Tensor | None) -> Evaluation:
+    floating = [(pair.reference.double(), pair.value.double()) for pair in pairs if pair.is_floating]
+    signal = sum(float(reference.square().sum()) for reference, _ in floating)
+    noise = sum(float((reference - value).square().sum()) for reference, value in floating)
+    images, deciding = len(pairs[0].reference), _deciding(pairs)
+    if deciding is None:
+        if labels is not None:
+            raise InputError("evaluation needs logits [N, classes], the network returns several outputs")
+        return Evaluation(images, None, 0, 0, 0, signal, noise)
+    ann, snn = deciding.decisions()
+    agreeing = float((ann == snn).reshape(images, -1).double().mean(1).sum())
     if labels is None:
-        return len(reference), 0, 0, 0
-    truth = labels.to(reference.device)
-    ann, snn = reference.argmax(1) == truth, output.argmax(1) == truth
-    return len(reference), int((ann & snn).sum()), int((ann & ~snn).sum()), int((snn & ~ann).sum())
+        return Evaluation(images, agreeing, 0, 0, 0, signal, noise)
+    return Evaluation(images, agreeing, *_right(deciding, ann, snn, labels), signal, noise)
+
+
+def _deciding(pairs: Sequence[_Pair]) -> _Pair | None:
+    """The tensor that holds the decisions, if it is clear which one does."""
+    floating = [pair for pair in pairs if pair.is_floating] or list(pairs)
+    if len(floating) == 1:
+        return floating[0]
+    logits = [pair for pair in floating if pair.key == "logits" and pair.reference.dim() == 2]
+    return logits[0] if len(logits) == 1 else None
+
+
+def _right(deciding: _Pair, ann: Tensor, snn: Tensor, labels: Tensor) -> tuple[int, int, int]:
+    """Images both, only the ANN and only the SNN get right."""
+    shape = deciding.reference.shape
+    if labels.shape != shape[:1]:
+        raise InputError(f"{tuple(labels.shape)} labels for {shape[0]} images: give one label an image")
+    if len(shape) != (2 if deciding.is_floating else 1):
+        raise InputError(f"evaluation needs logits [N, classes], the network returns {tuple(shape)}")
+    truth = labels.to(ann.device)
+    ann, snn = ann == truth, snn == truth
+    return int((ann & snn).sum()), int((ann & ~snn).sum()), int((snn & ~ann).sum())

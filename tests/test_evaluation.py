@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+import snnconvert
 from snnconvert.errors import InputError
-from snnconvert.evaluation import compare
+from snnconvert.evaluation import compare, compare_outputs
 
 
 class Pick(nn.Module):
@@ -151,3 +152,31 @@ def test_outputs_that_are_no_logits_are_refused(shape, labels):
 def test_fewer_labels_than_images_are_refused():
     with pytest.raises(InputError):
         compare(ANN, SNN, [(torch.zeros(4, 2, CLASSES), torch.zeros(3, dtype=torch.int64))])
+
+
+class Decider(nn.Module):
+    """Returns classes instead of logits, as exported networks do."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 4, 1)
+
+    def forward(self, x):
+        return self.head(torch.relu(self.conv(x))).argmax(1)
+
+
+def test_networks_that_return_decisions_are_compared_by_them(tmp_path):
+    torch.manual_seed(0)
+    net, images = Decider().eval(), torch.randn(8, 3, 6, 6)
+    snn = snnconvert.convert(net, images, progress=False)
+    fidelity = snn.report.fidelity
+    equal = (net(images) == snn(images)).double().mean()
+    assert fidelity.top1_agreement == pytest.approx(float(equal))
+    assert fidelity.top1_agreement > 0.95
+    assert fidelity.logit_sqnr_db is None
+    snn.save(tmp_path / "net")
+    assert torch.equal(snnconvert.load(tmp_path / "net")(images), snn(images))
+    evaluation = compare_outputs([(torch.tensor([0, 1, 2]), torch.tensor([0, 2, 1]), torch.tensor([0, 1, 1]))])
+    assert (evaluation.both, evaluation.only_ann, evaluation.only_snn) == (1, 1, 1)
+    with pytest.raises(InputError, match="logits"):
+        compare_outputs([(net(images), snn(images), torch.zeros(8, dtype=torch.int64))])

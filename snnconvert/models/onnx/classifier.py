@@ -47,7 +47,10 @@ def load_single(path: Path | str) -> OnnxModel:
         raise InputError(f"{path} takes {given}: export a network of one floating-point input")
     if len(model.outputs) != 1:
         names = ", ".join(model.outputs[:6])
-        raise InputError(f"{path} has {len(model.outputs)} outputs ({names}): export the one to convert for")
+        raise InputError(
+            f"{path} has {len(model.outputs)} outputs ({names}): convert it, or one of them, from Python, "
+            "with snnconvert.models.onnx.load_onnx(path, outputs=...)"
+        )
     return model
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +13,15 @@ from torch import nn
 from snnconvert.errors import ConversionError, InputError
 from snnconvert.models.onnx.assemble import Assembler
 from snnconvert.models.onnx.batch import make_batch_dynamic
+from snnconvert.models.onnx.cutting import cut, in_front_of
 from snnconvert.models.onnx.declarations import OnnxInput, read_inputs, read_outputs
 from snnconvert.models.onnx.external import ExternalData
 from snnconvert.models.onnx.flatten import Flattener, Frame
 from snnconvert.models.onnx.folding import Folder
 from snnconvert.models.onnx.reading import opsets_of, read_model
 from snnconvert.models.onnx.survey import Survey, functions_of
+
+_MOST_CUTS = 8
 
 
 @dataclass(frozen=True)
@@ -40,30 +44,49 @@ class OnnxModel:
     opset: int
 
 
-def load_onnx(path: Path | str) -> OnnxModel:
+def load_onnx(path: Path | str, outputs: Sequence[str] = ()) -> OnnxModel:
     """Reads a .onnx file and, from its own folder, its external data.
 
+    Args:
+        path: the file.
+        outputs: names of values inside the network to return instead of its own outputs; what they don't
+            need, such as non-maximum suppression, isn't read.
+
     Raises:
-        InputError: if the file can't be read, breaks ONNX's rules, or asks for more than a network needs.
+        InputError: if the file can't be read, breaks ONNX's rules, has no such value, or asks for more than a
+            network needs.
         ConversionError: if operators are not supported (all are named), or the network doesn't run.
     """
     path = Path(path)
     model = read_model(path)
     opsets = opsets_of(model, path)
     functions = functions_of(model)
+    if outputs:
+        cut(model.graph, outputs, str(path))
+    survey = Survey(str(path), functions)
     try:
-        Survey(str(path), functions).check(model.graph.node, opsets)
+        survey.check(model.graph.node, opsets)
     except ConversionError as error:
-        raise ConversionError(f"{error}{_newer(opsets)}") from None
-    inputs, outputs = read_inputs(model.graph, str(path)), read_outputs(model.graph, str(path))
+        way_out = _in_front(model, survey, opsets)
+        raise ConversionError(f"{error}{way_out}{_newer(opsets)}") from None
+    inputs, results = read_inputs(model.graph, str(path)), read_outputs(model.graph, str(path))
     external = ExternalData(path)
     flattener = Flattener(external, functions, Folder.for_file(path.stat().st_size), inputs)
     frame = Frame("", {item.name: item.name for item in inputs}, opsets)
     flattener.run_graph(model.graph, frame)
-    sources = {name: _source(name, frame, path) for name in outputs}
+    sources = {name: _source(name, frame, path) for name in results}
     network = Assembler(flattener.constants).network(flattener.nodes, [item.name for item in inputs], sources)
     make_batch_dynamic(network, inputs)
-    return OnnxModel(network.eval(), inputs, outputs, _producer(model), opsets.get("", 0))
+    return OnnxModel(network.eval(), inputs, results, _producer(model), opsets.get("", 0))
+
+
+def _in_front(model: ModelProto, survey: Survey, opsets: dict[str, int]) -> str:
+    """Where the network could be cut so that what isn't supported stays outside."""
+    values = in_front_of(model.graph, survey.refused(model.graph.node, opsets))
+    if not 0 < len(values) <= _MOST_CUTS:
+        return ""
+    named = ", ".join(map(repr, values))
+    return f"; or convert the part in front of them: snnconvert.models.onnx.load_onnx(path, outputs=({named},))"
 
 
 def _newer(opsets: dict[str, int]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from onnx import FunctionProto, ModelProto, NodeProto
@@ -58,6 +58,16 @@ class Survey:
         self._size(nodes, opsets, 0)
         if self.missing:
             raise ConversionError(self._message())
+
+    def refused(self, nodes: Sequence[NodeProto], opsets: Mapping[str, int]) -> set[int]:
+        """Indices of the nodes that are, or hold inside, unsupported operators."""
+        found = set()
+        for index, node in enumerate(nodes):
+            alone = Survey(self.file, self.functions)
+            alone._size([node], opsets, 0)
+            if alone.missing:
+                found.add(index)
+        return found
 
     def _size(self, nodes: Iterable[NodeProto], opsets: Mapping[str, int], depth: int) -> int:
         if depth > DEEPEST_NESTING:
