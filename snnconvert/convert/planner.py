@@ -6,23 +6,19 @@ import dataclasses
 import difflib
 from collections.abc import Iterable
 
-import torch
 from torch import fx
 
 from snnconvert.config import ConversionConfig, LayerOverride, matches
+from snnconvert.convert.analog_reasons import product_refusal, reason_of, synapse_refusal
 from snnconvert.convert.elementwise import is_activation
 from snnconvert.convert.flow import Carrier, Flow, infer_flows
-from snnconvert.convert.graph_tools import constant_of
 from snnconvert.convert.names import layer_name
 from snnconvert.convert.ops import (
-    CONVOLUTIONS,
-    MATRIX_PRODUCTS,
     NORMALIZATION,
     ROLE,
     TIE,
     OpKind,
     affine_source,
-    is_gate,
     is_leaky,
     is_tensor,
     kind_of,
@@ -35,7 +31,6 @@ from snnconvert.convert.shapes import macs_per_sample
 from snnconvert.errors import ConfigurationError, ConversionError
 from snnconvert.neurons.registry import make_code
 
-aten = torch.ops.aten
 INPUT_NEURON = "packed"
 _Code = tuple[str, int, int]
 _SILENT_KINDS = frozenset({OpKind.LAYOUT, OpKind.SHAPE, OpKind.CONSTANT, OpKind.INPUT, OpKind.OUTPUT})
@@ -92,16 +87,7 @@ class _Planner:
     def _refusal(self, graph_module: fx.GraphModule, node: fx.Node) -> str | None:
         if self.config.override_for(layer_name(node)).analog:
             return "kept analog by an override"
-        if self.kinds[node] is OpKind.PRODUCT:
-            return _product_refusal(node)
-        bias = node.args[2] if len(node.args) > 2 else None
-        if any(_is_complex(operand) for operand in node.all_input_nodes):
-            return "multiplies complex numbers"
-        if constant_of(graph_module, node.args[1]) is None or (
-            bias is not None and constant_of(graph_module, bias) is None
-        ):
-            return "its weight or bias is computed at run time, not a parameter"
-        return None
+        return product_refusal(node) if self.kinds[node] is OpKind.PRODUCT else synapse_refusal(graph_module, node)
 
     @staticmethod
     def _ancestors(nodes: Iterable[fx.Node]) -> set[str]:
@@ -314,75 +300,10 @@ class _Planner:
         if node.name not in self.after_synapse and macs_per_sample(node) == 0:
             prepares = node.name in self.after_input
             return "prepares the network's input" if prepares else "computes constants from image sizes"
-        for part, reason in _OPERATOR_REASONS.items():
-            if part in op_name(node):
-                return reason
-        if node.meta.get(ROLE) == NORMALIZATION:
-            return "normalizes: divides by statistics of the same values"
-        if self.kinds[node] in _REASONS:
-            return _REASONS[self.kinds[node]]
-        if node.target in _ARITHMETIC:
-            computed = [source for source in node.all_input_nodes if source.name in self.after_synapse]
-            several = len(computed) > 1
-            return "combines membrane potentials" if several else "scales or shifts membrane potentials by constants"
-        namespace = getattr(node.target, "namespace", "aten")
-        if namespace != "aten":
-            known = "" if macs_per_sample(node) else ", whose work is unknown and not counted"
-            return f"an operator of {namespace}{known}: acts on membrane potentials"
-        return "no neuron computes this function: acts on membrane potentials"
+        return reason_of(node, self.kinds[node], self.after_synapse)
 
 
-def _product_refusal(node: fx.Node) -> str | None:
-    if not is_gate(node) and node.target not in MATRIX_PRODUCTS and node.target not in CONVOLUTIONS:
-        return "this form of product of two activations is no synapse yet"
-    if any(_is_complex(operand) for operand in spike_operands(node)):
-        return "multiplies complex numbers"
-    if any(kind_of(operand) is OpKind.CONSTANT for operand in spike_operands(node)):
-        return "multiplies by a table of constants that no convolution or linear layer can hold"
-    if node.target in CONVOLUTIONS and len(node.args) > 6 and isinstance(node.args[6], fx.Node):
-        return "convolution whose groups depend on the batch"
-    if node.target in CONVOLUTIONS and len(node.args) > 2 and node.args[2] is not None:
-        return "convolution with computed kernels and a bias"
-    return None
-
-
-def _is_complex(node: fx.Node) -> bool:
-    value = node.meta.get("val")
-    return isinstance(value, torch.Tensor) and value.is_complex()
-
-
-_ARITHMETIC = frozenset(
-    {aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor, aten.neg.default, aten.rsub.Scalar}
-)
 _LAYERS = frozenset({OpKind.SYNAPSE, OpKind.PRODUCT})
-_OPERATOR_REASONS = {
-    "softmax": "normalizes over its inputs: acts on membrane potentials",
-    "layer_norm": "normalizes with statistics of its inputs: acts on membrane potentials",
-    "group_norm": "normalizes with statistics of its inputs: acts on membrane potentials",
-    "rms_norm": "normalizes with statistics of its inputs: acts on membrane potentials",
-    "upsample": "interpolates membrane potentials",
-    "avg_pool1d": "only two-dimensional average pools carry current",
-    "avg_pool3d": "only two-dimensional average pools carry current",
-    "lstm": "recurrent layers are no synapses yet",
-    "gru": "recurrent layers are no synapses yet",
-    "scatter": "writes some membrane potentials over others",
-    "masked_fill": "replaces some membrane potentials by a constant",
-    "index": "picks membrane potentials by computed positions",
-    "gather": "picks membrane potentials by computed positions",
-    "topk": "picks membrane potentials by their order",
-    "type_as": "changes the number format of membrane potentials",
-    "to_copy": "changes the number format of membrane potentials",
-}
-_REASONS = {
-    OpKind.SCALING: "scales or shifts membrane potentials for other analog nodes",
-    OpKind.RECTIFIER: "no synapse reads it",
-    OpKind.FUNCTION: "no synapse reads it: acts on membrane potentials",
-    OpKind.ADD: "adds real-valued currents",
-    OpKind.CONCAT: "joins real-valued currents",
-    OpKind.AFFINE: "normalization that is read by more than neurons",
-    OpKind.MAX_POOL: "pools real-valued currents",
-    OpKind.AVERAGE_POOL: "averages real-valued currents, or windows of unequal size",
-}
 
 
 def _overridden(code: _Code, override: LayerOverride) -> _Code:
