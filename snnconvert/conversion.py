@@ -18,7 +18,7 @@ from snnconvert.calibration.batches import input_batches
 from snnconvert.calibration.collect import Collector, Statistics
 from snnconvert.calibration.histogram import ValueHistogram
 from snnconvert.calibration.repair import repair_and_measure
-from snnconvert.calibration.thresholds import Threshold, choose_threshold
+from snnconvert.calibration.thresholds import choose_threshold
 from snnconvert.config import ConversionConfig, LayerOverride, matches
 from snnconvert.convert.canonical import canonicalize
 from snnconvert.convert.capture import Sizes, capture_call
@@ -37,6 +37,7 @@ from snnconvert.neurons.code import SpikeCode
 from snnconvert.neurons.packed import PackedCode
 from snnconvert.neurons.product import Product
 from snnconvert.neurons.synapse import Synapse
+from snnconvert.neurons.threshold import Threshold
 from snnconvert.report.build import build_report
 from snnconvert.spiking_model import SpikingModel
 

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from snnconvert.calibration.histogram import ValueHistogram
 from snnconvert.neurons.code import SpikeCode
+from snnconvert.neurons.threshold import Threshold
 
 _COARSE = np.geomspace(1.05, 0.004, 80)
 _NOTHING = 1e-6
 _ROUNDS = 2
 _FINE = np.linspace(0.93, 1.07, 29)
-
-
-@dataclass(frozen=True)
-class Threshold:
-    """A site's step Δ in the ANN's units, and its code with the offset its values need."""
-
-    step: float
-    code: SpikeCode
 
 
 def choose_threshold(

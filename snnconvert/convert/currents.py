@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
-from snnconvert.calibration.thresholds import Threshold
 from snnconvert.convert.flow import Carrier, Flow, average_pool_divisor
 from snnconvert.convert.graph_tools import constant_of
 from snnconvert.convert.ops import TRANSPOSED, OpKind, groups_of, kind_of
@@ -20,6 +19,7 @@ from snnconvert.convert.units import FloatArray, IntArray, Source, UnitProblem
 from snnconvert.convert.weights import natural_scale, quantize
 from snnconvert.neurons.code import SpikeCode
 from snnconvert.neurons.synapse import BIAS_RESERVE, FLOAT32_EXACT, accumulator_bound, outputs_first
+from snnconvert.neurons.threshold import Threshold
 
 _WORTH_COARSENING = 1.5
 _ROUNDING_MARGIN = 1.005

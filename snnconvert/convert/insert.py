@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from snnconvert.calibration.thresholds import Threshold
 from snnconvert.convert.arguments import as_int, as_ints, with_defaults
 from snnconvert.convert.currents import (
     Currents,
@@ -33,6 +32,7 @@ from snnconvert.neurons.current import IntegerScale, PoolGeometry, SumPool, ToRe
 from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.neurons.product import Product
 from snnconvert.neurons.synapse import BIAS_RESERVE, FLOAT32_EXACT, ConvGeometry, Synapse
+from snnconvert.neurons.threshold import Threshold
 from snnconvert.neurons.transfer import LeakyTransfer, TableTransfer, tabulate
 
 aten = torch.ops.aten

@@ -9,11 +9,11 @@ import torch
 
 import snnconvert.version
 from snnconvert.calibration.repair import LayerMeasurement
-from snnconvert.calibration.thresholds import Threshold
 from snnconvert.config import ConversionConfig
 from snnconvert.convert.plan import Plan, SynapsePlan
 from snnconvert.neurons.code import SpikeCode
 from snnconvert.neurons.registry import spelled
+from snnconvert.neurons.threshold import Threshold
 from snnconvert.report.account import s_ace, spike_statistics
 from snnconvert.report.report import AnalogReport, Coverage, Fidelity, LayerReport, Report, Totals
 from snnconvert.report.statistics import decibels

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snnconvert.calibration.histogram import SAMPLES_PER_IMAGE, ValueHistogram
-from snnconvert.calibration.thresholds import Threshold, choose_threshold, quantization_mse
+from snnconvert.calibration.thresholds import choose_threshold, quantization_mse
 from snnconvert.neurons.packed import PackedCode
+from snnconvert.neurons.threshold import Threshold
 
 CODES = [PackedCode(1, 1), PackedCode(2, 1), PackedCode(1, 3), PackedCode(2, 2), PackedCode(2, 3), PackedCode(2, 4)]
 
