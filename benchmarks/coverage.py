@@ -440,8 +440,8 @@ def markdown(rows: list[Row], totals: Row, skipped: dict[str, str]) -> str:
         "# Coverage of timm's model families",
         "",
         f"`python -m benchmarks.coverage --stepwise`: the smallest classifier of each family at its own input size, "
-        f"random weights, {_CONFIG.weight_bits}-bit weights, {_CONFIG.bits}-bit spikes, T = {_CONFIG.T}, thresholds from "
-        f"{_CALIBRATION_IMAGES} smooth random images; fidelity on {_TEST_IMAGES} others. timm {timm.__version__}, "
+        f"random weights, {_CONFIG.weight_bits}-bit weights, {_CONFIG.bits}-bit spikes, T = {_CONFIG.T}, thresholds "
+        f"from {_CALIBRATION_IMAGES} smooth random images; fidelity on {_TEST_IMAGES} others. timm {timm.__version__}, "
         f"torch {torch.__version__}.",
         "",
         "Many deep networks of random weights amplify every error: the ones far below 20 dB move by 1e-6 to 1e-3 when "
