@@ -13,6 +13,7 @@ from snnconvert.neurons.registry import make_code
 
 CONFIG_VERSION = 1
 THRESHOLD_METHODS = ("mse", "max", "percentile")
+ROUNDING_METHODS = ("nearest", "gptq")
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ class ConversionConfig:
         input_bits: bits of the network's input, fired as one spike a value (T = 1).
         threshold: how thresholds are chosen: "mse", "max" or "percentile".
         percentile: share of values below the threshold, in percent, for "percentile".
+        weight_rounding: "nearest", or "gptq": each layer's integers minimize the error of its output on a sample of
+            the calibration images, what the layers before lost included.
         bias_correction: correct each channel's mean output on the calibration images.
         dynamic_sizes: let the network run at any height and width of its inputs [N, C, H, W].
         parts: names of submodules to convert each for itself, where the network can't be captured as a whole;
@@ -69,6 +72,7 @@ class ConversionConfig:
     input_bits: int = 8
     threshold: str = "mse"
     percentile: float = 99.9
+    weight_rounding: str = "nearest"
     bias_correction: bool = True
     dynamic_sizes: bool = False
     parts: tuple[str, ...] = ()
@@ -82,6 +86,9 @@ class ConversionConfig:
             _check_weight_bits(getattr(self, name), name)
         if self.threshold not in THRESHOLD_METHODS:
             raise ConfigurationError(f"threshold must be one of {', '.join(THRESHOLD_METHODS)}, got {self.threshold!r}")
+        if self.weight_rounding not in ROUNDING_METHODS:
+            known = ", ".join(ROUNDING_METHODS)
+            raise ConfigurationError(f"weight_rounding must be one of {known}, got {self.weight_rounding!r}")
         if not isinstance(self.percentile, (int, float)) or not 50 < self.percentile <= 100:
             raise ConfigurationError(f"percentile must be above 50 and at most 100, got {self.percentile!r}")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 1 << 63:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from itertools import chain
 from math import inf
@@ -18,10 +18,12 @@ from snnconvert.calibration.batches import input_batches
 from snnconvert.calibration.collect import Collector, Statistics
 from snnconvert.calibration.histogram import ValueHistogram
 from snnconvert.calibration.repair import repair_and_measure
+from snnconvert.calibration.rounder import WeightRounder
 from snnconvert.calibration.thresholds import choose_threshold
 from snnconvert.config import ConversionConfig, LayerOverride, matches
 from snnconvert.convert.canonical import canonicalize
 from snnconvert.convert.capture import Sizes, capture_call
+from snnconvert.convert.currents import folded_parameters
 from snnconvert.convert.insert import insert_neurons
 from snnconvert.convert.names import layer_name
 from snnconvert.convert.ops import OpKind, kind_of
@@ -30,6 +32,7 @@ from snnconvert.convert.planner import make_plan
 from snnconvert.convert.quantizers import Grid
 from snnconvert.convert.signature import Signature, argument_names
 from snnconvert.convert.structure import flatten, unflatten
+from snnconvert.engines.stepwise import is_exact
 from snnconvert.errors import InputError
 from snnconvert.evaluation import compare_outputs
 from snnconvert.inputs import Inputs
@@ -174,18 +177,36 @@ def finish(prepared: PreparedConversion, statistics: Statistics) -> SpikingModel
     """The spiking network of a prepared one, once its calibration pass is over."""
     graph, conversion_plan, config = prepared.graph, prepared.plan, prepared.config
     thresholds = _thresholds(conversion_plan, statistics.histograms, config)
-    network = insert_neurons(graph, conversion_plan, thresholds)
+    network, sums = insert_neurons(graph, conversion_plan, thresholds)
     codes = {item.node: thresholds[item.family].code for item in conversion_plan.synapses}
     sample = [tensor.to(prepared.device) for tensor in statistics.sample]
     images = prepared.signature.batch_of(sample)
-    measured = repair_and_measure(graph, network, codes, sample, images, correct=config.bias_correction)
+    rounder, notes = _rounder(prepared, network, thresholds)
+    measured = repair_and_measure(
+        graph, network, codes, sample, images, correct=config.bias_correction, rounder=rounder
+    )
+    if rounder is not None:
+        sums.widen()
     outputs = [prepared.signature.unflatten(output) for output in (measured.ann_output, measured.snn_output)]
     fidelity = compare_outputs([(*outputs, None)]).fidelity("a sample of the calibration images")
     report = build_report(
         conversion_plan, thresholds, measured.layers, _weight_counts(network), fidelity, config, statistics.count
     )
-    report = dataclasses.replace(report, notes=(*report.notes, *prepared.notes))
+    report = dataclasses.replace(report, notes=(*report.notes, *prepared.notes, *notes))
     return SpikingModel(network, conversion_plan, config, report, prepared.signature, prepared.dtype).eval()
+
+
+def _rounder(
+    prepared: PreparedConversion, network: fx.GraphModule, thresholds: Mapping[int, Threshold]
+) -> tuple[WeightRounder | None, tuple[str, ...]]:
+    """What rounds the weights anew, and notes for the report if it can't."""
+    if prepared.config.weight_rounding == "nearest":
+        return None, ()
+    if not is_exact(network):
+        return None, ("weights are rounded to the nearest integers: gptq needs packed neurons throughout",)
+    nodes = {node.name: node for node in prepared.graph.graph.nodes}
+    steps = {item.node: thresholds[item.family].step for item in prepared.plan.synapses}
+    return WeightRounder(lambda name: folded_parameters(prepared.graph, nodes[name], steps[name])[0]), ()
 
 
 def _moved(example: Tensor | Inputs, device: torch.device) -> Inputs:

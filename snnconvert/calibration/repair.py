@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, fx
 
 from snnconvert.calibration.histogram import fixed_subset
+from snnconvert.calibration.reference import Reference
+from snnconvert.calibration.rounder import WeightRounder
 from snnconvert.engines.stepwise import is_exact, simulate
 from snnconvert.neurons.activity import Activity, activity_of_trains, activity_of_words
 from snnconvert.neurons.code import SpikeCode
@@ -40,37 +42,19 @@ class LayerMeasurement:
     noise: float
 
 
-@dataclass(frozen=True)
-class _Reference:
-    image_means: Tensor  # [K, C]
-    subset: Tensor  # [K, at most 16384]
-
-
-class _ReferenceRun(fx.Interpreter):
-    """Runs the ANN's graph and keeps a few numbers of each synapse's output."""
-
-    def __init__(self, graph_module: fx.GraphModule, axes: Mapping[str, int], images: int) -> None:
-        super().__init__(graph_module)
-        self._axes = axes
-        self._images = images
-        self.references: dict[str, _Reference] = {}
-
-    def run_node(self, n: fx.Node) -> Any:
-        value = super().run_node(n)
-        if n.name in self._axes:
-            self.references[n.name] = _Reference(
-                _image_means(value, self._axes[n.name], self._images), fixed_subset(value.flatten(1)).clone()
-            )
-        return value
-
-
 class _Workshop:
-    """Compares the current of each synapse with the reference, and corrects its bias on the way."""
+    """Compares the current of each synapse with the reference, and repairs the synapse on the way."""
 
-    def __init__(self, references: Mapping[str, _Reference], *, correct: bool) -> None:
-        self._references = references
-        self._correct = correct
+    def __init__(self, reference: Reference, images: int, *, correct: bool, rounder: WeightRounder | None) -> None:
+        self._reference, self._images = reference, images
+        self._correct, self._rounder = correct, rounder
+        self._expected: tuple[str, Tensor] | None = None
         self.measurements: dict[str, LayerMeasurement] = {}
+
+    def round(self, source: str, synapse: Synapse, words: Tensor) -> None:
+        """Rounds the weights of a synapse anew before it runs, if told to."""
+        if self._rounder is not None:
+            self._rounder.round(source, synapse, words, self._value_of(source))
 
     def take(self, source: str, synapse: Synapse, activity: Activity, current: Tensor) -> Tensor | None:
         """Measures one synapse.
@@ -84,8 +68,7 @@ class _Workshop:
         Returns:
             What the correction adds to the current of each channel, shaped to broadcast; None without one.
         """
-        reference = self._references[source]
-        added = _correction(synapse, current, reference) if self._correct else None
+        added = _correction(synapse, current, self._value_of(source), self._images) if self._correct else None
         if added is not None:
             current = current + added.to(current.dtype)
         units = synapse.channelwise(synapse.unit, current.dim()).expand_as(current[:1])
@@ -98,12 +81,17 @@ class _Workshop:
         self._measure(source, activity, fixed_subset((current * unit).flatten(1)))
 
     def _measure(self, source: str, activity: Activity, real: Tensor) -> None:
-        expected = self._references[source].subset
+        expected = fixed_subset(self._value_of(source).flatten(1))
         self.measurements[source] = LayerMeasurement(
             activity=activity,
             signal=float(expected.double().square().sum()),
             noise=float((expected - real).square().sum()),
         )
+
+    def _value_of(self, source: str) -> Tensor:
+        if self._expected is None or self._expected[0] != source:
+            self._expected = source, self._reference.value_of(source)
+        return self._expected[1]
 
 
 class _PackedRun(fx.Interpreter):
@@ -114,8 +102,10 @@ class _PackedRun(fx.Interpreter):
         self._workshop, self._codes = workshop, codes
 
     def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        current = super().call_module(target, args, kwargs)
         module = self.fetch_attr(str(target))
+        if isinstance(module, Synapse):
+            self._workshop.round(self._source, module, args[0])
+        current = super().call_module(target, args, kwargs)
         if not isinstance(module, (Synapse, Product)):
             return current
         code = self._codes[self._source]
@@ -171,8 +161,9 @@ def repair_and_measure(
     images: int,
     *,
     correct: bool,
+    rounder: WeightRounder | None = None,
 ) -> Measurement:
-    """Corrects the spiking graph's biases in place (if told to) and measures every synapse.
+    """Repairs the spiking graph's synapses in place (if told to) and measures every one.
 
     The network runs packed where that is exact, else step by step, so that what rate codes lose to timing
     is measured, and its mean corrected.
@@ -184,22 +175,16 @@ def repair_and_measure(
         sample: the tensors of one call.
         images: how many samples they hold, K.
         correct: whether to correct biases.
+        rounder: rounds the weights anew; it needs a network that runs packed.
     """
-    axes: dict[str, int] = {}
-    for node in network.graph.nodes:
-        module = network.get_submodule(str(node.target)) if node.op == "call_module" else None
-        if isinstance(module, Synapse):
-            axes[str(node.meta["source"])] = -1 if module.geometry is None else 1
-        elif isinstance(module, Product):
-            axes[str(node.meta["source"])] = -1
     with torch.no_grad():
-        reference_run = _ReferenceRun(ann, axes, images)
-        expected = reference_run.run(*sample)
-        workshop = _Workshop(reference_run.references, correct=correct)
+        reference = Reference(ann, sample)
+        workshop = _Workshop(reference, images, correct=correct, rounder=rounder)
         if is_exact(network):
             actual = _PackedRun(network, workshop, codes).run(*sample)
         else:
             actual = simulate(network, [tuple(sample)], watcher=_StepwiseWatcher(workshop, codes)).output
+        expected = reference.result()
     for module in network.modules():
         if isinstance(module, Synapse):
             module.finish()
@@ -214,10 +199,9 @@ def _image_means(values: Tensor, axis: int, images: int) -> Tensor:
     return means.view(images, -1, means.shape[-1]).mean(1) if folded else means
 
 
-def _correction(synapse: Synapse, current: Tensor, reference: _Reference) -> Tensor:
+def _correction(synapse: Synapse, current: Tensor, expected: Tensor, images: int) -> Tensor:
     axis = synapse.channel_axis(current.dim())
-    images = reference.image_means.shape[0]
-    difference = reference.image_means - _image_means(current, axis, images) * synapse.unit
+    difference = _image_means(expected, axis, images) - _image_means(current, axis, images) * synapse.unit
     shift = difference.mean(0)
     error = difference.std(0) / images**0.5 if images > 1 else torch.full_like(shift, torch.inf)
     shift = torch.where(shift.abs() > _SIGNIFICANT * error, shift, torch.zeros_like(shift))

@@ -40,7 +40,26 @@ _PRODUCTS = {aten.mul.Tensor: "mul", **{target: f"conv{rank}d" for target, rank 
 _SMALLEST_GAIN = 2.0**-60
 
 
-def insert_neurons(graph_module: fx.GraphModule, plan: Plan, thresholds: Mapping[int, Threshold]) -> fx.GraphModule:
+class ExactSums:
+    """The proof that sums of currents are exact, to be renewed when weights change."""
+
+    def __init__(self, currents: Currents) -> None:
+        self._currents = currents
+        self.synapses: dict[str, Synapse] = {}
+
+    def widen(self) -> None:
+        """Sums in float64 what the integers' own bounds do not prove exact in float32."""
+        synapses = {self._currents.synapses[name].first: synapse for name, synapse in self.synapses.items()}
+        bounds = {first: synapse.bound().cpu().numpy() for first, synapse in synapses.items()}
+        for first in self._currents.problem.inexact_sums(bounds):
+            if first in synapses:
+                synapses[first].wide = True
+                synapses[first].prepare()
+
+
+def insert_neurons(
+    graph_module: fx.GraphModule, plan: Plan, thresholds: Mapping[int, Threshold]
+) -> tuple[fx.GraphModule, ExactSums]:
     """Builds the spiking network of a canonical graph.
 
     Every planned synapse becomes a :class:`Synapse` of integers that reads spikes, every site a
@@ -51,11 +70,15 @@ def insert_neurons(graph_module: fx.GraphModule, plan: Plan, thresholds: Mapping
         graph_module: the canonical graph; it is left as it is.
         plan: its plan.
         thresholds: threshold of each family of sites.
+
+    Returns:
+        The network, and the proof that its sums are exact.
     """
     activations = {site.node: site.family for site in plan.sites if site.origin == "activation"}
     flows = infer_flows(graph_module.graph, activations, frozenset(item.node for item in plan.synapses))
     currents = solve_currents(graph_module, plan, flows, thresholds)
-    return _Emitter(graph_module, plan, thresholds, flows, currents).emit()
+    emitter = _Emitter(graph_module, plan, thresholds, flows, currents)
+    return emitter.emit(), emitter.sums
 
 
 class _Emitter:
@@ -75,7 +98,7 @@ class _Emitter:
         self.native: dict[str, fx.Node] = {}
         self.spikes: dict[str, fx.Node] = {}
         self.real: dict[str, fx.Node] = {}
-        self.emitted: dict[str, Synapse] = {}
+        self.sums = ExactSums(currents)
         self.device = next((t.device for t in graph_module.buffers()), torch.device("cpu"))
 
     def emit(self) -> fx.GraphModule:
@@ -92,22 +115,13 @@ class _Emitter:
             self.native[node.name] = self._emit_node(node)
             if site is not None and site.origin != "activation":
                 self.spikes[node.name] = self._emit_neuron(site, node, None)
-        self._widen_inexact_sums()
+        self.sums.widen()
         full = fx.GraphModule(self.root, self.graph)
         full.graph.eliminate_dead_code()
         used = {str(node.target) for node in full.graph.nodes if node.op in ("get_attr", "call_module")}
         converted = fx.GraphModule({name: item for name, item in self.root.items() if name in used}, full.graph)
         converted.graph.lint()
         return converted
-
-    def _widen_inexact_sums(self) -> None:
-        """Sums in float64 what the integers' true bounds, known only now, do not prove exact in float32."""
-        synapses = {self.currents.synapses[name].first: synapse for name, synapse in self.emitted.items()}
-        bounds = {first: synapse.bound().cpu().numpy() for first, synapse in synapses.items()}
-        for first in self.currents.problem.inexact_sums(bounds):
-            if first in synapses:
-                synapses[first].wide = True
-                synapses[first].prepare()
 
     def _is_absorbed(self, node: fx.Node) -> bool:
         """A normalization that rectifying neurons take over entirely."""
@@ -166,7 +180,7 @@ class _Emitter:
             wide=source.wide,
             bias_reserve=BIAS_RESERVE,
         )
-        self.emitted[node.name] = synapse
+        self.sums.synapses[node.name] = synapse
         return self._call("synapse", node, synapse, self._words(plan.source))
 
     def _emit_product(self, node: fx.Node, plan: SynapsePlan) -> fx.Node:

@@ -1,0 +1,52 @@
+"""Rounds a network's weights anew, layer by layer, on what each layer really sees and should give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from snnconvert.calibration.gptq import MomentSums, rounded
+from snnconvert.calibration.patches import patches
+from snnconvert.neurons.synapse import Synapse
+
+_ELEMENTS = 1 << 24
+
+
+class WeightRounder:
+    """Gives synapses the integers of :func:`~snnconvert.calibration.gptq.rounded`, one after another."""
+
+    def __init__(self, weights: Callable[[str], Tensor]) -> None:
+        """Takes the ANN's weights.
+
+        Args:
+            weights: of a node's name in the ANN's graph, its weights in units of its input's step, [O, ...].
+        """
+        self._weights = weights
+
+    def round(self, source: str, synapse: Synapse, words: Tensor, expected: Tensor) -> None:
+        """Sets a synapse's weights in place; transposed convolutions keep the nearest integers.
+
+        Args:
+            source: the synapse's node in the ANN's graph.
+            synapse: the synapse.
+            words: its input.
+            expected: what the ANN's layer gives, real numbers in the shape of the synapse's output.
+        """
+        geometry = synapse.geometry
+        if geometry is not None and geometry.transposed:
+            return
+        groups = 1 if geometry is None else geometry.groups
+        scale = (synapse.unit * synapse.multiplier).view(groups, -1, 1)
+        weight = self._weights(source).to(words.device).double().view(*scale.shape[:2], -1) / scale
+        sums = MomentSums(groups, weight.shape[-1], weight.shape[1], words.device)
+        samples = max(1, _ELEMENTS // max(words[0].numel() * weight.shape[-1] // max(words.shape[-1], 1), 1))
+        for part, target in zip(torch.split(words, samples), torch.split(expected, samples), strict=True):
+            x = patches(part, tuple(synapse.weight.shape[2:]), geometry)
+            wanted = target.movedim(synapse.channel_axis(target.dim()), 0).reshape(groups, weight.shape[1], -1)
+            sums.update(x, (wanted / scale).float() - weight.float() @ x)
+        largest = (1 << (synapse.weight_bits - 1)) - 1
+        integers = rounded(weight, sums.moments(), largest)
+        synapse.weight.copy_(integers.view(synapse.weight.shape).to(torch.int8))
+        synapse.prepare()
