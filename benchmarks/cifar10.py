@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import snnconvert
 from benchmarks.cifar_resnet import load_cifar_images, load_cifar_resnet
 from benchmarks.real_data import emit, emit_json, emit_table, require_data
+from snnconvert.config import ROUNDING_METHODS
 from snnconvert.conversion import convert_whole
 from snnconvert.evaluation import compare
 
@@ -86,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--settings", type=Setting.parse, nargs="+", default=list(_DEFAULT))
     parser.add_argument("--calibration-images", type=int, default=512)
     parser.add_argument("--test-images", type=int, default=1000)
+    parser.add_argument("--weight-rounding", choices=ROUNDING_METHODS, default="nearest")
     parser.add_argument("--threads", type=int, default=2)
     return parser
 
@@ -94,14 +96,23 @@ def _rows_of(folder: Path, depth: int, options: argparse.Namespace) -> list[dict
     ann = load_cifar_resnet(folder, depth)
     calibration, _ = load_cifar_images(folder, "train", options.calibration_images)
     images, labels = load_cifar_images(folder, "test", options.test_images)
-    return [_measure(ann, depth, setting, calibration, images, labels) for setting in options.settings]
+    rows = []
+    for setting in options.settings:
+        config = snnconvert.ConversionConfig(
+            bits=setting.bits,
+            T=setting.T,
+            weight_bits=setting.weight_bits,
+            input_bits=8,
+            weight_rounding=options.weight_rounding,
+        )
+        snn = convert_whole(ann, calibration, config, progress=False)
+        rows.append(_measured(ann, snn, depth, setting, images, labels))
+    return rows
 
 
-def _measure(
-    ann: nn.Module, depth: int, setting: Setting, calibration: Tensor, images: Tensor, labels: Tensor
+def _measured(
+    ann: nn.Module, snn: snnconvert.SpikingModel, depth: int, setting: Setting, images: Tensor, labels: Tensor
 ) -> dict[str, Any]:
-    config = snnconvert.ConversionConfig(bits=setting.bits, T=setting.T, weight_bits=setting.weight_bits, input_bits=8)
-    snn = convert_whole(ann, calibration, config, progress=False)
     batches = [(images[i : i + _BATCH], labels[i : i + _BATCH]) for i in range(0, len(images), _BATCH)]
     evaluation = compare(ann, snn, batches)
     metric, fidelity = evaluation.metric(), evaluation.fidelity("test images")
