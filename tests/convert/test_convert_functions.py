@@ -70,6 +70,16 @@ def test_activations_written_out_become_one_neuron(name, tmp_path):
     assert snn.plan.sites[1].layer == ("relu6" if name == "hardsigmoid" else name)
 
 
+def test_a_scale_read_by_synapses_and_by_analog_layers(tmp_path):
+    def forward(n, x):
+        scaled = n.a(x).cumsum(1) * -2.0 + 1.0
+        return n.b(scaled) + n.c(scaled)
+
+    net = Net(forward, a=nn.Conv2d(3, 8, 3), b=nn.Conv2d(8, 6, 3), c=nn.Conv2d(8, 6, 3))
+    snn = check(net, folder=tmp_path / "snn", overrides={"c": {"analog": True}})
+    assert {item.layer for item in snn.plan.analog} >= {"c", "add"}
+
+
 class SqueezeExcite(nn.Module):
     def __init__(self, channels, gate=torch.sigmoid):
         super().__init__()
