@@ -108,7 +108,7 @@ def prepare(
 
 def _of_part(config: ConversionConfig, graph: fx.GraphModule, prefix: str) -> tuple[ConversionConfig, frozenset[str]]:
     """The settings of a part, with an override for each of its own layers, and the patterns that match them."""
-    layers = [layer_name(node) for node in graph.graph.nodes if kind_of(node) is OpKind.SYNAPSE]
+    layers = [layer_name(node) for node in graph.graph.nodes if kind_of(node) in (OpKind.SYNAPSE, OpKind.PRODUCT)]
     overrides = {re.escape(layer): config.override_for(prefix + layer) for layer in layers}
     told = {layer: override for layer, override in overrides.items() if override != LayerOverride()}
     used = {pattern for pattern in config.overrides for layer in layers if matches(pattern, prefix + layer)}
