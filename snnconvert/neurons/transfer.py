@@ -92,8 +92,8 @@ def tabulate(function: Function, step: float, code: SpikeCode) -> tuple[float, i
 
     The grid spans the potentials between which the rounded and clipped f/Δ changes; its spacing h is at most
     Δ/4, and finer until neighbours differ by no more than a quarter step, as far as 65,536 entries allow. Where
-    they don't (poles, jumps, oscillations, logarithms) it spans as much of it as keeps the mean error least, all
-    values of f being equally likely. Where f is not defined it has its value at the next potential where it is.
+    they don't (poles, jumps, oscillations, logarithms) it spans as much of it as keeps the mean error least. Where
+    f is not defined it has its value at the next potential where it is.
 
     Args:
         function: f, elementwise, for float64.
@@ -162,9 +162,16 @@ def _active_range(points: Tensor, words: Tensor, step: float) -> tuple[float, fl
 
 
 def _error(points: Tensor, values: Tensor, spacing: float, first: int, table: Tensor) -> float:
-    """Distance of a table from the function, summed over values that are spread evenly; jumps hardly count."""
+    """Distance of a table from the function, the more important a value the sooner it is reached from 0.
+
+    |u − û| is summed over steps of f, so that all its values count alike. Those behind n sweeps through its range
+    count (1 + n)⁻², so that oscillations are followed near 0, and jumps hardly count.
+    """
     places = (points / spacing).round().clamp(first, first + len(table) - 1).long() - first
-    passed = values.diff().abs()
-    passed = passed.clamp(max=_LARGEST_SHARE * float(values.max() - values.min()))
-    weights = torch.nn.functional.pad(passed, (1, 0)) + torch.nn.functional.pad(passed, (0, 1))
-    return float(((table[places] - values).abs() * weights).sum())
+    span = max(float(values.max() - values.min()), 1.0)
+    passed = values.diff().abs().clamp(max=_LARGEST_SHARE * span)
+    below, above = passed.chunk(2)
+    sweeps = torch.cat([below.flip(0).cumsum(0).flip(0), above.cumsum(0)]) / span
+    weights = passed / (1 + sweeps).square()
+    distances = (table[places] - values).abs()
+    return float(((distances[1:] + distances[:-1]) * weights).sum())

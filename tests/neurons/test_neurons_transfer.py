@@ -69,6 +69,12 @@ def test_values_may_be_much_larger_or_smaller_than_potentials(name):
     assert float((transfer(x) - exact).abs().max()) < 0.3
 
 
+def test_oscillations_are_followed_near_zero():
+    transfer, _ = table_of(torch.sin, 0.05, PackedCode(2, 4, offset=20))
+    x = torch.linspace(-30, 30, 5000)
+    assert float((transfer(x) - torch.sin(x) / 0.05).abs().max()) < 1.0
+
+
 def test_undefined_values_are_those_of_the_next_potential():
     far, zero, step, code = torch.tensor([-50.0, -0.3]), torch.zeros(1), 0.1, PackedCode(8, 1, offset=60)
     assert torch.equal(table_of(torch.log, step, code)[0](far), torch.full((2,), code.minimum - 1.0))
