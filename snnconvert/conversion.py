@@ -180,7 +180,7 @@ def finish(prepared: PreparedConversion, statistics: Statistics) -> SpikingModel
     images = prepared.signature.batch_of(sample)
     measured = repair_and_measure(graph, network, codes, sample, images, correct=config.bias_correction)
     outputs = [prepared.signature.unflatten(output) for output in (measured.ann_output, measured.snn_output)]
-    fidelity = compare_outputs([(*outputs, None)]).fidelity("a sample of the calibration images")
+    fidelity = compare_outputs([(images, *outputs, None)]).fidelity("a sample of the calibration images")
     report = build_report(
         conversion_plan, thresholds, measured.layers, _weight_counts(network), fidelity, config, statistics.count
     )
