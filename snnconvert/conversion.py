@@ -144,7 +144,13 @@ def convert_whole(
     transform: Callable[[Any], Any] | None = None,
     progress: bool = True,
 ) -> SpikingModel:
-    """:func:`snnconvert.convert` of a model that is captured as a whole, whatever ``config.parts`` says."""
+    """:func:`snnconvert.convert` of a model that is captured as a whole, whatever ``config.parts`` says.
+
+    Raises:
+        InputError: as :func:`snnconvert.convert`.
+        ConversionError: as :func:`snnconvert.convert`.
+        ConfigurationError: as :func:`snnconvert.convert`.
+    """
     batches = input_batches(calib_loader, transform, argument_names(model))
     first = next(batches, None)
     if first is None:

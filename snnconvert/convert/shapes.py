@@ -18,7 +18,11 @@ _DEFORMABLE = "torchvision.deform_conv2d.default"
 
 
 def hinted_shape(node: fx.Node) -> tuple[int, ...]:
-    """The shape of a node's tensor at the traced batch size."""
+    """The shape of a node's tensor at the traced batch size.
+
+    Raises:
+        TypeError: if its value isn't one tensor.
+    """
     value = node.meta.get("val")
     if not isinstance(value, torch.Tensor):
         raise TypeError(f"{node.name} is not one tensor")
