@@ -111,7 +111,7 @@ def prepare(
 
 def _of_part(config: ConversionConfig, graph: fx.GraphModule, prefix: str) -> tuple[ConversionConfig, frozenset[str]]:
     """The settings of a part, with an override for each of its own layers, and the patterns that match them."""
-    layers = [layer_name(node) for node in graph.graph.nodes if kind_of(node) is OpKind.SYNAPSE]
+    layers = [layer_name(node) for node in graph.graph.nodes if kind_of(node) in (OpKind.SYNAPSE, OpKind.PRODUCT)]
     overrides = {re.escape(layer): config.override_for(prefix + layer) for layer in layers}
     told = {layer: override for layer, override in overrides.items() if override != LayerOverride()}
     used = {pattern for pattern in config.overrides for layer in layers if matches(pattern, prefix + layer)}
@@ -147,7 +147,13 @@ def convert_whole(
     transform: Callable[[Any], Any] | None = None,
     progress: bool = True,
 ) -> SpikingModel:
-    """:func:`snnconvert.convert` of a model that is captured as a whole, whatever ``config.parts`` says."""
+    """:func:`snnconvert.convert` of a model that is captured as a whole, whatever ``config.parts`` says.
+
+    Raises:
+        InputError: as :func:`snnconvert.convert`.
+        ConversionError: as :func:`snnconvert.convert`.
+        ConfigurationError: as :func:`snnconvert.convert`.
+    """
     batches = input_batches(calib_loader, transform, argument_names(model))
     first = next(batches, None)
     if first is None:
@@ -188,7 +194,7 @@ def finish(prepared: PreparedConversion, statistics: Statistics) -> SpikingModel
     if rounder is not None:
         sums.widen()
     outputs = [prepared.signature.unflatten(output) for output in (measured.ann_output, measured.snn_output)]
-    fidelity = compare_outputs([(*outputs, None)]).fidelity("a sample of the calibration images")
+    fidelity = compare_outputs([(images, *outputs, None)]).fidelity("a sample of the calibration images")
     report = build_report(
         conversion_plan, thresholds, measured.layers, _weight_counts(network), fidelity, config, statistics.count
     )

@@ -26,7 +26,7 @@ class Evaluation:
         both: images both get right.
         only_ann: images only the ANN gets right.
         only_snn: images only the SNN gets right.
-        signal: Σ of squared ANN outputs, over all floating ones.
+        signal: Σ of squared ANN outputs, over all floating ones with a batch.
         noise: Σ of squared differences of the same.
     """
 
@@ -66,22 +66,23 @@ def compare(ann: nn.Module, snn: nn.Module, batches: Iterable[tuple[Tensor, Tens
         InputError: if there are no images, or labels but no output [N, classes].
     """
     with torch.no_grad():
-        return compare_outputs((ann(images), snn(images), labels) for images, labels in batches)
+        return compare_outputs((len(images), ann(images), snn(images), labels) for images, labels in batches)
 
 
-def compare_outputs(outputs: Iterable[tuple[Any, Any, Tensor | None]]) -> Evaluation:
-    """Counts over (ANN output, SNN output, labels or None) of batches; see :func:`compare`.
+def compare_outputs(outputs: Iterable[tuple[int, Any, Any, Tensor | None]]) -> Evaluation:
+    """Counts over (number of images, ANN output, SNN output, labels or None) of batches; see :func:`compare`.
 
-    An output is a tensor or a structure of tensors. Decisions are those of the only floating tensor, or of
-    the one called "logits"; a network that returns integers alone has decided itself.
+    An output is a tensor or a structure of tensors, of which those without a batch don't count. Decisions are
+    those of the only floating tensor, or of the one called "logits"; a network that returns integers alone has
+    decided itself.
 
     Raises:
         InputError: as :func:`compare`.
     """
     batches = [
-        _compared(_pairs(ann_output, snn_output), labels)
-        for ann_output, snn_output, labels in outputs
-        if len(flatten(ann_output, "the ANN's output")[0][0]) > 0
+        _compared(images, _pairs(ann_output, snn_output), labels)
+        for images, ann_output, snn_output, labels in outputs
+        if images > 0
     ]
     if not batches:
         raise InputError("there are no images to evaluate on")
@@ -128,11 +129,12 @@ def _pairs(ann_output: Any, snn_output: Any) -> list[_Pair]:
     ]
 
 
-def _compared(pairs: Sequence[_Pair], labels: Tensor | None) -> Evaluation:
+def _compared(images: int, outputs: Sequence[_Pair], labels: Tensor | None) -> Evaluation:
+    pairs = [pair for pair in outputs if pair.reference.dim() > 0 and len(pair.reference) == images]
     floating = [(pair.reference.double(), pair.value.double()) for pair in pairs if pair.is_floating]
     signal = sum(float(reference.square().sum()) for reference, _ in floating)
     noise = sum(float((reference - value).square().sum()) for reference, value in floating)
-    images, deciding = len(pairs[0].reference), _deciding(pairs)
+    deciding = _deciding(pairs)
     if deciding is None:
         if labels is not None:
             raise InputError("evaluation needs logits [N, classes], the network returns several outputs")

@@ -176,7 +176,24 @@ def test_networks_that_return_decisions_are_compared_by_them(tmp_path):
     assert fidelity.logit_sqnr_db is None
     snn.save(tmp_path / "net")
     assert torch.equal(snnconvert.load(tmp_path / "net")(images), snn(images))
-    evaluation = compare_outputs([(torch.tensor([0, 1, 2]), torch.tensor([0, 2, 1]), torch.tensor([0, 1, 1]))])
+    evaluation = compare_outputs([(3, torch.tensor([0, 1, 2]), torch.tensor([0, 2, 1]), torch.tensor([0, 1, 1]))])
     assert (evaluation.both, evaluation.only_ann, evaluation.only_snn) == (1, 1, 1)
     with pytest.raises(InputError, match="logits"):
-        compare_outputs([(net(images), snn(images), torch.zeros(8, dtype=torch.int64))])
+        compare_outputs([(8, net(images), snn(images), torch.zeros(8, dtype=torch.int64))])
+
+
+@pytest.mark.parametrize("first", [torch.tensor(2.0), torch.full((5, 4), 1e3)])
+def test_outputs_without_a_batch_do_not_count(first):
+    class Extra(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 4))
+            self.register_buffer("first", first)
+
+        def forward(self, x):
+            return {"first": self.first * 1.0, "logits": self.layers(x)}
+
+    net, x = Extra().eval(), torch.randn(16, 6)
+    fidelity = snnconvert.convert(net, x, progress=False).report.fidelity
+    alone = snnconvert.convert(net.layers, x, progress=False).report.fidelity
+    assert fidelity == alone

@@ -239,6 +239,21 @@ def test_overrides_name_layers_by_their_full_names():
         snnconvert.convert(detector(), loader(), config, progress=False)
 
 
+def test_overrides_name_products_of_activations_in_parts():
+    class Gated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.left, self.right, self.out = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.out(self.left(x) * torch.sigmoid(self.right(x)))
+
+    config = snnconvert.ConversionConfig(parts=("0",), overrides={"0.mul": {"analog": True}})
+    hybrid = snnconvert.convert(nn.Sequential(Gated(), nn.ReLU()), torch.rand(40, 4), config, progress=False)
+    (item,) = [item for item in hybrid.parts["0"].plan.analog if item.layer == "mul"]
+    assert item.reason == "kept analog by an override"
+
+
 def test_a_module_used_under_two_names_is_replaced_in_both():
     class Shared(nn.Module):
         def __init__(self):

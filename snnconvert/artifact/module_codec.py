@@ -159,6 +159,8 @@ def _product(values: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Produc
     _check_copy(tensors, "largest", [left, right, terms])
     for name in ("multiplier", "unit"):
         _check_tensor(tensors, name, torch.float64)
+    if not bool((tensors["multiplier"] >= 1).all()):
+        raise ArtifactError("model.safetensors: a product's multiplier is below 1")
     return Product(
         values["operation"],
         tensors["unit"],
@@ -192,6 +194,8 @@ def _check_tensor(
             return
         raise ArtifactError(f"model.safetensors: a tensor {name!r} is missing")
     tensor = tensors[name]
+    if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        raise ArtifactError(f"model.safetensors: {name!r} holds NaN or Inf")
     if tensor.dtype != dtype or (shape is not None and tensor.shape != shape):
         expected = f"{dtype}" + ("" if shape is None else f" {list(shape)}")
         raise ArtifactError(f"model.safetensors: {name!r} is {tensor.dtype} {list(tensor.shape)}, expected {expected}")

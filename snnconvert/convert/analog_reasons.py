@@ -49,7 +49,7 @@ _REASONS = {
     OpKind.FUNCTION: "no synapse reads it: acts on membrane potentials",
     OpKind.ADD: "adds real-valued currents",
     OpKind.CONCAT: "joins real-valued currents",
-    OpKind.AFFINE: "normalization that is read by more than neurons",
+    OpKind.AFFINE: "normalization that is read by more than rectifying neurons",
     OpKind.MAX_POOL: "pools real-valued currents",
     OpKind.AVERAGE_POOL: "averages real-valued currents, or windows of unequal size",
 }

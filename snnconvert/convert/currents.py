@@ -14,7 +14,7 @@ from snnconvert.convert.flow import Carrier, Flow, average_pool_divisor
 from snnconvert.convert.graph_tools import constant_of
 from snnconvert.convert.ops import TRANSPOSED, OpKind, groups_of, kind_of
 from snnconvert.convert.plan import Plan, SynapsePlan
-from snnconvert.convert.shapes import hinted_shape, product_terms
+from snnconvert.convert.shapes import hinted_shape, most_terms
 from snnconvert.convert.units import FloatArray, IntArray, Source, UnitProblem
 from snnconvert.convert.weights import natural_scale, quantize
 from snnconvert.neurons.code import SpikeCode
@@ -159,7 +159,7 @@ class _Builder:
         factors = self.thresholds[plan.family], self.thresholds[plan.held_family]
         size = hinted_shape(node)[self.flows[node.name].axis]
         scale = factors[0].step * factors[1].step
-        bound = float(math.prod(largest_magnitude(factor.code) for factor in factors) * product_terms(node))
+        bound = float(math.prod(largest_magnitude(factor.code) for factor in factors) * most_terms(node))
         return self.problem.add_source(plan.layer, size, np.full(size, scale), np.full(size, bound), flexible=False)
 
     def _pool_source(self, node: fx.Node) -> Source:

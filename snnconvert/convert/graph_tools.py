@@ -6,7 +6,12 @@ from torch import Tensor, fx, nn
 
 
 def tensor_at(module: nn.Module, target: str) -> Tensor:
-    """The tensor at a dotted path of a module."""
+    """The tensor at a dotted path of a module.
+
+    Raises:
+        AttributeError: if there is nothing.
+        TypeError: if it is no tensor.
+    """
     value: object = module
     for part in target.split("."):
         value = getattr(value, part)

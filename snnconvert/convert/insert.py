@@ -24,7 +24,7 @@ from snnconvert.convert.names import layer_name
 from snnconvert.convert.ops import CONVOLUTIONS, PRELU, TRANSPOSED, OpKind, affine_source, is_leaky, kind_of
 from snnconvert.convert.plan import Plan, Site, SynapsePlan
 from snnconvert.convert.quantizers import grid_of, linear_head
-from snnconvert.convert.shapes import hinted_shape, product_terms
+from snnconvert.convert.shapes import hinted_shape, most_terms
 from snnconvert.convert.units import FloatArray
 from snnconvert.convert.weights import quantize
 from snnconvert.errors import ConversionError
@@ -192,7 +192,7 @@ class _Emitter:
             _PRODUCTS.get(node.target, "matmul"),
             left.step * right.step,
             _shaped(torch.from_numpy(source.multiplier), self.flows[node.name].axis, len(hinted_shape(node))),
-            (largest_magnitude(left.code), largest_magnitude(right.code), product_terms(node)),
+            (largest_magnitude(left.code), largest_magnitude(right.code), most_terms(node)),
             geometry=_geometry(node),
             wide=source.wide,
         )

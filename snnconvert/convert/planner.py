@@ -238,7 +238,7 @@ class _Planner:
         """The scale and shift that a site's neurons take over: in front of a rectifier, or the node itself."""
         if self.kinds[node] is OpKind.RECTIFIER:
             affine = node.args[0]
-        elif self.origins[node.name] == "inserted" and all(self.kinds[user] in _LAYERS for user in node.users):
+        elif self.origins[node.name] == "inserted" and all(self._reads_spikes(user) for user in node.users):
             affine = node
         else:
             return None
@@ -248,6 +248,10 @@ class _Planner:
             return affine.name
         flow = flows[affine_source(affine).name]  # type: ignore[union-attr]
         return affine.name if flow.carrier is not Carrier.CURRENT or flow.axis == 1 else None
+
+    def _reads_spikes(self, node: fx.Node) -> bool:
+        """Whether a node becomes a synapse, and so reads nothing but spikes."""
+        return self.kinds[node] in _LAYERS and node.name not in self.refused
 
     def _synapse(self, node: fx.Node, codes: dict[int, _Code]) -> SynapsePlan:
         source, *others = spike_operands(node)

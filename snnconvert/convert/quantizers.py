@@ -13,7 +13,7 @@ from snnconvert.convert.elementwise import Step, elementwise
 
 _ROUND, _ADD, _CLAMP = "aten.round.default", "aten.add.Tensor", "aten.clamp.default"
 _SUB, _MUL = "aten.sub.Tensor", "aten.mul.Tensor"
-_TAIL = (_ROUND, _ADD, _CLAMP, _SUB, _MUL)
+_TAIL = ((_ROUND, 1), (_ADD, 2), (_CLAMP, 3), (_SUB, 2), (_MUL, 2))  # with the number of arguments
 _SCALINGS = frozenset({_ADD, _SUB, _MUL, "aten.div.Tensor", "aten.neg.default"})
 _RECTIFIER = "aten.relu.default"
 
@@ -50,15 +50,16 @@ def grid_of(node: fx.Node) -> Grid | None:
     program = _program(node)
     if len(program) < len(_TAIL):
         return None
-    rounded, raised, clipped, lowered, scaled = program[-len(_TAIL) :]
+    tail = program[-len(_TAIL) :]
     chained = all(
         tuple(step[1]) == ("value", len(program) - len(_TAIL) + index)
-        for index, step in enumerate(program[-len(_TAIL) :])
+        for index, step in enumerate(tail)
         if isinstance(step[1], (list, tuple))
     )
-    if tuple(step[0] for step in program[-len(_TAIL) :]) != _TAIL or not chained or len(rounded) != 2:
+    if tuple((step[0], len(step) - 1) for step in tail) != _TAIL or not chained:
         return None
-    zero, low, high, same_zero, step = raised[2], *clipped[2:4], lowered[2], scaled[2]
+    _, raised, clipped, lowered, scaled = tail
+    zero, low, high, same_zero, step = raised[2], *clipped[2:], lowered[2], scaled[2]
     whole = all(isinstance(value, (int, float)) and float(value).is_integer() for value in (zero, low, high))
     if not whole or zero != same_zero or not isinstance(step, float) or not step > 0 or not low <= zero <= high:
         return None

@@ -13,11 +13,16 @@ from snnconvert.convert.ops import CONVOLUTIONS, LINEAR, TRANSPOSED, OpKind, is_
 aten = torch.ops.aten
 _RECURRENT = frozenset({aten.lstm.input, aten.gru.input, aten.rnn_tanh.input, aten.rnn_relu.input})
 
+_UNKNOWN_TERMS = 1 << 20
 _DEFORMABLE = "torchvision.deform_conv2d.default"
 
 
 def hinted_shape(node: fx.Node) -> tuple[int, ...]:
-    """The shape of a node's tensor at the traced batch size."""
+    """The shape of a node's tensor at the traced batch size.
+
+    Raises:
+        TypeError: if its value isn't one tensor.
+    """
     value = node.meta.get("val")
     if not isinstance(value, torch.Tensor):
         raise TypeError(f"{node.name} is not one tensor")
@@ -78,6 +83,15 @@ def product_terms(node: fx.Node) -> int:
     if node.target in CONVOLUTIONS:
         return math.prod(hinted_shape(_node(node.args[1]))[1:])
     return hinted_shape(_node(node.args[0]))[-1]
+
+
+def most_terms(node: fx.Node) -> int:
+    """:func:`product_terms` at any input size: those traced if they are fixed, else more than images have pixels."""
+    if is_gate(node):
+        return 1
+    factor, dims = (node.args[1], slice(1, None)) if node.target in CONVOLUTIONS else (node.args[0], slice(-1, None))
+    known = is_fixed(_node(factor), range(len(hinted_shape(_node(factor))))[dims])
+    return product_terms(node) if known else _UNKNOWN_TERMS
 
 
 def _product_macs(node: fx.Node) -> int:

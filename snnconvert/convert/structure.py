@@ -124,7 +124,11 @@ def flatten(value: Any, where: str) -> tuple[tuple[Tensor, ...], Structure]:
 
 
 def unflatten(structure: Structure, leaves: Sequence[Any]) -> Any:
-    """Puts leaves in the places of a description's tensors: undoes :func:`flatten`."""
+    """Puts leaves in the places of a description's tensors: undoes :func:`flatten`.
+
+    Raises:
+        ValueError: if there are more or fewer leaves than tensors.
+    """
     if len(leaves) != structure.tensors:
         raise ValueError(f"{len(leaves)} tensors for a structure of {structure.tensors}")
     return _build(structure, iter(leaves))

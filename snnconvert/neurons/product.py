@@ -6,6 +6,7 @@ what the other side's spikes have added up to so far.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,8 @@ class Product(nn.Module):
 
     Attributes:
         bound: proven bound of |I| whatever the words.
+        largest_words: the magnitudes of a and b the proof assumes.
+        most_terms: the number of terms in one sum it assumes.
 
     Buffers:
         multiplier: float64 integer scalar or broadcastable to the output, m.
@@ -65,8 +68,9 @@ class Product(nn.Module):
         self.register_load_state_dict_post_hook(lambda module, _: module._read_proof())  # type: ignore[no-untyped-call]
 
     def _read_proof(self) -> None:
-        left, right, terms = self.largest.tolist()
-        self.bound = int(left * right * terms * float(self.multiplier.max()))
+        left, right, self.most_terms = self.largest.tolist()
+        self.largest_words = left, right
+        self.bound = int(left * right * self.most_terms * float(self.multiplier.abs().max()))
         self._is_scaled = bool((self.multiplier != 1).any())
 
     def forward(self, left: Tensor, right: Tensor) -> Tensor:
@@ -85,6 +89,12 @@ class Product(nn.Module):
         g = self.geometry
         convolved: Tensor = function(left, right, None, g.stride, g.padding, g.dilation, g.groups)
         return convolved
+
+    def terms(self, left: Tensor, right: Tensor) -> int:
+        """How many products one element of the result adds up."""
+        if self.geometry is not None:
+            return math.prod(right.shape[1:])
+        return left.shape[-1] if self.operation == "matmul" else 1
 
     def extra_repr(self) -> str:
         """Operation for printing."""

@@ -2,9 +2,13 @@
 
 import contextlib
 import json
+import shutil
 
 import pytest
+import torch
 from artifact_networks import TENSORS, cases, edit_json, repair_checksums
+from safetensors.torch import load_file, save_file
+from torch import nn
 
 import snnconvert
 from snnconvert.errors import ArtifactError
@@ -122,8 +126,6 @@ def test_code_in_the_name_of_a_module(saved, tmp_path):
 
 
 def rename_tensors(folder, old, new):
-    from safetensors.torch import load_file, save_file
-
     tensors = load_file(folder / TENSORS)
     renamed = {
         f"{new}.{key.removeprefix(f'{old}.')}" if key.startswith(f"{old}.") else key: value
@@ -135,8 +137,6 @@ def rename_tensors(folder, old, new):
 
 
 def test_code_in_the_name_of_a_tensor(saved, tmp_path):
-    from safetensors.torch import load_file, save_file
-
     marker = tmp_path / "marker"
     evil = f'training") or open("{marker}", "w") or ("'
     tensors = load_file(saved[2] / TENSORS)
@@ -364,3 +364,71 @@ def test_a_module_that_hides_the_network_itself(saved):
 
     edit_json(saved[2], "graph.json", change)
     refuse(saved[2], saved[1])
+
+
+@pytest.fixture(scope="module")
+def gated_once(tmp_path_factory):
+    class Gated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.left, self.right, self.out = nn.Linear(6, 4), nn.Linear(6, 4), nn.Linear(4, 3)
+
+        def forward(self, x):
+            scores = torch.nn.functional.leaky_relu(self.left(x)) @ torch.sigmoid(self.right(x)).mT
+            return scores @ self.out(self.left(x))
+
+    images = torch.randn(16, 5, 6)
+    folder = tmp_path_factory.mktemp("gated") / "net"
+    snnconvert.convert(Gated().eval(), images, progress=False).save(folder)
+    return folder, images
+
+
+def edit_tensors(folder, change):
+    tensors = load_file(folder / TENSORS)
+    change(tensors)
+    save_file(tensors, folder / TENSORS)
+    repair_checksums(folder)
+
+
+def tensor_named(tensors, part, end):
+    return next(value for name, value in tensors.items() if part in name and name.endswith(end))
+
+
+LYING_TENSORS = {
+    "a table of NaN": lambda t: tensor_named(t, "transfer_sigmoid", ".table").fill_(float("nan")),
+    "an infinite gain": lambda t: tensor_named(t, "transfer_sigmoid", ".gain").fill_(float("inf")),
+    "a slope of NaN": lambda t: tensor_named(t, "transfer_leaky", ".negative_gain").fill_(float("nan")),
+    "a table far away": lambda t: tensor_named(t, "transfer_sigmoid", ".first").fill_(1 << 40),
+    "a negative multiplier": lambda t: tensor_named(t, "product", ".multiplier").fill_(-3.0),
+    "a multiplier of NaN": lambda t: tensor_named(t, "product", ".multiplier").fill_(float("nan")),
+}
+
+
+@pytest.mark.parametrize("change", cases(LYING_TENSORS))
+def test_transfers_and_products_with_impossible_numbers(gated_once, tmp_path, change):
+    folder = shutil.copytree(gated_once[0], tmp_path / "net")
+    edit_tensors(folder, change)
+    refuse(folder, gated_once[1])
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_products_that_read_more_than_their_proof_assumes(gated_once, tmp_path, place):
+    folder = shutil.copytree(gated_once[0], tmp_path / "net")
+
+    def lie(graph):
+        module = next(module for module in graph["modules"].values() if module["kind"] == "product")
+        module["largest"][place] //= 2
+
+    edit_tensors(
+        folder, lambda tensors: tensor_named(tensors, "product", ".largest")[place].div_(2, rounding_mode="floor")
+    )
+    edit_json(folder, "graph.json", lie)
+    with pytest.raises(ArtifactError, match="its sums are proven for"):
+        snnconvert.load(folder)
+
+
+def test_synapses_that_read_more_than_their_proof_assumes(saved):
+    edit_tensors(saved[2], lambda tensors: tensors["synapse_conv2.limits"].copy_(torch.tensor([0, 3])))
+    edit_json(saved[2], "graph.json", lambda g: g["modules"]["synapse_conv2"].update(word_range=[0, 3]))
+    with pytest.raises(ArtifactError, match=r"reads words 0\.\.255, its sums are proven for 0\.\.3"):
+        snnconvert.load(saved[2])

@@ -8,9 +8,16 @@ from torch import nn
 
 import snnconvert
 from snnconvert import ConversionConfig
+from snnconvert.neurons.product import Product
+from snnconvert.neurons.synapse import FLOAT32_EXACT
 
 torch.manual_seed(0)
 IMAGES = torch.randn(24, 3, 12, 12)
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
 
 
 def sqnr(expected, actual):
@@ -68,6 +75,16 @@ def test_activations_written_out_become_one_neuron(name, tmp_path):
     snn = check(net, folder=tmp_path / "snn")
     assert snn.plan.analog == ()
     assert snn.plan.sites[1].layer == ("relu6" if name == "hardsigmoid" else name)
+
+
+def test_a_scale_read_by_synapses_and_by_analog_layers(tmp_path):
+    def forward(n, x):
+        scaled = n.a(x).cumsum(1) * -2.0 + 1.0
+        return n.b(scaled) + n.c(scaled)
+
+    net = Net(forward, a=nn.Conv2d(3, 8, 3), b=nn.Conv2d(8, 6, 3), c=nn.Conv2d(8, 6, 3))
+    snn = check(net, folder=tmp_path / "snn", overrides={"c": {"analog": True}})
+    assert {item.layer for item in snn.plan.analog} >= {"c", "add"}
 
 
 class SqueezeExcite(nn.Module):
@@ -131,6 +148,30 @@ def test_attention_beyond_float32():
         q=nn.Linear(6, 6), v=nn.Linear(6, 6), out=nn.Linear(6, 3),
     )  # fmt: skip
     check(net, torch.randn(6, 600, 6).abs())
+
+
+class PixelAttention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.query, self.value, self.out = (
+            nn.Conv2d(inputs, outputs, 1) for inputs, outputs in ((3, 4), (4, 4), (4, 4), (4, 2))
+        )
+
+    def forward(self, x):
+        features = F.relu(self.stem(x))
+        query, value = self.query(features).flatten(2), F.relu(self.value(features)).flatten(2)
+        weights = torch.sigmoid(query.mT @ query)
+        return self.out((value @ weights).reshape(features.shape))
+
+
+def test_sums_over_images_of_any_size_are_exact():
+    """The proof holds for larger images than the one that was captured."""
+    snn = check(PixelAttention(), dynamic_sizes=True)
+    over_channels, over_pixels = (module for module in snn.network.modules() if isinstance(module, Product))
+    assert over_channels.bound <= FLOAT32_EXACT < over_pixels.bound
+    words = torch.full((1, 1, 96 * 96), 255.0)
+    words[..., 1] = 254.0
+    assert int(over_pixels(words, torch.full((1, 96 * 96, 1), 255.0))) == 255 * (255 * 96 * 96 - 1)
 
 
 TRANSPOSED = [

@@ -55,6 +55,22 @@ def test_rounding_alone_is_no_quantizer():
     assert [site.grid for site in plan_of(net, X).sites] == [None, None]
 
 
+ALMOST_QUANTIZERS = {
+    "no largest": lambda u: torch.clamp(u + 3.0, 0.0) - 3.0,
+    "no smallest": lambda u: torch.clamp(u + 3.0, max=7.0) - 3.0,
+    "zero times two": lambda u: torch.clamp(torch.add(u, 2.0, alpha=2), 0.0, 7.0) - 2.0,
+}
+
+
+@pytest.mark.parametrize("name", ALMOST_QUANTIZERS)
+def test_half_a_quantizer_is_none(name):
+    def forward(n, x):
+        return n.b(ALMOST_QUANTIZERS[name](torch.round(n.a(x) * 4.0)) * 0.25)
+
+    net = Net(forward, a=nn.Conv2d(3, 4, 1), b=nn.Conv2d(4, 2, 1))
+    assert [site.grid for site in plan_of(net, X).sites] == [None, None]
+
+
 def torch_quantizers():
     def forward(n, x):
         x = torch.fake_quantize_per_tensor_affine(x, 0.03, 128, 0, 255)

@@ -50,6 +50,40 @@ def test_tables_follow_the_function(name, step, offset):
         assert float((words - exact)[inside].abs().max()) <= 0.5 + spacing / 2 * steepest + 0.02
 
 
+SCALES = {
+    "square of tiny values": (torch.square, 1e-5, 1e-11),
+    "root of huge values": (torch.sqrt, 1e8, 1e3),
+    "inverse root of tiny values": (torch.rsqrt, 1e-5, 20.0),
+    "reciprocal of tiny values": (torch.reciprocal, 1e-3, 70.0),
+    "reciprocal": (torch.reciprocal, 40.0, 0.002),
+    "logarithm of huge values": (torch.log1p, 1e6, 0.9),
+}
+
+
+@pytest.mark.parametrize("name", SCALES)
+def test_values_may_be_much_larger_or_smaller_than_potentials(name):
+    function, largest, step = SCALES[name]
+    transfer, _ = table_of(function, step, PackedCode(4, 2))
+    x = largest * torch.linspace(0.05, 1.0, 2000)
+    exact = (function(x.double()) / step).clamp(max=256.0)
+    assert float((transfer(x) - exact).abs().max()) < 0.3
+
+
+def test_oscillations_are_followed_near_zero():
+    transfer, _ = table_of(torch.sin, 0.05, PackedCode(2, 4, offset=20))
+    x = torch.linspace(-30, 30, 5000)
+    assert float((transfer(x) - torch.sin(x) / 0.05).abs().max()) < 1.0
+
+
+def test_undefined_values_are_those_of_the_next_potential():
+    far, zero, step, code = torch.tensor([-50.0, -0.3]), torch.zeros(1), 0.1, PackedCode(8, 1, offset=60)
+    assert torch.equal(table_of(torch.log, step, code)[0](far), torch.full((2,), code.minimum - 1.0))
+    assert torch.equal(table_of(torch.rsqrt, step, code)[0](far), torch.full((2,), code.maximum + 1.0))
+    assert torch.equal(table_of(torch.sqrt, step, code)[0](far), torch.zeros(2))
+    around = table_of(lambda x: torch.sin(x) / x, step, code)[0](zero)
+    assert float((around - 1 / step).abs()) < 0.1
+
+
 @pytest.mark.parametrize("name", ["gelu", "silu", "tanh", "elu", "sigmoid"])
 def test_far_potentials_saturate(name):
     step, code = 0.02, PackedCode(8, 1, offset=64)

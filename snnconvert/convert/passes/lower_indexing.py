@@ -51,9 +51,11 @@ def _lower_repetition(graph_module: fx.GraphModule, node: fx.Node) -> None:
     repetitions = constant_of(graph_module, index)
     if repetitions is None or repetitions.dim() != 1 or not isinstance(source, fx.Node) or dim is None:
         return
-    positions = torch.arange(len(repetitions), device=repetitions.device).repeat_interleave(repetitions)
-    builder = Builder(graph_module, node)
-    _select(builder, source, as_int(dim) % len(builder.shape(source)), positions, index)
+    builder, place = Builder(graph_module, node), as_int(dim)
+    size = builder.shape(source)[place]
+    if isinstance(size, int):
+        positions = torch.arange(size, device=repetitions.device).repeat_interleave(repetitions)
+        _select(builder, source, place % len(builder.shape(source)), positions, index)
 
 
 def _select(builder: Builder, source: fx.Node, dim: int, positions: Tensor, origin: object) -> None:

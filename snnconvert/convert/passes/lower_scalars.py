@@ -95,13 +95,9 @@ def _number(graph_module: fx.GraphModule, argument: object, node: fx.Node) -> fl
     return float(constant) if kept and bool(torch.isfinite(constant).all()) else None
 
 
-def _is_floating(node: fx.Node) -> bool:
-    value = node.meta.get("val")
-    return isinstance(value, torch.Tensor) and value.is_floating_point()
-
-
 def _is_float32(node: fx.Node) -> bool:
-    return _is_floating(node) and node.meta["val"].dtype == torch.float32
+    value = node.meta.get("val")
+    return isinstance(value, torch.Tensor) and value.dtype == torch.float32
 
 
 def _is_truth(argument: object) -> bool:

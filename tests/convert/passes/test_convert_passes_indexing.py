@@ -48,6 +48,20 @@ def test_spikes_are_picked_by_position(name, activation):
         assert torch.equal(snn.simulate(X).output, snn(X))
 
 
+@pytest.mark.parametrize("dim", [1, -1])
+@pytest.mark.parametrize("repetitions", [[2], [1, 0, 3, 1, 2, 1]])
+def test_repetitions_of_one_number_and_of_many(dim, repetitions):
+    count = torch.tensor(repetitions)
+    total = 6 * repetitions[0] if len(repetitions) == 1 else sum(repetitions)
+    net = Net(
+        lambda n, x: torch.repeat_interleave(F.relu(n.a(x)), n.count, dim=dim, output_size=total).flatten(1),
+        a=nn.Conv2d(3, 6, 3, padding=1),
+        count=nn.Buffer(count),
+    )
+    images = torch.randn(3, 3, 6, 6)
+    check(canonical(net, images), net, images)
+
+
 def test_positions_from_data_pick_real_values():
     net = Net(
         lambda n, x: n.b(torch.gather(y := F.relu(n.a(x)).flatten(1), 1, y.topk(10, 1).indices)),
