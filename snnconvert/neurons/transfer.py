@@ -22,6 +22,7 @@ _SMALLEST_JUMP = 0.26
 _OUTERMOST = 1e30
 _FEWEST_CELLS = 8
 _LARGEST_SHARE = 0.01
+_SWEPT = 0.9
 _PARTS = tuple(8.0**power for power in range(1, 13))
 _PROBED = (-9, 12, 8400)  # orders of magnitude of potentials, in steps, and how many in between
 
@@ -114,14 +115,15 @@ def tabulate(function: Function, step: float, code: SpikeCode) -> tuple[float, i
     low, high = _active_range(points, values.round().clamp(code.minimum, code.maximum), step)
     tables = [_grid(in_steps, low, high, step)]
     if _largest_jump(tables[0][2]) > _SMALLEST_JUMP:
-        tables += [_grid(in_steps, low / part, high / part, step) for part in _PARTS]
+        ends = [max(-low, high) / part for part in _PARTS]
+        tables += [_grid(in_steps, max(low, -end), min(high, end), step) for end in ends]
     spacing, first, table = min(tables, key=lambda found: _error(points, values, *found))
     return spacing, first, table.float()
 
 
 def _grid(in_steps: Function, low: float, high: float, step: float) -> tuple[float, int, Tensor]:
     """h, k₀ and the table of potentials low..high."""
-    spacing = max(min(_COARSEST * step, (high - low) / _FEWEST_CELLS), (high - low) / (LARGEST_TABLE - 4))
+    spacing = max(min(_COARSEST * step, (high - low) / _FEWEST_CELLS), (high - low) / (LARGEST_TABLE - 8))
     for _ in range(_FINEST_HALVINGS):
         first, table = _sampled(in_steps, low, high, spacing)
         if _largest_jump(table) <= _SMALLEST_JUMP or 2 * len(table) >= LARGEST_TABLE - 2:
@@ -165,13 +167,18 @@ def _error(points: Tensor, values: Tensor, spacing: float, first: int, table: Te
     """Distance of a table from the function, the more important a value the sooner it is reached from 0.
 
     |u − û| is summed over steps of f, so that all its values count alike. Those behind n sweeps through its range
-    count (1 + n)⁻², so that oscillations are followed near 0, and jumps hardly count.
+    count (1 + n)⁻², so that oscillations are followed near 0, and jumps hardly count; those at potentials x beyond
+    the first sweep, which ends at ±r, count r/|x|: a function that turns again a million steps away, as hardswish
+    does at −3 for a tiny Δ, is not drawn for there.
     """
     places = (points / spacing).round().clamp(first, first + len(table) - 1).long() - first
     span = max(float(values.max() - values.min()), 1.0)
     passed = values.diff().abs().clamp(max=_LARGEST_SHARE * span)
     below, above = passed.chunk(2)
     sweeps = torch.cat([below.flip(0).cumsum(0).flip(0), above.cumsum(0)]) / span
-    weights = passed / (1 + sweeps).square()
+    outer = points[-len(above) :]
+    swept = (below.flip(0).cumsum(0) + above.cumsum(0)) / span
+    radius = outer[int((swept < _SWEPT * float(swept[-1].clamp(max=1.0))).sum())]
+    weights = passed / (1 + sweeps).square() * (radius / torch.cat([outer.flip(0), outer])).clamp(max=1.0)
     distances = (table[places] - values).abs()
     return float(((distances[1:] + distances[:-1]) * weights).sum())
