@@ -14,7 +14,7 @@ from snnconvert.errors import ConversionError, InputError
 from snnconvert.models.onnx.assemble import Assembler
 from snnconvert.models.onnx.batch import make_batch_dynamic
 from snnconvert.models.onnx.cutting import cut, in_front_of
-from snnconvert.models.onnx.declarations import OnnxInput, read_inputs, read_outputs
+from snnconvert.models.onnx.declarations import OnnxInput, read_inputs, read_outputs, refuse_texts
 from snnconvert.models.onnx.external import ExternalData
 from snnconvert.models.onnx.flatten import Flattener, Frame
 from snnconvert.models.onnx.folding import Folder
@@ -69,6 +69,7 @@ def load_onnx(path: Path | str, outputs: Sequence[str] = ()) -> OnnxModel:
     except ConversionError as error:
         way_out = _in_front(model, survey, opsets)
         raise ConversionError(f"{error}{way_out}{_newer(opsets)}") from None
+    refuse_texts(model.graph, str(path))
     inputs, results = read_inputs(model.graph, str(path)), read_outputs(model.graph, str(path))
     external = ExternalData(path)
     flattener = Flattener(external, functions, Folder.for_file(path.stat().st_size), inputs)
