@@ -3,7 +3,8 @@
 A file declared at batch D often reshapes to constants that contain D. The network runs once at D and
 once at another batch P, on tensors without values; a dimension that differs between the runs carries
 the batch. Where a node's constant target would put D there, the target's entry is replaced by
-x.shape[axis]·m/d, which is the constant at batch D, and scales with the batch at others.
+x.shape[axis]·m/d, which is the constant at batch D, and scales with the batch at others. A dynamic
+quantization, whose range is that of all it is given, takes the range of each sample.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from snnconvert.models.onnx.values import HostArray, Quantized, Value
 _FACTOR = 5
 _ANY_SIZE = 224
 _TARGETED = frozenset({"Reshape", "Expand", "Concat"})
+_RANGED = frozenset({"DynamicQuantizeLinear"})
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class _Declared:
             shape = _shape(value)
             if shape is not None and math.prod(shape) > MOST_ELEMENTS:
                 raise layer.node.malformed(f"its output would have the shape {list(shape)}, more than a network needs")
-        if outputs is not None and layer.node.op_type in _TARGETED:
+        if outputs is not None and layer.node.op_type in _TARGETED | _RANGED:
             self.seen[layer] = _Seen(tuple(map(_shape, inputs)), _target(layer, inputs), _shape(outputs[0]) or ())
 
 
@@ -57,13 +59,17 @@ class _Patching:
 
     declared: dict[OnnxLayer, _Seen]
     batch: int
+    fixed: bool = True
 
     def __call__(self, layer: OnnxLayer, inputs: tuple[Value | None, ...], outputs: tuple[Any, ...] | None) -> None:
         if outputs is None and layer in self.declared:
             before = self.declared[layer]
-            if layer.node.op_type == "Concat":
+            if layer.node.op_type in _RANGED:
+                if self.batch == 1 or not self.fixed:
+                    layer.batch = _ranged_entry(before.shapes[0], _shape(inputs[0]), self.batch)
+            elif self.fixed and layer.node.op_type == "Concat":
                 layer.batch = _concat_entry(before.shapes, [_shape(value) for value in inputs])
-            elif before.target is not None and before.target == _target(layer, inputs):
+            elif self.fixed and before.target is not None and before.target == _target(layer, inputs):
                 layer.batch = self._entry(layer, before, _shape(inputs[0]))
 
     def _entry(self, layer: OnnxLayer, before: _Seen, now: tuple[int, ...] | None) -> BatchEntry | None:
@@ -92,10 +98,12 @@ def make_batch_dynamic(network: OnnxNetwork, inputs: Sequence[OnnxInput]) -> Non
         if all(size is not None for item in inputs for size in item.shape[1:]):
             raise
         return
-    if batch is None or batch == 0:
+    ranged = any(layer.node.op_type in _RANGED for layer in declared.seen)
+    if batch == 0 or (batch is None and not ranged):
         return
+    known = batch or 2
     try:
-        run_dry(network, inputs, batch * _FACTOR, _Patching(declared.seen, batch), only=batch)
+        run_dry(network, inputs, known * _FACTOR, _Patching(declared.seen, known, batch is not None), only=batch)
     except SnnConvertError:
         return  # a network that is tied to its batch still runs at that batch; capture names the reason
 
@@ -160,6 +168,14 @@ def _reshape_entry(was: tuple[int, ...], target: tuple[int, ...], axis: int, bat
     entry = (exact or merged[::-1])[0]
     common = math.gcd(target[entry], was[axis])
     return BatchEntry(axis, entry, target[entry] // common, was[axis] // common)
+
+
+def _ranged_entry(was: tuple[int, ...] | None, now: tuple[int, ...] | None, batch: int) -> BatchEntry | None:
+    """The dimension of a value that carries the batch, and how many of its entries one sample has."""
+    axis = _differing(was, now)
+    if axis is None or was is None or was[axis] % batch:
+        return None
+    return BatchEntry(axis, axis, was[axis] // batch)
 
 
 def _concat_entry(

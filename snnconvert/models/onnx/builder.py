@@ -34,6 +34,13 @@ class Builder:
         self.nodes.append(replace(new, scopes=self.node.scopes))
         return output
 
+    def add_many(self, op_type: str, inputs: Names, roles: Sequence[str]) -> list[str]:
+        """Adds a node of several results; their names."""
+        self.add(op_type, inputs, roles[0])
+        outputs = tuple(f"{self.node.outputs[0]}/{role}" for role in roles)
+        self.nodes[-1] = replace(self.nodes[-1], outputs=outputs)
+        return list(outputs)
+
     def constant(self, tensor: Tensor, role: str) -> str:
         """Adds a tensor; its name."""
         return self.add("Constant", [], role, value=Constant(tensor, HostArray.from_tensor(tensor)))

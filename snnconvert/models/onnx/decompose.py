@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from onnx import TensorProto
 
 from snnconvert.models.onnx.builder import Builder
+from snnconvert.models.onnx.fused import FUSED
 from snnconvert.models.onnx.linear_models import LINEAR_MODELS
 from snnconvert.models.onnx.node import OnnxNode
 from snnconvert.models.onnx.table import MICROSOFT
@@ -80,6 +82,33 @@ def _integer(op_type: str, axes: tuple[int, int], *names: str) -> Callable[[Buil
     return build
 
 
+def _softmax(builder: Builder) -> list[OnnxNode]:
+    builder.add("Softmax", [builder.real(0, "input")], "result", **builder.kept("axis"))
+    builder.nodes[-1] = replace(builder.nodes[-1], opset=int(builder.node.attributes.get("opset", 13)))
+    return builder.quantized(builder.nodes[-1].outputs[0] or "", 3)
+
+
+def _dynamic_product(builder: Builder) -> list[OnnxNode]:
+    """round(a/s)·s·b + c with the step s of a's own range."""
+    q, scale, zero = builder.add_many("DynamicQuantizeLinear", [builder.input(0)], ["integers", "step", "zero"])
+    left = builder.add("DequantizeLinear", [q, scale, zero], "input")
+    return _real_product(builder, left, 1, 2, 3, 4)
+
+
+def _product_to_float(builder: Builder) -> list[OnnxNode]:
+    """A·b + c of real values."""
+    left = builder.add("DequantizeLinear", [builder.input(0), builder.input(2), builder.input(4)], "input")
+    return _real_product(builder, left, 1, 3, 5, 6)
+
+
+def _real_product(builder: Builder, left: str, right: int, scale: int, zero: int, bias: int) -> list[OnnxNode]:
+    triple = [builder.input(position) for position in (right, scale, zero)]
+    product = builder.add("MatMul", [left, builder.add("DequantizeLinear", triple, "weights", axis=-1)], "result")
+    if builder.input(bias) is not None:
+        builder.add("Add", [product, builder.input(bias)], "biased")
+    return builder.finished()
+
+
 _DECOMPOSITIONS: dict[tuple[str, str], Callable[[Builder], list[OnnxNode]]] = {
     ("", "QLinearConv"): _conv,
     ("", "QLinearMatMul"): _matmul,
@@ -92,7 +121,11 @@ _DECOMPOSITIONS: dict[tuple[str, str], Callable[[Builder], list[OnnxNode]]] = {
     (MICROSOFT, "QLinearGlobalAveragePool"): _unary("GlobalAveragePool"),
     (MICROSOFT, "QLinearAveragePool"): _unary("AveragePool", *_POOL),
     (MICROSOFT, "QLinearSigmoid"): _unary("Sigmoid"),
+    (MICROSOFT, "QLinearSoftmax"): _softmax,
+    (MICROSOFT, "DynamicQuantizeMatMul"): _dynamic_product,
+    (MICROSOFT, "MatMulIntegerToFloat"): _product_to_float,
     (MICROSOFT, "QLinearLeakyRelu"): _unary("LeakyRelu", "alpha"),
+    **FUSED,
     **LINEAR_MODELS,
 }
 

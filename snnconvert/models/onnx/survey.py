@@ -15,7 +15,7 @@ from snnconvert.models.onnx.reasons import reason_against
 from snnconvert.models.onnx.table import find_op
 
 FunctionKey = tuple[str, str, str]
-_INLINED = frozenset({"If"})
+_INLINED = frozenset({"If", "Loop"})
 
 
 def plain_domain(domain: str) -> str:

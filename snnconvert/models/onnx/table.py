@@ -23,9 +23,9 @@ RegisteredOnHost = TypeVar("RegisteredOnHost", bound="HostFunction")
 MICROSOFT = "com.microsoft"
 CLASSICAL = "ai.onnx.ml"
 _SUBJECTS = (
-    "activations", "arithmetic", "attention", "comparisons", "convolutions", "features", "host_arithmetic",
-    "host_layouts", "indexing", "layouts", "normalizations", "padding", "pooling", "products", "quantized",
-    "recurrent", "reductions", "resizing", "sampling", "shapes", "sources",
+    "activations", "arithmetic", "attention", "comparisons", "convolutions", "features", "fused_attention",
+    "host_arithmetic", "host_layouts", "indexing", "layouts", "normalizations", "padding", "pooling", "products",
+    "quantized", "recurrent", "reductions", "resizing", "sampling", "shapes", "sources",
 )  # fmt: skip
 
 
