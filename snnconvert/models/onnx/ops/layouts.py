@@ -74,6 +74,8 @@ def reshape(call: Call) -> Value:
     target = call.host(1).items()
 
     def reshaped(x: Tensor) -> Tensor:
+        if call.batch is not None and call.batch.moved:
+            return x.movedim(call.batch.axis, call.batch.entry)
         wanted = call.batch.applied(target, x) if call.batch is not None else target
         if not call.flag("allowzero"):
             wanted = [x.shape[i] if isinstance(size, int) and size == 0 else size for i, size in enumerate(wanted)]
@@ -206,6 +208,9 @@ def reverse_sequence(call: Call) -> Tensor:
     if not isinstance(given, HostArray) and call.hosts[1] is None:
         return _reversed_by(x, call.tensor(1), time, batch)
     lengths, parts = call.host(1).items(), []
+    if len(set(lengths)) == 1:
+        head, tail = x.narrow(time, 0, lengths[0]), x.narrow(time, lengths[0], x.shape[time] - lengths[0])
+        return torch.cat([head.flip(time), tail], time)
     for index, length in enumerate(lengths):
         sample = x.narrow(batch, index, 1)
         head, tail = sample.narrow(time, 0, length), sample.narrow(time, length, x.shape[time] - length)

@@ -1,0 +1,83 @@
+"""Files of one sample whose shapes leave open where the batch goes: the network is the same sample by sample."""
+
+import numpy as np
+import pytest
+import torch
+from onnx import ModelProto, helper
+from onnx_graphs import largest_difference, model_of, outputs_of, reference_outputs, write
+
+import snnconvert
+from snnconvert.models.onnx import load_onnx
+
+pytest.importorskip("onnxruntime")
+node = helper.make_node
+STEPS, WIDTH = 5, 4
+
+
+def assert_follows(path, *shape: int) -> None:
+    x = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))
+    expected = torch.cat([reference_outputs(path, sample)[0] for sample in x.split(1)])
+    assert largest_difference(outputs_of(path, x)[0], expected) <= 1e-5
+    snn = snnconvert.convert(path, x, progress=False)
+    assert (snn(x) - expected).square().mean() < 1e-2 * expected.square().mean()
+
+
+def weights() -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(0)
+    return {name: generator.normal(size=(WIDTH, WIDTH)).astype(np.float32) for name in ("w", "v")}
+
+
+def steps_in_front() -> ModelProto:
+    """A transposition [1, T, D] to [T, 1, D] written as a reshape, as tf2onnx does, and one step picked."""
+    nodes = [
+        node("Reshape", ["x", "shape"], ["t"]), node("MatMul", ["t", "w"], ["h"]), node("Relu", ["h"], ["r"]),
+        node("Gather", ["r", "second"], ["g"], axis=0), node("MatMul", ["g", "v"], ["y"]),
+    ]  # fmt: skip
+    constants = {"shape": np.array([STEPS, 1, WIDTH]), "second": np.array(2)}
+    return model_of(nodes, weights() | constants, shape=[1, STEPS, WIDTH])
+
+
+def steps_as_samples() -> ModelProto:
+    """The same reshape, but back again afterwards: the steps are further samples."""
+    nodes = [
+        node("Reshape", ["x", "shape"], ["t"]), node("MatMul", ["t", "w"], ["h"]),
+        node("Softmax", ["h"], ["r"], axis=2), node("Reshape", ["r", "back"], ["y"]),
+    ]  # fmt: skip
+    constants = {"shape": np.array([STEPS, 1, WIDTH]), "back": np.array([1, STEPS, WIDTH])}
+    return model_of(nodes, weights() | constants, shape=[1, STEPS, WIDTH])
+
+
+@pytest.mark.parametrize("make", [steps_in_front, steps_as_samples])
+def test_reshapes_that_move_the_batch(tmp_path, make):
+    assert_follows(write(make(), tmp_path), STEPS, WIDTH)
+
+
+def test_samples_that_would_mix_are_not_moved(tmp_path):
+    nodes = [
+        node("Reshape", ["x", "shape"], ["t"]), node("MatMul", ["t", "w"], ["h"]),
+        node("ReduceMean", ["h"], ["m"], axes=[1], keepdims=1), node("Sub", ["h", "m"], ["d"]),
+        node("Gather", ["d", "second"], ["y"], axis=0),
+    ]  # fmt: skip
+    constants = {"shape": np.array([STEPS, 1, WIDTH]), "second": np.array(2)}
+    path = write(model_of(nodes, weights() | constants, shape=[1, STEPS, WIDTH]), tmp_path)
+    layers = [module for module in load_onnx(path).module.modules() if getattr(module, "batch", None)]
+    assert not any(layer.batch.moved for layer in layers)
+
+
+def test_strided_views_of_one_sample(tmp_path):
+    """As PyTorch's newer exporter writes as_strided: all values in a row, and their places in the view."""
+    nodes = [
+        node("MatMul", ["x", "w"], ["h"]), node("Reshape", ["h", "row"], ["r"]),
+        node("Gather", ["r", "places"], ["g"], axis=0), node("MatMul", ["g", "v"], ["y"]),
+    ]  # fmt: skip
+    places = np.arange(STEPS * WIDTH).reshape(1, STEPS, WIDTH)[:, ::-1].copy()
+    constants = {"row": np.array([-1]), "places": places}
+    path = write(model_of(nodes, weights() | constants, shape=[1, STEPS, WIDTH]), tmp_path)
+    assert_follows(path, STEPS, WIDTH)
+
+
+def test_equal_lengths_reverse_every_sample(tmp_path):
+    reverse = node("ReverseSequence", ["x", "lengths"], ["r"], batch_axis=0, time_axis=1)
+    constants = weights() | {"lengths": np.array([STEPS - 1])}
+    path = write(model_of([reverse, node("MatMul", ["r", "w"], ["y"])], constants, shape=[1, STEPS, WIDTH]), tmp_path)
+    assert_follows(path, STEPS, WIDTH)
