@@ -90,8 +90,8 @@ class _Patching:
             entry = axis + len(before.resolved) - len(was)
             same = before.resolved[entry] == was[axis] and was[axis] > 1
             return BatchEntry(axis, entry) if same else None
-        moved = _moved_entry(was, before.resolved, axis) if self.moved and self.batch == 1 else None
-        return moved or _reshape_entry(was, before.resolved, axis, self.batch)
+        found = _reshape_entry(was, before.resolved, axis, self.batch)
+        return _moved_entry(was, before.resolved, axis, found) if self.moved else found
 
 
 def make_batch_dynamic(network: OnnxNetwork, inputs: Sequence[OnnxInput]) -> None:
@@ -196,13 +196,16 @@ def _reshape_entry(was: tuple[int, ...], target: tuple[int, ...], axis: int, bat
     return BatchEntry(axis, entry, target[entry] // common, was[axis] // common)
 
 
-def _moved_entry(was: tuple[int, ...], target: tuple[int, ...], axis: int) -> BatchEntry | None:
-    """The entry a batch of one moves to, if the other dimensions stay as they are: a transposition in disguise."""
+def _moved_entry(
+    was: tuple[int, ...], target: tuple[int, ...], axis: int, entry: BatchEntry | None
+) -> BatchEntry | None:
+    """The entry a batch of one moves to, where a transposition may hide in a reshape; else the entry in place."""
     others = was[:axis] + was[axis + 1 :]
-    for entry, size in enumerate(target):
-        if entry != axis and size == 1 and target[:entry] + target[entry + 1 :] == others:
-            return BatchEntry(axis, entry, moved=True)
-    return None
+    ones = [index for index, size in enumerate(target) if size == 1]
+    exact = [index for index in ones if index != axis and target[:index] + target[index + 1 :] == others]
+    if not exact and (not ones or (entry is not None and target[entry.entry] == 1)):
+        return entry
+    return BatchEntry(axis, (exact or ones)[0], moved=True)
 
 
 def _gathered_entry(layer: OnnxLayer, was: tuple[int, ...] | None, now: tuple[int, ...] | None) -> BatchEntry | None:

@@ -17,7 +17,7 @@ class BatchEntry:
         entry: The entry of the target shape that carries it.
         multiplier: Of the input's size.
         divisor: Of the input's size.
-        moved: Whether the batch only changes its place among dimensions that stay as they are.
+        moved: Whether the batch changes its place, and the other entries are the shape of each sample.
     """
 
     axis: int

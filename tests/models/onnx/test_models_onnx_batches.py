@@ -47,7 +47,19 @@ def steps_as_samples() -> ModelProto:
     return model_of(nodes, weights() | constants, shape=[1, STEPS, WIDTH])
 
 
-@pytest.mark.parametrize("make", [steps_in_front, steps_as_samples])
+def steps_in_front_and_flat() -> ModelProto:
+    """The same, and back again in one reshape that also flattens."""
+    nodes = [
+        node("Reshape", ["x", "shape"], ["t"]), node("Gather", ["t", "second"], ["g"], axis=0),
+        node("MatMul", ["g", "w"], ["h"]), node("Unsqueeze", ["h", "front"], ["u"]),
+        node("Concat", ["u", "u"], ["c"], axis=0), node("Reshape", ["c", "flat"], ["y"]),
+    ]  # fmt: skip
+    constants = {"shape": np.array([STEPS, 1, WIDTH]), "second": np.array(2), "front": np.array([0])}
+    flat = {"flat": np.array([1, 2 * WIDTH])}
+    return model_of(nodes, weights() | constants | flat, shape=[1, STEPS, WIDTH])
+
+
+@pytest.mark.parametrize("make", [steps_in_front, steps_in_front_and_flat, steps_as_samples])
 def test_reshapes_that_move_the_batch(tmp_path, make):
     assert_follows(write(make(), tmp_path), STEPS, WIDTH)
 

@@ -73,6 +73,13 @@ def test_packed_attention(tmp_path, masked, causal):
     assert_same(path, tensor(2, 5, 8), *([mask] if masked else []))
 
 
+def test_attention_with_lengths(tmp_path):
+    node = helper.make_node("Attention", ["x", "w", "b", "lengths"], ["y"], domain=MS, num_heads=2)
+    inputs = [value("x", [None, 5, 8]), value("lengths", [None], 6)]
+    path = write(model_of([node], {"w": random(8, 24), "b": random(24)}, inputs=inputs), tmp_path)
+    assert_same(path, tensor(2, 5, 8), torch.tensor([3, 5], dtype=torch.int32))
+
+
 @pytest.mark.parametrize("bias", [False, True])
 def test_multi_head_attention(tmp_path, bias):
     names = ["q", "k", "v", "b" if bias else "", "", "added"]

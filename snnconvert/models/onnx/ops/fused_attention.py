@@ -68,8 +68,10 @@ def _added(call: Call, q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor | No
     """What is added to the products: a large negative number where a key doesn't count."""
     low, added = call.real("mask_filter_value", _MASKED), None
     if mask is not None:
+        if mask.dim() == 1 and mask.shape[0] == q.shape[0]:
+            mask = torch.arange(k.shape[2], device=q.device) < mask[:, None]
         if mask.dim() not in (2, 3):
-            raise call.node.unsupported("only masks of one number a key are supported")
+            raise call.node.unsupported("only masks of one number a key, or one length a sample, are supported")
         shaped = mask[:, None, None, :] if mask.dim() == 2 else mask[:, None]
         added = (1 - shaped.to(q.dtype)) * low
     if call.flag("unidirectional"):

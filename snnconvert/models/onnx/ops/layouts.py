@@ -75,7 +75,9 @@ def reshape(call: Call) -> Value:
 
     def reshaped(x: Tensor) -> Tensor:
         if call.batch is not None and call.batch.moved:
-            return x.movedim(call.batch.axis, call.batch.entry)
+            others = [size for index, size in enumerate(target) if index != call.batch.entry]
+            rows = x.movedim(call.batch.axis, 0)
+            return rows.reshape(rows.shape[0], *others).movedim(0, call.batch.entry)
         wanted = call.batch.applied(target, x) if call.batch is not None else target
         if not call.flag("allowzero"):
             wanted = [x.shape[i] if isinstance(size, int) and size == 0 else size for i, size in enumerate(wanted)]
