@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 from onnx import ModelProto, helper
-from onnx_graphs import largest_difference, model_of, outputs_of, reference_outputs, write
+from onnx_graphs import largest_difference, model_of, outputs_of, reference_outputs, value, write
 
 import snnconvert
+from snnconvert.errors import ConversionError
 from snnconvert.models.onnx import load_onnx
 
 pytest.importorskip("onnxruntime")
@@ -86,6 +87,19 @@ def test_strided_views_of_one_sample(tmp_path):
     constants = {"row": np.array([-1]), "places": places}
     path = write(model_of(nodes, weights() | constants, shape=[1, STEPS, WIDTH]), tmp_path)
     assert_follows(path, STEPS, WIDTH)
+
+
+def test_inputs_that_nothing_reads_may_be_left_out(tmp_path):
+    """Keras' constants that tf2onnx leaves as further inputs, though they are folded into the network."""
+    inputs = [value("x", [1, WIDTH]), value("mean", [1, WIDTH]), value("variance", [1, WIDTH])]
+    path = write(model_of([node("MatMul", ["x", "w"], ["y"])], weights(), inputs=inputs), tmp_path)
+    x = torch.randn(3, WIDTH)
+    module = load_onnx(path).module
+    assert torch.equal(module(x), module(x, x[:1], x[:1]))
+    assert snnconvert.convert(path, x, progress=False)(x).shape == (3, WIDTH)
+    read = model_of([node("Sub", ["x", "variance"], ["y"])], inputs=inputs)
+    with pytest.raises(ConversionError, match="takes 3 inputs, 1 were given"):
+        load_onnx(write(read, tmp_path, "read.onnx")).module(x)
 
 
 def test_equal_lengths_reverse_every_sample(tmp_path):
