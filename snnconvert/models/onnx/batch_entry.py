@@ -17,12 +17,14 @@ class BatchEntry:
         entry: The entry of the target shape that carries it.
         multiplier: Of the input's size.
         divisor: Of the input's size.
+        moved: Whether the batch changes its place, and the other entries are the shape of each sample.
     """
 
     axis: int
     entry: int
     multiplier: int = 1
     divisor: int = 1
+    moved: bool = False
 
     def applied(self, target: list[Any], value: Tensor) -> list[Any]:
         """The target with its batch entry replaced."""

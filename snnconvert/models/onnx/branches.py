@@ -1,4 +1,4 @@
-"""Branches that shapes decide: what a condition is at the declared shape, whatever the batch."""
+"""Branches and loops that shapes decide: what a number is at the declared shape, whatever the batch."""
 
 from __future__ import annotations
 
@@ -30,10 +30,8 @@ class _Watched:
             self.found.append(outputs[layer.node.outputs.index(self.name)])
 
 
-def decided(
-    name: str, nodes: Sequence[OnnxNode], constants: Mapping[str, Tensor], inputs: Sequence[OnnxInput]
-) -> bool | None:
-    """The truth of a value that follows from shapes alone, or None if it doesn't, or depends on the batch.
+def decided(name: str, nodes: Sequence[OnnxNode], constants: Mapping[str, Tensor], inputs: Sequence[OnnxInput]) -> Any:
+    """The number that a value is by shapes alone, or None if it isn't, or depends on the batch.
 
     Args:
         name: The value.
@@ -51,5 +49,5 @@ def decided(
         run_dry(network, inputs, batch, watched)
     if not watched.found or not all(isinstance(value, HostArray) and value.values.size == 1 for value in watched.found):
         return None
-    answers = {bool(value.item()) for value in watched.found}
+    answers = {value.item() for value in watched.found}
     return answers.pop() if len(answers) == 1 else None

@@ -39,6 +39,7 @@ def cut(graph: GraphProto, outputs: Sequence[str], file: str) -> None:
             wanted.extend(_reads(makers[name]) if name in makers else ())
     _keep(graph.node, [node for node in graph.node if needed.intersection(node.output)])
     given = {item.name for item in graph.initializer}
+    _keep(graph.initializer, [item for item in graph.initializer if item.name in needed])
     _keep(graph.input, [item for item in graph.input if item.name in needed | given])
     _keep(graph.output, [ValueInfoProto(name=name) for name in outputs])
 

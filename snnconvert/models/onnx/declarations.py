@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 
 import torch
-from onnx import GraphProto, ValueInfoProto
+from onnx import GraphProto, TensorProto, ValueInfoProto
 
-from snnconvert.errors import InputError
+from snnconvert.errors import ConversionError, InputError
 from snnconvert.models.onnx.dtypes import BITS, TORCH_TYPES, type_name
 from snnconvert.models.onnx.limits import LARGEST_DIMENSION, MOST_ELEMENTS
 
@@ -54,6 +54,21 @@ def read_outputs(graph: GraphProto, file: str) -> tuple[str, ...]:
     if not names or "" in names or len(set(names)) < len(names):
         raise InputError(f"{file} has no outputs, or an output is named twice or not at all: export the model again")
     return names
+
+
+def refuse_texts(graph: GraphProto, file: str) -> None:
+    """Checks that no output holds texts, such as the names of classes.
+
+    Raises:
+        ConversionError: naming the outputs that don't.
+    """
+    texts = [item.name for item in graph.output if item.type.tensor_type.elem_type == TensorProto.STRING]
+    if texts:
+        others = "".join(f"{item.name!r}, " for item in graph.output if item.name not in texts)
+        way_out = f"leave it out: snnconvert.models.onnx.load_onnx(path, outputs=({others.strip()}))"
+        raise ConversionError(
+            f"{file}: the output '{texts[0]}' holds texts, which no tensor can: {way_out if others else 'cut it off'}"
+        )
 
 
 def _read_input(value: ValueInfoProto, file: str) -> OnnxInput:

@@ -1,64 +1,23 @@
-"""Fused integer operators as real ones: dequantize, compute, quantize. Holds up to half a step of the grid."""
+"""Operators that others express. Fused integer ones dequantize, compute, quantize: equal up to half a step."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
 
 from onnx import TensorProto
 
+from snnconvert.models.onnx.builder import Builder
+from snnconvert.models.onnx.fused import FUSED
+from snnconvert.models.onnx.linear_models import LINEAR_MODELS
 from snnconvert.models.onnx.node import OnnxNode
 from snnconvert.models.onnx.table import MICROSOFT
-
-Names = Sequence["str | None"]
-_OPSET = 21
-
-
-@dataclass
-class _Builder:
-    """Collects the nodes that replace one."""
-
-    node: OnnxNode
-    nodes: list[OnnxNode] = field(default_factory=list)
-
-    def input(self, position: int) -> str | None:
-        """An input's name, or None."""
-        return self.node.inputs[position] if position < len(self.node.inputs) else None
-
-    def add(self, op_type: str, inputs: Names, role: str, **attributes: Any) -> str:
-        """Adds a node of ONNX's own domain; the name of its result."""
-        output = f"{self.node.outputs[0]}/{role}"
-        name = self.node.name if role == "result" else f"{self.node.name}/{role}"
-        new = OnnxNode(self.node.file, name, op_type, "", _OPSET, tuple(inputs), (output,), attributes)
-        self.nodes.append(replace(new, scopes=self.node.scopes))
-        return output
-
-    def real(self, position: int, role: str, axis: int = 1) -> str:
-        """The real value of the quantized input at a position, its scale and zero point behind it."""
-        triple = [self.input(position), self.input(position + 1), self.input(position + 2)]
-        return self.add("DequantizeLinear", triple, role, axis=axis)
-
-    def quantized(self, value: str, scale: int) -> list[OnnxNode]:
-        """Ends with the value on the output's grid."""
-        self.add("QuantizeLinear", [value, self.input(scale), self.input(scale + 1)], "grid")
-        return self.finished()
-
-    def finished(self) -> list[OnnxNode]:
-        """The nodes; the last one has the outputs of the node they replace."""
-        self.nodes[-1] = replace(self.nodes[-1], outputs=self.node.outputs)
-        return self.nodes
-
-    def kept(self, *names: str) -> dict[str, Any]:
-        """Those of the node's own attributes."""
-        return {name: self.node.attributes[name] for name in names if name in self.node.attributes}
-
 
 _WINDOW = ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
 _POOL = ("auto_pad", "kernel_shape", "pads", "strides", "ceil_mode", "count_include_pad")
 
 
-def _conv(builder: _Builder) -> list[OnnxNode]:
+def _conv(builder: Builder) -> list[OnnxNode]:
     x, weight = builder.real(0, "input"), builder.real(3, "weights", axis=0)
     inputs: list[str | None] = [x, weight]
     if builder.input(8) is not None:
@@ -67,12 +26,12 @@ def _conv(builder: _Builder) -> list[OnnxNode]:
     return builder.quantized(builder.add("Conv", inputs, "result", **builder.kept(*_WINDOW)), 6)
 
 
-def _matmul(builder: _Builder) -> list[OnnxNode]:
+def _matmul(builder: Builder) -> list[OnnxNode]:
     product = builder.add("MatMul", [builder.real(0, "input", axis=0), builder.real(3, "weights", axis=1)], "result")
     return builder.quantized(product, 6)
 
 
-def _gemm(builder: _Builder) -> list[OnnxNode]:
+def _gemm(builder: Builder) -> list[OnnxNode]:
     flag = builder.node.attributes.get("transB", 0)
     inputs: list[str | None] = [builder.real(0, "input"), builder.real(3, "weights", axis=0 if flag else 1)]
     if builder.input(6) is not None:
@@ -82,15 +41,15 @@ def _gemm(builder: _Builder) -> list[OnnxNode]:
     return builder.quantized(result, 7) if builder.input(7) is not None else builder.finished()
 
 
-def _binary(op_type: str) -> Callable[[_Builder], list[OnnxNode]]:
-    def build(builder: _Builder) -> list[OnnxNode]:
+def _binary(op_type: str) -> Callable[[Builder], list[OnnxNode]]:
+    def build(builder: Builder) -> list[OnnxNode]:
         return builder.quantized(builder.add(op_type, [builder.real(0, "left"), builder.real(3, "right")], "result"), 6)
 
     return build
 
 
-def _unary(op_type: str, *names: str) -> Callable[[_Builder], list[OnnxNode]]:
-    def build(builder: _Builder) -> list[OnnxNode]:
+def _unary(op_type: str, *names: str) -> Callable[[Builder], list[OnnxNode]]:
+    def build(builder: Builder) -> list[OnnxNode]:
         if builder.node.attributes.get("channels_last"):
             raise builder.node.unsupported("channels last are not supported: quantize the network in NCHW")
         result = builder.add(op_type, [builder.real(0, "input")], "result", **builder.kept(*names))
@@ -99,16 +58,16 @@ def _unary(op_type: str, *names: str) -> Callable[[_Builder], list[OnnxNode]]:
     return build
 
 
-def _concat(builder: _Builder) -> list[OnnxNode]:
+def _concat(builder: Builder) -> list[OnnxNode]:
     count = len(builder.node.inputs)
     parts = [builder.real(position, f"part_{position}") for position in range(2, count, 3)]
     return builder.quantized(builder.add("Concat", parts, "result", **builder.kept("axis")), 0)
 
 
-def _integer(op_type: str, axes: tuple[int, int], *names: str) -> Callable[[_Builder], list[OnnxNode]]:
+def _integer(op_type: str, axes: tuple[int, int], *names: str) -> Callable[[Builder], list[OnnxNode]]:
     """Integer products of (q − zero_point), which float32 holds exactly in networks of common width."""
 
-    def build(builder: _Builder) -> list[OnnxNode]:
+    def build(builder: Builder) -> list[OnnxNode]:
         one = builder.add("Constant", [], "one", value_float=1.0)
         operands = [
             builder.add(
@@ -123,7 +82,34 @@ def _integer(op_type: str, axes: tuple[int, int], *names: str) -> Callable[[_Bui
     return build
 
 
-_DECOMPOSITIONS: dict[tuple[str, str], Callable[[_Builder], list[OnnxNode]]] = {
+def _softmax(builder: Builder) -> list[OnnxNode]:
+    builder.add("Softmax", [builder.real(0, "input")], "result", **builder.kept("axis"))
+    builder.nodes[-1] = replace(builder.nodes[-1], opset=int(builder.node.attributes.get("opset", 13)))
+    return builder.quantized(builder.nodes[-1].outputs[0] or "", 3)
+
+
+def _dynamic_product(builder: Builder) -> list[OnnxNode]:
+    """round(a/s)·s·b + c with the step s of a's own range."""
+    q, scale, zero = builder.add_many("DynamicQuantizeLinear", [builder.input(0)], ["integers", "step", "zero"])
+    left = builder.add("DequantizeLinear", [q, scale, zero], "input")
+    return _real_product(builder, left, 1, 2, 3, 4)
+
+
+def _product_to_float(builder: Builder) -> list[OnnxNode]:
+    """A·b + c of real values."""
+    left = builder.add("DequantizeLinear", [builder.input(0), builder.input(2), builder.input(4)], "input")
+    return _real_product(builder, left, 1, 3, 5, 6)
+
+
+def _real_product(builder: Builder, left: str, right: int, scale: int, zero: int, bias: int) -> list[OnnxNode]:
+    triple = [builder.input(position) for position in (right, scale, zero)]
+    product = builder.add("MatMul", [left, builder.add("DequantizeLinear", triple, "weights", axis=-1)], "result")
+    if builder.input(bias) is not None:
+        builder.add("Add", [product, builder.input(bias)], "biased")
+    return builder.finished()
+
+
+_DECOMPOSITIONS: dict[tuple[str, str], Callable[[Builder], list[OnnxNode]]] = {
     ("", "QLinearConv"): _conv,
     ("", "QLinearMatMul"): _matmul,
     ("", "ConvInteger"): _integer("Conv", (1, 0), *_WINDOW),
@@ -135,7 +121,12 @@ _DECOMPOSITIONS: dict[tuple[str, str], Callable[[_Builder], list[OnnxNode]]] = {
     (MICROSOFT, "QLinearGlobalAveragePool"): _unary("GlobalAveragePool"),
     (MICROSOFT, "QLinearAveragePool"): _unary("AveragePool", *_POOL),
     (MICROSOFT, "QLinearSigmoid"): _unary("Sigmoid"),
+    (MICROSOFT, "QLinearSoftmax"): _softmax,
+    (MICROSOFT, "DynamicQuantizeMatMul"): _dynamic_product,
+    (MICROSOFT, "MatMulIntegerToFloat"): _product_to_float,
     (MICROSOFT, "QLinearLeakyRelu"): _unary("LeakyRelu", "alpha"),
+    **FUSED,
+    **LINEAR_MODELS,
 }
 
 
@@ -151,4 +142,4 @@ def decomposed(node: OnnxNode) -> list[OnnxNode]:
         ConversionError: if its attributes can't be expressed.
     """
     build = _DECOMPOSITIONS.get((node.domain, node.op_type))
-    return [node] if build is None else build(_Builder(node))
+    return [node] if build is None else build(Builder(node))

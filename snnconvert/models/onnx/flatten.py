@@ -1,10 +1,12 @@
-"""One flat list of nodes: functions and decided branches are inlined, constants are computed."""
+"""One flat list of nodes: functions and decided branches are inlined, loops unrolled, constants computed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
+import torch
 from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto
 from torch import Tensor
 
@@ -16,7 +18,8 @@ from snnconvert.models.onnx.decompose import decomposed
 from snnconvert.models.onnx.dtypes import BITS
 from snnconvert.models.onnx.external import ExternalData
 from snnconvert.models.onnx.folding import Folder
-from snnconvert.models.onnx.limits import MOST_DECISIONS
+from snnconvert.models.onnx.limits import MOST_DECISIONS, MOST_NODES
+from snnconvert.models.onnx.loops import Rounds, stacked
 from snnconvert.models.onnx.node import OnnxNode
 from snnconvert.models.onnx.ordering import ordered
 from snnconvert.models.onnx.survey import FunctionKey, function_key, plain_domain
@@ -57,6 +60,8 @@ class Flattener:
         constants: Tensors by network-wide name.
         narrow: Names of constants of less than 8 bits.
         decisions: Branches decided from shapes so far.
+        unrolled: Nodes of loops' bodies, each as often as it runs.
+        at: The node of the main graph that is being read.
     """
 
     external: ExternalData
@@ -67,6 +72,8 @@ class Flattener:
     constants: dict[str, Tensor] = field(default_factory=dict)
     narrow: set[str] = field(default_factory=set)
     decisions: int = 0
+    unrolled: int = 0
+    at: NodeProto | None = None
 
     @property
     def file(self) -> str:
@@ -101,11 +108,15 @@ class Flattener:
 
     def _run_nodes(self, nodes: Iterable[NodeProto], frame: Frame) -> None:
         for proto in nodes:
+            if not frame.prefix:
+                self.at = proto
             key = function_key(proto)
             if key in self.functions:
                 self._inline(proto, self.functions[key], frame)
             elif proto.op_type == "If" and not plain_domain(proto.domain):
                 self._take_branch(proto, frame)
+            elif proto.op_type == "Loop" and not plain_domain(proto.domain):
+                self._unroll(proto, frame)
             else:
                 for node in decomposed(self._read(proto, frame)):
                     self._add(node)
@@ -164,8 +175,7 @@ class Flattener:
 
     def _take_branch(self, proto: NodeProto, frame: Frame) -> None:
         node = self._read(proto, frame)
-        condition = self.constants.get(str(node.inputs[0])) if node.inputs else None
-        truth = self._truth(node, condition)
+        truth = bool(self._number(node, 0))
         name = "then_branch" if truth else "else_branch"
         branch = next((item.g for item in proto.attribute if item.name == name), None)
         if branch is None:
@@ -175,24 +185,59 @@ class Flattener:
         for outside, inside in zip(proto.output, branch.output, strict=False):
             frame.scope[outside] = self._result(inside.name, inner, node.describe())
 
-    def _truth(self, node: OnnxNode, condition: Tensor | None) -> bool:
-        """Whether the first branch is taken.
+    def _unroll(self, proto: NodeProto, frame: Frame) -> None:
+        node = self._read(proto, frame)
+        body = next((item.g for item in proto.attribute if item.name == "body"), None)
+        if body is None:
+            raise node.malformed("its body is missing")
+        rounds = Rounds.of(node, body, self._number(node, 0), self._number(node, 1))
+        shared = Frame(f"{node.name}/", dict(frame.scope), frame.opsets, frame.given)
+        self._add_initializers(body, shared)
+        known = {item.name for item in [*body.initializer, *body.input]}
+        nodes = list(ordered(body.node, known, self.file, nested=True))
+        while rounds.goes_on:
+            inner = replace(shared, prefix=f"{node.name}/{rounds.done}/", scope=dict(shared.scope))
+            self._begin_round(rounds, inner)
+            self.unrolled += len(nodes) + 1
+            if self.unrolled > MOST_NODES:
+                raise node.malformed(f"unrolled, the network's loops have more than {MOST_NODES} nodes")
+            self._run_nodes(nodes, inner)
+            results = [self._result(item.name, inner, node.describe()) for item in body.output]
+            rounds.end(results, self.constants.get(str(results[0])))
+        for part in stacked(rounds, self.constants):
+            self._add(part)
+        for outside, inside in zip(proto.output, rounds.results(), strict=False):
+            if outside:
+                frame.scope[outside] = inside
+
+    def _begin_round(self, rounds: Rounds, inner: Frame) -> None:
+        """Gives a loop's body its counter, its condition and its state."""
+        counter, condition = inner.unique("counter/"), inner.unique("condition/")
+        self.constants[counter] = torch.tensor(rounds.done)
+        self.constants[condition] = torch.tensor(True)
+        names = [item.name for item in rounds.body.input]
+        inner.scope.update(dict(zip(names, [counter, condition, *rounds.state], strict=False)))
+
+    def _number(self, node: OnnxNode, position: int) -> Any:
+        """An input that must be known, or None if it is left out.
 
         Raises:
-            ConversionError: if that depends on data or on the batch.
+            ConversionError: if it depends on data or on the batch.
         """
-        if condition is not None and condition.numel() == 1:
-            return bool(condition.reshape(()).item())
+        name = node.inputs[position] if position < len(node.inputs) else None
+        constant = None if name is None else self.constants.get(name)
+        if constant is not None and constant.numel() == 1:
+            return constant.reshape(()).item()
+        if name is None and node.op_type == "Loop":
+            return None
         self.decisions += 1
-        name = node.inputs[0] if node.inputs else None
-        truth = None
-        if name is not None and condition is None and self.decisions <= MOST_DECISIONS:
-            truth = decided(name, self.nodes, self.constants, self.inputs)
-        if truth is None:
-            raise node.unsupported(
-                "its condition is computed from data, or from the batch: export without control flow"
-            )
-        return truth
+        number = None
+        if name is not None and constant is None and self.decisions <= MOST_DECISIONS:
+            number = decided(name, self.nodes, self.constants, self.inputs)
+        if number is None:
+            what = "how often it runs" if node.op_type == "Loop" else "its condition"
+            raise node.unsupported(f"{what} is computed from data, or from the batch: export without control flow")
+        return number
 
     @staticmethod
     def _result(name: str, frame: Frame, where: str) -> str | None:

@@ -106,6 +106,8 @@ class OnnxNetwork(nn.Module):
     def forward(self, first: Tensor, *others: Tensor) -> Tensor | dict[str, Tensor]:
         """The outputs: one tensor if the file has one output, else tensors by name.
 
+        The last inputs may be left out if nothing reads them.
+
         Raises:
             ConversionError: if the inputs don't fit the network.
         """
@@ -113,9 +115,9 @@ class OnnxNetwork(nn.Module):
 
     def run(self, inputs: Sequence[Tensor], observer: Observer | None = None) -> Tensor | dict[str, Tensor]:
         """As :meth:`forward`, while an observer sees every layer before (outputs None) and after its run."""
-        if len(inputs) != len(self.input_names):
+        if not self._least() <= len(inputs) <= len(self.input_names):
             raise ConversionError(f"the network takes {len(self.input_names)} inputs, {len(inputs)} were given")
-        values: dict[str, Any] = dict(zip(self.input_names, inputs, strict=True))
+        values: dict[str, Any] = dict(zip(self.input_names, inputs, strict=False))
         for step in self.steps:
             layer = self.get_submodule(step.path)
             arguments = tuple(None if name is None else values[name] for name in step.inputs)
@@ -128,6 +130,11 @@ class OnnxNetwork(nn.Module):
             for name in step.dead:
                 values.pop(name, None)
         return self._results(values)
+
+    def _least(self) -> int:
+        """How many inputs there must be so that none is missing that something reads."""
+        read = {name for step in self.steps for name in step.inputs} | set(self.output_sources.values())
+        return max((index for index, name in enumerate(self.input_names, 1) if name in read), default=0)
 
     def _results(self, values: dict[str, Any]) -> Tensor | dict[str, Tensor]:
         results = {}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 MOST_DECISIONS = 32
 """Branches that follow from shapes; each costs a run without values."""
+MOST_ITERATIONS = 2048
+"""Of one loop."""
 MOST_NODES = 100_000
-"""Nodes after functions and branches are inlined."""
+"""Nodes after functions and branches are inlined and loops unrolled."""
 DEEPEST_NESTING = 16
 """Functions in functions, or subgraphs in subgraphs."""
 MOST_FILE_BYTES = (1 << 31) - 1

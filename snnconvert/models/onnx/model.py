@@ -14,7 +14,7 @@ from snnconvert.errors import ConversionError, InputError
 from snnconvert.models.onnx.assemble import Assembler
 from snnconvert.models.onnx.batch import make_batch_dynamic
 from snnconvert.models.onnx.cutting import cut, in_front_of
-from snnconvert.models.onnx.declarations import OnnxInput, read_inputs, read_outputs
+from snnconvert.models.onnx.declarations import OnnxInput, read_inputs, read_outputs, refuse_texts
 from snnconvert.models.onnx.external import ExternalData
 from snnconvert.models.onnx.flatten import Flattener, Frame
 from snnconvert.models.onnx.folding import Folder
@@ -67,22 +67,31 @@ def load_onnx(path: Path | str, outputs: Sequence[str] = ()) -> OnnxModel:
     try:
         survey.check(model.graph.node, opsets)
     except ConversionError as error:
-        way_out = _in_front(model, survey, opsets)
+        way_out = _in_front(model, survey.refused(model.graph.node, opsets))
         raise ConversionError(f"{error}{way_out}{_newer(opsets)}") from None
+    refuse_texts(model.graph, str(path))
     inputs, results = read_inputs(model.graph, str(path)), read_outputs(model.graph, str(path))
     external = ExternalData(path)
     flattener = Flattener(external, functions, Folder.for_file(path.stat().st_size), inputs)
     frame = Frame("", {item.name: item.name for item in inputs}, opsets)
-    flattener.run_graph(model.graph, frame)
+    try:
+        flattener.run_graph(model.graph, frame)
+    except ConversionError as error:
+        raise ConversionError(f"{error}{_in_front(model, _positions(model, flattener))}") from None
     sources = {name: _source(name, frame, path) for name in results}
     network = Assembler(flattener.constants).network(flattener.nodes, [item.name for item in inputs], sources)
     make_batch_dynamic(network, inputs)
     return OnnxModel(network.eval(), inputs, results, _producer(model), opsets.get("", 0))
 
 
-def _in_front(model: ModelProto, survey: Survey, opsets: dict[str, int]) -> str:
-    """Where the network could be cut so that what isn't supported stays outside."""
-    values = in_front_of(model.graph, survey.refused(model.graph.node, opsets))
+def _positions(model: ModelProto, flattener: Flattener) -> set[int]:
+    """Where the node is that couldn't be read."""
+    return {index for index, node in enumerate(model.graph.node) if node is flattener.at or node == flattener.at}
+
+
+def _in_front(model: ModelProto, refused: set[int]) -> str:
+    """Where the network could be cut so that the refused nodes stay outside."""
+    values = in_front_of(model.graph, refused)
     if not 0 < len(values) <= _MOST_CUTS:
         return ""
     named = ", ".join(map(repr, values))

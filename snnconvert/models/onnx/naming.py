@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from snnconvert.models.onnx.node import OnnxNode
 _WEIGHTED = frozenset(
     {
         "Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN", "QLinearConv", "QLinearMatMul", "QGemm",
-        "FusedConv", "FusedMatMul", "ConvInteger", "MatMulInteger",
+        "FusedMatMul", "ConvInteger", "MatMulInteger",
     }
 )  # fmt: skip
 _LONGEST_NAME = 200
@@ -54,14 +55,18 @@ def _path(node: OnnxNode) -> str:
 
 
 def _cleaned(pieces: Sequence[str]) -> str:
-    """Joins by dots; a piece that repeats the one before, as PyTorch's exporter writes, replaces it."""
+    """Joins by dots; a piece that repeats the one before, as PyTorch's exporter writes, replaces it.
+
+    A piece that is a word of Python's gets an underscore, for captured graphs are code.
+    """
     joined: list[str] = []
     for piece in pieces:
         clean = re.sub(r"[^\w.-]+", "_", piece).strip(".") or "_"
         if joined and clean.startswith(f"{joined[-1]}."):
             joined.pop()
         joined.append(clean)
-    return ".".join(part for part in ".".join(joined)[:_LONGEST_NAME].split(".") if part)
+    parts = [part for part in ".".join(joined)[:_LONGEST_NAME].split(".") if part]
+    return ".".join(f"{part}_" if keyword.iskeyword(part) else part for part in parts)
 
 
 def _without_operator(node: OnnxNode, path: str) -> str:

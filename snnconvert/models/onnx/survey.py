@@ -11,10 +11,11 @@ from snnconvert.errors import ConversionError, InputError
 from snnconvert.models.onnx.attributes import subgraphs
 from snnconvert.models.onnx.decompose import is_decomposed
 from snnconvert.models.onnx.limits import DEEPEST_NESTING, MOST_NODES
-from snnconvert.models.onnx.table import find_op, reason_against
+from snnconvert.models.onnx.reasons import reason_against
+from snnconvert.models.onnx.table import find_op
 
 FunctionKey = tuple[str, str, str]
-_INLINED = frozenset({"If"})
+_INLINED = frozenset({"If", "Loop"})
 
 
 def plain_domain(domain: str) -> str:
@@ -111,7 +112,7 @@ class Survey:
     def _message(self) -> str:
         entries = []
         for (domain, name, opset), node in sorted(self.missing.items()):
-            reason = reason_against(name) if not domain else ""
+            reason = reason_against(domain, name)
             full = f"{domain}.{name}" if domain else name
             entries.append(f"{full} ('{node}', opset {opset})" + (f": {reason}" if reason else ""))
         return (

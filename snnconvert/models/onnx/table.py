@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 Registered = TypeVar("Registered", bound="OpFunction")
 RegisteredOnHost = TypeVar("RegisteredOnHost", bound="HostFunction")
 MICROSOFT = "com.microsoft"
+CLASSICAL = "ai.onnx.ml"
 _SUBJECTS = (
-    "activations", "arithmetic", "attention", "comparisons", "convolutions", "host_arithmetic", "host_layouts",
-    "indexing", "layouts", "normalizations", "padding", "pooling", "products", "quantized",
-    "recurrent", "reductions", "resizing", "sampling", "shapes", "sources",
+    "activations", "arithmetic", "attention", "comparisons", "convolutions", "features", "fused_attention",
+    "host_arithmetic", "host_layouts", "indexing", "layouts", "normalizations", "padding", "pooling", "products",
+    "quantized", "recurrent", "reductions", "resizing", "sampling", "shapes", "sources",
 )  # fmt: skip
 
 
@@ -51,16 +52,6 @@ class OpEntry:
 
 _TABLE: dict[tuple[str, str], list[OpEntry]] = {}
 _HOST: dict[str, HostFunction] = {}
-_UNSUPPORTED: dict[str, str] = {
-    "NonMaxSuppression": "how many boxes it keeps depends on the image: export the network without its "
-    "post-processing and run non-maximum suppression on the outputs",
-    "NonZero": "the size of its output depends on the data",
-    "Unique": "the size of its output depends on the data",
-    "Compress": "the size of its output depends on the data",
-    "Loop": "a loop has no fixed graph: export the network with its loops unrolled",
-    "Scan": "a loop has no fixed graph: export the network with its loops unrolled",
-    "SequenceMap": "sequences are not supported",
-}
 
 
 def onnx_op(
@@ -107,11 +98,6 @@ def find_host_op(domain: str, name: str) -> HostFunction | None:
     """The form of an operator on plain numbers, or None."""
     _load()
     return None if domain else _HOST.get(name)
-
-
-def reason_against(name: str) -> str:
-    """Why an operator isn't supported and what helps; empty if there is nothing to say."""
-    return _UNSUPPORTED.get(name, "")
 
 
 def supported_ops() -> list[tuple[str, str]]:

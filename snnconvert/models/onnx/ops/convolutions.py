@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from snnconvert.models.onnx.call import Call
 from snnconvert.models.onnx.ops.windows import Window, read_window, split_pads
-from snnconvert.models.onnx.table import MICROSOFT, onnx_op
+from snnconvert.models.onnx.table import onnx_op
 
 _CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
@@ -21,17 +20,6 @@ _WEIGHTS = {1: "weight", 2: "bias"}
 def conv(call: Call) -> Tensor:
     """W*x + b."""
     return convolve(call, call.tensor(0), call.tensor(1), call.maybe(2))
-
-
-@onnx_op("FusedConv", domain=MICROSOFT, weights=_WEIGHTS)
-def fused_conv(call: Call) -> Tensor:
-    """relu(W*x + b [+ z])."""
-    result = convolve(call, call.tensor(0), call.tensor(1), call.maybe(2))
-    result = result + call.tensor(3) if call.has(3) else result
-    activation = call.text("activation", "")
-    if activation == "Relu":
-        return torch.relu(result)
-    raise call.node.unsupported(f"its fused activation {activation!r} is not supported: export without fusion")
 
 
 def convolve(call: Call, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -84,4 +72,4 @@ def _cut(x: Tensor, begins: list[int], ends: list[int]) -> Tensor:
     return F.pad(x, [side for begin, end in zip(begins[::-1], ends[::-1], strict=True) for side in (-begin, -end)])
 
 
-__all__ = ["Window", "conv", "conv_transpose", "convolve", "fused_conv"]
+__all__ = ["Window", "conv", "conv_transpose", "convolve"]

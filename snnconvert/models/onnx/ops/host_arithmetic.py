@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,17 @@ def _converted(array: HostArray, dtype: torch.dtype) -> HostArray:
     if dtype is torch.bool:
         return array.map(bool, dtype)
     return array.map(lambda item: int(item) if isinstance(item, (bool, float)) else item, dtype)
+
+
+@host_op("Clip")
+def clip(call: Call) -> HostArray:
+    """min(max(x, low), high), with limits from attributes or inputs."""
+    result = call.host(0)
+    for position, name, limit in ((1, "min", _maximum), (2, "max", _minimum)):
+        bound = call.number(position) if call.has(position) else call.node.attributes.get(name)
+        if bound is not None:
+            result = result.map(partial(limit, bound))
+    return result
 
 
 @host_op("Where")

@@ -53,10 +53,14 @@ def _indices(call: Call, position: int) -> Tensor:
 
 @onnx_op("Gather", weights={0: "weight"})
 def gather(call: Call) -> Tensor:
-    """x[..., indices, ...] along the axis."""
+    """x[..., indices, ...] along the axis; of each sample's values where x is all of them in a row."""
     x = call.tensor(0)
     axis = call.axis(0, x.dim())
     given = call.raw(1)
+    if call.batch is not None:
+        rows = x.reshape(-1, call.batch.multiplier)
+        indices = _indices(call, 1)
+        return rows.index_select(1, indices.reshape(-1)).reshape(rows.shape[0], *indices.shape[1:])
     host = given if isinstance(given, HostArray) else call.hosts[1]
     if isinstance(host, HostArray) and host.values.ndim == 0:
         return x.select(axis, host.item())

@@ -74,6 +74,10 @@ def reshape(call: Call) -> Value:
     target = call.host(1).items()
 
     def reshaped(x: Tensor) -> Tensor:
+        if call.batch is not None and call.batch.moved:
+            others = [size for index, size in enumerate(target) if index != call.batch.entry]
+            rows = x.movedim(call.batch.axis, 0)
+            return rows.reshape(rows.shape[0], *others).movedim(0, call.batch.entry)
         wanted = call.batch.applied(target, x) if call.batch is not None else target
         if not call.flag("allowzero"):
             wanted = [x.shape[i] if isinstance(size, int) and size == 0 else size for i, size in enumerate(wanted)]
@@ -200,11 +204,24 @@ def trilu(call: Call) -> Tensor:
 @onnx_op("ReverseSequence", numbers=(1,))
 def reverse_sequence(call: Call) -> Tensor:
     """The first n values of each sample in reverse order."""
-    x, lengths = call.tensor(0), call.host(1).items()
+    x = call.tensor(0)
     time, batch = call.integer("time_axis", 0), call.integer("batch_axis", 1)
-    parts = []
+    given = call.raw(1)
+    if not isinstance(given, HostArray) and call.hosts[1] is None:
+        return _reversed_by(x, call.tensor(1), time, batch)
+    lengths, parts = call.host(1).items(), []
+    if len(set(lengths)) == 1:
+        head, tail = x.narrow(time, 0, lengths[0]), x.narrow(time, lengths[0], x.shape[time] - lengths[0])
+        return torch.cat([head.flip(time), tail], time)
     for index, length in enumerate(lengths):
         sample = x.narrow(batch, index, 1)
         head, tail = sample.narrow(time, 0, length), sample.narrow(time, length, x.shape[time] - length)
         parts.append(torch.cat([head.flip(time), tail], time))
     return torch.cat(parts, batch)
+
+
+def _reversed_by(x: Tensor, lengths: Tensor, time: int, batch: int) -> Tensor:
+    """x[n − 1 − t] before the length n, x[t] behind it, for lengths that follow the batch."""
+    shaped = lengths.to(torch.int64).reshape([-1 if dim == batch else 1 for dim in range(x.dim())])
+    steps = torch.arange(x.shape[time], device=x.device).reshape([-1 if dim == time else 1 for dim in range(x.dim())])
+    return x.gather(time, torch.where(steps < shaped, shaped - 1 - steps, steps).expand(x.shape))

@@ -105,10 +105,23 @@ def local_response_normalization(call: Call) -> Tensor:
     return x / (sums * call.real("alpha", 1e-4) + call.real("bias", 1.0)) ** call.real("beta", 0.75)
 
 
-@onnx_op("SkipLayerNormalization", domain=MICROSOFT)
-def skip_layer_normalization(call: Call) -> Tensor:
-    """layer_norm(x + skip [+ bias])."""
-    total = call.tensor(0) + call.tensor(1)
-    total = total + call.tensor(4) if call.has(4) else total
+@onnx_op("SkipLayerNormalization", domain=MICROSOFT, weights={2: "weight", 3: "bias"})
+def skip_layer_normalization(call: Call) -> list[Tensor | None]:
+    """layer_norm(x + skip [+ bias]), and on demand the sum."""
+    total = _total(call, 4)
     weight = call.tensor(2)
-    return F.layer_norm(total, list(weight.shape), weight, call.maybe(3), call.real("epsilon", 1e-12))
+    result = F.layer_norm(total, list(weight.shape), weight, call.maybe(3), call.real("epsilon", 1e-12))
+    return [result, None, None, total][: call.outputs]
+
+
+@onnx_op("SkipSimplifiedLayerNormalization", domain=MICROSOFT, weights={2: "weight"})
+def skip_simplified_layer_normalization(call: Call) -> list[Tensor | None]:
+    """weight·z/sqrt(mean(z²) + epsilon) with z = x + skip [+ bias], and on demand z."""
+    total = _total(call, 3)
+    result = total * torch.rsqrt((total * total).mean(-1, keepdim=True) + call.real("epsilon", 1e-12)) * call.tensor(2)
+    return [result, None, None, total][: call.outputs]
+
+
+def _total(call: Call, bias: int) -> Tensor:
+    total = call.tensor(0) + call.tensor(1)
+    return total + call.tensor(bias) if call.has(bias) else total

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -108,6 +110,8 @@ def _spread(values: Tensor, like: Tensor, axis: int, block: int) -> Tensor:
     """Scales or zero points so that they broadcast over a tensor: one, one a channel, or one a block."""
     if values.numel() == 1 and not block:
         return values.reshape(())
+    if values.dim() == like.dim() and not block and values.dim() > 1:
+        return values
     if values.dim() == 1 and not block:
         return values.reshape([-1 if dim == axis % like.dim() else 1 for dim in range(like.dim())])
     return values.repeat_interleave(block, axis).narrow(axis, 0, like.shape[axis])
@@ -115,11 +119,22 @@ def _spread(values: Tensor, like: Tensor, axis: int, block: int) -> Tensor:
 
 @onnx_op("DynamicQuantizeLinear")
 def dynamic_quantize_linear(call: Call) -> list[Tensor]:
-    """X on a uint8 grid that covers its own range and zero, with scale and zero point."""
+    """X on a uint8 grid that covers its own range and zero, with scale and zero point; one for each sample."""
     x = call.tensor(0)
-    low = torch.clamp(x.amin(), max=0.0)
-    high = torch.clamp(x.amax(), min=0.0)
-    scale = (high - low) / 255.0
+    low = torch.clamp(_extreme(call, x, torch.amin), max=0.0)
+    high = torch.clamp(_extreme(call, x, torch.amax), min=0.0)
+    scale = torch.where(high == low, 1.0, (high - low) / 255.0)
     zero = torch.clamp(torch.round(-low / scale), 0, 255)
     q = torch.clamp(torch.round(x / scale) + zero, 0, 255)
     return [q.to(torch.uint8), scale, zero.to(torch.uint8)]
+
+
+def _extreme(call: Call, x: Tensor, function: Callable[..., Tensor]) -> Tensor:
+    """The smallest or largest value: of all, or of each sample where the batch is known, so that it broadcasts."""
+    if call.batch is None:
+        return function(x)
+    axis, share = call.batch.axis, call.batch.multiplier
+    moved = x.movedim(axis, 0)
+    values = function(moved.reshape(moved.shape[0] // share, -1), 1)
+    values = values if share == 1 else values.repeat_interleave(share)
+    return values.reshape([-1 if dim == axis else 1 for dim in range(x.dim())])
