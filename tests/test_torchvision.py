@@ -197,3 +197,25 @@ def test_detectors_of_torchvision(name):
     assert hybrid.report["backbone"].fidelity.logit_sqnr_db > 5
     found = hybrid(pictures)
     assert all(item["boxes"].shape[1] == 4 for item in found)
+
+
+CLASSIFIERS = [
+    "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "efficientnet_v2_s", "maxvit_t", "mnasnet0_5",
+    "mobilenet_v2", "mobilenet_v3_small", "regnet_x_400mf", "regnet_y_400mf", "resnet18", "resnext50_32x4d",
+    "shufflenet_v2_x0_5", "squeezenet1_1", "swin_t", "swin_v2_t", "vgg11_bn", "vit_b_32", "googlenet", "inception_v3",
+]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_all_of_every_classifier_runs_on_spikes(name):
+    options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    net = torchvision.models.get_model(name, weights=None, **options).eval()
+    side = 299 if name == "inception_v3" else 224
+    plan = snnconvert.plan(net, torch.zeros(2, 3, side, side))
+    assert plan.coverage == 1
+    modules = [
+        module for module in net.modules() if isinstance(module, (torch.nn.Linear, torch.nn.modules.conv._ConvNd))
+    ]
+    auxiliary = [module for key, module in net.named_modules() if key.lower().startswith("aux") and module in modules]
+    assert len(plan.synapses) >= len(modules) - len(auxiliary)
