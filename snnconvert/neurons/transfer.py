@@ -113,11 +113,11 @@ def tabulate(function: Function, step: float, code: SpikeCode) -> tuple[float, i
     points = torch.cat([-magnitudes.flip(0), torch.zeros(1, dtype=torch.float64), magnitudes])
     values = in_steps(points)
     low, high = _active_range(points, values.round().clamp(code.minimum, code.maximum), step)
-    tables = [_grid(in_steps, low, high, step)]
-    if _largest_jump(tables[0][2]) > _SMALLEST_JUMP:
+    spacing, first, table = whole = _grid(in_steps, low, high, step)
+    if _largest_jump(table) > _SMALLEST_JUMP:
         ends = [max(-low, high) / part for part in _PARTS]
-        tables += [_grid(in_steps, max(low, -end), min(high, end), step) for end in ends]
-    spacing, first, table = min(tables, key=lambda found: _error(points, values, *found))
+        parts = [_grid(in_steps, max(low, -end), min(high, end), step) for end in ends]
+        spacing, first, table = min([whole, *parts], key=lambda found: _error(points, values, *found))
     return spacing, first, table.float()
 
 
@@ -175,9 +175,10 @@ def _error(points: Tensor, values: Tensor, spacing: float, first: int, table: Te
     span = max(float(values.max() - values.min()), 1.0)
     passed = values.diff().abs().clamp(max=_LARGEST_SHARE * span)
     below, above = passed.chunk(2)
-    sweeps = torch.cat([below.flip(0).cumsum(0).flip(0), above.cumsum(0)]) / span
+    downward, upward = below.flip(0).cumsum(0), above.cumsum(0)
+    sweeps = torch.cat([downward.flip(0), upward]) / span
     outer = points[-len(above) :]
-    swept = (below.flip(0).cumsum(0) + above.cumsum(0)) / span
+    swept = (downward + upward) / span
     radius = outer[int((swept < _SWEPT * float(swept[-1].clamp(max=1.0))).sum())]
     weights = passed / (1 + sweeps).square() * (radius / torch.cat([outer.flip(0), outer])).clamp(max=1.0)
     distances = (table[places] - values).abs()
