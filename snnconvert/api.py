@@ -37,7 +37,7 @@ def plan(model: nn.Module | str | Path, example: Tensor | Inputs, config: Conver
         ConfigurationError: as :func:`convert`.
     """
     network = _network(model)
-    if (config is not None and config.parts) or detector_parts(network) is not None:
+    if _is_taken_apart(network, config):
         raise ConversionError("a plan is of one network: plan each part for itself, or convert by parts")
     return prepare(network, example, config).plan
 
@@ -78,9 +78,14 @@ def convert(
         ConfigurationError: if an override matches no layer.
     """
     network = _network(model)
-    if (config is not None and config.parts) or detector_parts(network) is not None:
+    if _is_taken_apart(network, config):
         return convert_parts(network, calib_loader, (), config, transform=transform, progress=progress)
     return convert_whole(network, calib_loader, config, transform=transform, progress=progress)
+
+
+def _is_taken_apart(network: nn.Module, config: ConversionConfig | None) -> bool:
+    """Whether a network is converted by parts."""
+    return bool(config is not None and config.parts) or detector_parts(network) is not None
 
 
 def _network(model: nn.Module | str | Path) -> nn.Module:

@@ -31,7 +31,7 @@ from snnconvert.convert.plan import Plan
 from snnconvert.convert.planner import make_plan
 from snnconvert.convert.quantizers import Grid
 from snnconvert.convert.signature import Signature, argument_names
-from snnconvert.convert.structure import flatten, unflatten
+from snnconvert.convert.structure import flatten_inputs, unflatten_inputs
 from snnconvert.engines.stepwise import is_exact
 from snnconvert.errors import InputError
 from snnconvert.evaluation import compare_outputs
@@ -217,9 +217,8 @@ def _rounder(
 
 def _moved(example: Tensor | Inputs, device: torch.device) -> Inputs:
     given = example if isinstance(example, Inputs) else Inputs(example)
-    leaves, structure = flatten((given.args, dict(given.kwargs)), "the example")
-    args, kwargs = unflatten(structure, [leaf.to(device) for leaf in leaves])
-    return Inputs(*args, **kwargs)
+    leaves, structure = flatten_inputs(given, "the example")
+    return unflatten_inputs(structure, [leaf.to(device) for leaf in leaves])
 
 
 def _names(signature: Signature) -> tuple[str, ...]:

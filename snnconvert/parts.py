@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
@@ -15,8 +14,9 @@ from snnconvert.calibration.batches import checked, input_batches, items_of
 from snnconvert.calibration.collect import Collector
 from snnconvert.config import ConversionConfig
 from snnconvert.conversion import PreparedConversion, collector_of, finish, placement, prepare, with_progress
+from snnconvert.convert.capture_checks import frozen_copy
 from snnconvert.convert.signature import parameters_of
-from snnconvert.convert.structure import flatten, unflatten
+from snnconvert.convert.structure import flatten_inputs, unflatten_inputs
 from snnconvert.detectors import detector_inputs, detector_parts
 from snnconvert.errors import ConfigurationError, ConversionError, InputError, SnnConvertError, first_line
 from snnconvert.hybrid import HybridModel, Outside, replace_parts
@@ -67,7 +67,7 @@ class _PartsConversion:
         self.names = _checked_names(model, parts or (self.detector.parts if self.detector else ()))
         self.config = config
         self.parameters = parameters_of(model)
-        self.model = _copy_of(model)
+        self.model = frozen_copy(model)
         self.device, self.dtype = placement(self.model)
         self.modules = {name: self.model.get_submodule(name) for name in self.names}
         self.left: dict[str, str] = dict(self.detector.outside) if self.detector else {}
@@ -117,12 +117,12 @@ class _PartsConversion:
         return seen, examples
 
     def _run(self, inputs: Inputs) -> None:
-        leaves, structure = flatten((inputs.args, dict(inputs.kwargs)), "the input")
+        leaves, structure = flatten_inputs(inputs, "the input")
         placed = [leaf.to(self.device, self.dtype if leaf.is_floating_point() else None) for leaf in leaves]
-        args, kwargs = unflatten(structure, placed)
+        call = unflatten_inputs(structure, placed)
         try:
             with torch.no_grad():
-                self.model(*args, **kwargs)
+                self.model(*call.args, **call.kwargs)
         except SnnConvertError:
             raise
         except Exception as error:  # the user's own model may raise anything
@@ -198,13 +198,6 @@ class _Hooks:
         return hook
 
 
-def _copy_of(model: nn.Module) -> nn.Module:
-    try:
-        return copy.deepcopy(model).eval().requires_grad_(False)
-    except Exception as error:  # whatever the user's own attributes make deepcopy raise
-        raise ConversionError(f"{type(model).__name__} can't be copied: {first_line(error)}") from error
-
-
 def _checked_names(model: nn.Module, names: Sequence[str]) -> tuple[str, ...]:
     known = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
     if not names:
@@ -221,15 +214,14 @@ def _checked_names(model: nn.Module, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _samples(inputs: Inputs) -> int:
-    leaves, _ = flatten((inputs.args, dict(inputs.kwargs)), "the input")
+    leaves, _ = flatten_inputs(inputs, "the input")
     sizes = [leaf.shape[0] for leaf in leaves if leaf.is_floating_point() and leaf.dim() > 0]
     return sizes[0] if sizes else 0
 
 
 def _detached(inputs: Inputs) -> Inputs:
-    leaves, structure = flatten((inputs.args, dict(inputs.kwargs)), "the input")
-    args, kwargs = unflatten(structure, [leaf.detach().clone() for leaf in leaves])
-    return Inputs(*args, **kwargs)
+    leaves, structure = flatten_inputs(inputs, "the input")
+    return unflatten_inputs(structure, [leaf.detach().clone() for leaf in leaves])
 
 
 def _coverage(parts: dict[str, SpikingModel], collectors: dict[str, Collector], macs: OutsideMacs) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snnconvert.convert.structure import Structure, flatten, unflatten
+from snnconvert.convert.structure import flatten, flatten_inputs, unflatten_inputs
 from snnconvert.errors import InputError
 from snnconvert.inputs import Inputs
 
@@ -64,18 +64,13 @@ def checked(inputs: Inputs, index: int) -> Inputs:
     Raises:
         InputError: on an empty batch, or NaN, Inf or complex numbers, naming the batch.
     """
-    leaves, structure = flatten((inputs.args, dict(inputs.kwargs)), f"batch {index}")
+    leaves, structure = flatten_inputs(inputs, f"batch {index}")
     if not leaves:
         raise InputError(f"batch {index} holds no tensor")
     bare = len(leaves) == 1 and bool(inputs.args) and isinstance(inputs.args[0], Tensor)
     if bare and (leaves[0].dim() < 2 or leaves[0].shape[0] == 0):
         raise InputError(f"batch {index} has shape {tuple(leaves[0].shape)}: expected [N, ...] with N of at least 1")
-    return _rebuilt(structure, [_checked(leaf, index) for leaf in leaves])
-
-
-def _rebuilt(structure: Structure, values: Sequence[Tensor]) -> Inputs:
-    args, kwargs = unflatten(structure, values)
-    return Inputs(*args, **kwargs)
+    return unflatten_inputs(structure, [_checked(leaf, index) for leaf in leaves])
 
 
 def _checked(leaf: Tensor, index: int) -> Tensor:

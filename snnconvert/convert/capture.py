@@ -24,7 +24,7 @@ from snnconvert.convert.graph_tools import tensor_at
 from snnconvert.convert.passes.lower_views import lower_views
 from snnconvert.convert.signature import FLOATING, Signature, TensorSpec, canonical_call, parameters_of
 from snnconvert.convert.sizes import at_batch, doubled, is_spatial
-from snnconvert.convert.structure import flatten, unflatten
+from snnconvert.convert.structure import flatten, flatten_inputs, unflatten
 from snnconvert.convert.user_line import user_line
 from snnconvert.errors import ConversionError, InputError, first_line
 from snnconvert.inputs import Inputs
@@ -105,7 +105,7 @@ def capture_call(model: nn.Module, example: Tensor | Inputs, *, sizes: Sizes = "
 
 
 def _prepared(model: nn.Module, inputs: Inputs) -> tuple[list[TensorSpec], Leaves, Caller]:
-    leaves, call = flatten((inputs.args, dict(inputs.kwargs)), "the input")
+    leaves, call = flatten_inputs(inputs, "the input")
     if not leaves:
         raise InputError("the example holds no tensor")
     leaves = tuple(leaf.float() if leaf.is_floating_point() else leaf for leaf in leaves)
@@ -179,7 +179,7 @@ def _resized(spec: TensorSpec, placeholder: fx.Node, leaf: Tensor) -> TensorSpec
 
 def _canonical_order(parameters: Sequence[str], inputs: Inputs) -> list[int]:
     """Position of each tensor of the canonical call among the tensors of the call as it was given."""
-    leaves, _ = flatten((inputs.args, dict(inputs.kwargs)), "the input")
+    leaves, _ = flatten_inputs(inputs, "the input")
     canonical, _ = flatten(canonical_call(parameters, inputs.args, inputs.kwargs), "the input")
     left = list(enumerate(leaves))
     order: list[int] = []

@@ -26,12 +26,22 @@ def copy_of(model: nn.Module) -> nn.Module:
         ConversionError: if it can't be copied, or its weights hold NaN or Inf.
     """
     _refuse_scripts(model)
-    try:
-        reference = copy.deepcopy(model, _computed_tensors(model)).eval().float().requires_grad_(False)
-    except Exception as error:  # whatever the user's own attributes make deepcopy raise
-        raise ConversionError(f"{type(model).__name__} can't be copied: {first_line(error)}") from error
+    reference = frozen_copy(model, in_float32=True)
     _refuse_non_finite_weights(reference)
     return reference
+
+
+def frozen_copy(model: nn.Module, *, in_float32: bool = False) -> nn.Module:
+    """A copy of the model in evaluation mode and without gradients, in its own types or in float32.
+
+    Raises:
+        ConversionError: if it can't be copied.
+    """
+    try:
+        copied = copy.deepcopy(model, _computed_tensors(model)).eval()
+        return (copied.float() if in_float32 else copied).requires_grad_(False)
+    except Exception as error:  # whatever the user's own attributes make deepcopy raise
+        raise ConversionError(f"{type(model).__name__} can't be copied: {first_line(error)}") from error
 
 
 def _refuse_scripts(model: nn.Module) -> None:

@@ -193,10 +193,7 @@ def parameters_of(model: nn.Module) -> tuple[str, ...]:
 
     Empty if some can be given by position only, so that the others can't be moved to names.
     """
-    try:
-        found = inspect.signature(model.forward).parameters.values()
-    except (TypeError, ValueError):
-        return ()
+    found = _forward_parameters(model)
     if any(item.kind in (item.VAR_POSITIONAL, item.POSITIONAL_ONLY) for item in found):
         return ()
     return tuple(item.name for item in found if item.kind is item.POSITIONAL_OR_KEYWORD)
@@ -204,11 +201,16 @@ def parameters_of(model: nn.Module) -> tuple[str, ...]:
 
 def argument_names(model: nn.Module) -> tuple[str, ...]:
     """Names of all arguments of a model's forward that may be given by name."""
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return tuple(item.name for item in _forward_parameters(model) if item.kind in kinds)
+
+
+def _forward_parameters(model: nn.Module) -> list[inspect.Parameter]:
+    """The parameters of a model's forward; none if Python can't tell."""
     try:
-        found = inspect.signature(model.forward).parameters.values()
+        return list(inspect.signature(model.forward).parameters.values())
     except (TypeError, ValueError):
-        return ()
-    return tuple(item.name for item in found if item.kind in (item.POSITIONAL_OR_KEYWORD, item.KEYWORD_ONLY))
+        return []
 
 
 def canonical_call(

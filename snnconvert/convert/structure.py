@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from snnconvert.errors import ArtifactError, InputError
+from snnconvert.inputs import Inputs
 
 Scalar = bool | int | float | str | None
 _SEQUENCES = ("tuple", "list")
@@ -132,6 +133,17 @@ def unflatten(structure: Structure, leaves: Sequence[Any]) -> Any:
     if len(leaves) != structure.tensors:
         raise ValueError(f"{len(leaves)} tensors for a structure of {structure.tensors}")
     return _build(structure, iter(leaves))
+
+
+def flatten_inputs(inputs: Inputs, where: str) -> tuple[tuple[Tensor, ...], Structure]:
+    """:func:`flatten` of the arguments of a call."""
+    return flatten((inputs.args, dict(inputs.kwargs)), where)
+
+
+def unflatten_inputs(structure: Structure, leaves: Sequence[Any]) -> Inputs:
+    """The arguments of a call from what :func:`flatten_inputs` gave, with other tensors."""
+    args, kwargs = unflatten(structure, leaves)
+    return Inputs(*args, **kwargs)
 
 
 def structure_from_json(data: Any) -> Structure:
