@@ -51,6 +51,10 @@ class ConversionConfig:
         weight_bits: weight bits b_w, 2..8, symmetric per output channel.
         first_last_weight_bits: weight bits of the layers next to the input and to the output.
         input_bits: bits of the network's input, fired as one spike a value (T = 1).
+        shortcut_bits: bits of a packed window where no synapse reads it: on shortcuts into sums and in front of
+            average pools, which cost no multiply-accumulates. Neurons of their own fire there if windows are
+            narrower elsewhere.
+        last_bits: bits of a packed window that the layers next to the output read, unless windows are wider.
         threshold: how thresholds are chosen: "mse", "max" or "percentile".
         percentile: share of values below the threshold, in percent, for "percentile".
         weight_rounding: "nearest", or "gptq": each layer's integers minimize the error of its output on a sample of
@@ -70,6 +74,8 @@ class ConversionConfig:
     weight_bits: int = 8
     first_last_weight_bits: int = 8
     input_bits: int = 8
+    shortcut_bits: int = 8
+    last_bits: int = 8
     threshold: str = "mse"
     percentile: float = 99.9
     weight_rounding: str = "nearest"
@@ -82,6 +88,8 @@ class ConversionConfig:
     def __post_init__(self) -> None:
         make_code(self.neuron, self.bits, self.T)
         make_code("packed", self.input_bits, 1, "input_bits")
+        make_code("packed", self.shortcut_bits, 1, "shortcut_bits")
+        make_code("packed", self.last_bits, 1, "last_bits")
         for name in ("weight_bits", "first_last_weight_bits"):
             _check_weight_bits(getattr(self, name), name)
         if self.threshold not in THRESHOLD_METHODS:

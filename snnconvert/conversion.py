@@ -27,8 +27,9 @@ from snnconvert.convert.currents import folded_parameters
 from snnconvert.convert.insert import insert_neurons
 from snnconvert.convert.names import layer_name
 from snnconvert.convert.ops import OpKind, kind_of
+from snnconvert.convert.passes.split_shortcuts import split_shortcuts
 from snnconvert.convert.plan import Plan
-from snnconvert.convert.planner import make_plan
+from snnconvert.convert.planner import make_plan, narrows_synapses
 from snnconvert.convert.quantizers import Grid
 from snnconvert.convert.signature import Signature, argument_names
 from snnconvert.convert.structure import flatten_inputs, unflatten_inputs
@@ -105,6 +106,8 @@ def prepare(
     patterns: frozenset[str] = frozenset()
     if prefix:
         config, patterns = _of_part(config, graph, prefix)
+    if narrows_synapses(config):
+        graph = split_shortcuts(graph)
     conversion_plan = make_plan(graph, config)
     return PreparedConversion(graph, captured.signature, conversion_plan, config, device, dtype, notes, patterns)
 

@@ -63,6 +63,8 @@ def config_from(options: argparse.Namespace) -> ConversionConfig:
         weight_bits=options.weight_bits,
         first_last_weight_bits=options.first_last_weight_bits,
         input_bits=options.input_bits,
+        shortcut_bits=options.shortcut_bits,
+        last_bits=options.last_bits,
         threshold=options.threshold,
         percentile=options.percentile,
         weight_rounding=options.weight_rounding,
@@ -133,6 +135,15 @@ def _add_conversion(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--input-bits", type=int, default=_DEFAULTS.input_bits, metavar="B",
         help="bits of an input value, fired as one spike (default %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--shortcut-bits", type=int, default=_DEFAULTS.shortcut_bits, metavar="B",
+        help="bits of what packed neurons send into sums and average pools, where no weights multiply it "
+        "(default %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--last-bits", type=int, default=_DEFAULTS.last_bits, metavar="B",
+        help="bits of the packed windows the last layers read (default %(default)s)",
     )  # fmt: skip
     group.add_argument(
         "--threshold", choices=THRESHOLD_METHODS, default=_DEFAULTS.threshold,

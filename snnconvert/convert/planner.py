@@ -198,6 +198,8 @@ class _Planner:
         for name, family in self.families.items():
             is_input = self.origins[name] == "input"
             codes.setdefault(family, (INPUT_NEURON, self.config.input_bits, 1) if is_input else general_code)
+        if self.config.neuron == "packed":
+            codes.update(self._wider_codes())
         general = dict(codes)
         for synapse in self.synapses:
             override = self.config.override_for(layer_name(synapse))
@@ -213,6 +215,21 @@ class _Planner:
                         "different neurons, bits or T: give them the same override"
                     )
                 codes[family], told[family] = code, layer_name(synapse)
+        return codes
+
+    def _wider_codes(self) -> dict[int, _Code]:
+        """Codes of the families that cost little: read by no synapse, or by the last layers alone."""
+        read: dict[int, bool] = {}
+        for synapse in self.synapses:
+            for source in spike_operands(synapse):
+                family = self.families[self._source_site(source)]
+                read[family] = read.get(family, True) and self._is_last(synapse)
+        codes: dict[int, _Code] = {}
+        for name, family in self.families.items():
+            if self.origins[name] != "input" and read.get(family, True):
+                codes[family] = _word_code(
+                    self.config, self.config.last_bits if family in read else self.config.shortcut_bits
+                )
         return codes
 
     def _site(self, node: fx.Node, codes: dict[int, _Code], flows: dict[str, Flow]) -> Site:
@@ -281,8 +298,12 @@ class _Planner:
         override = self.config.override_for(layer_name(node)).weight_bits
         if override is not None:
             return override
-        is_last = node.name not in self.before_layers
-        return self.config.first_last_weight_bits if reads_input or is_last else self.config.weight_bits
+        is_outer = reads_input or self._is_last(node)
+        return self.config.first_last_weight_bits if is_outer else self.config.weight_bits
+
+    def _is_last(self, node: fx.Node) -> bool:
+        """Whether no layer comes behind a synapse."""
+        return node.name not in self.before_layers
 
     def _analog(self, flows: dict[str, Flow], absorbed: set[str]) -> Iterable[AnalogPlan]:
         for node in self.graph.nodes:
@@ -308,6 +329,21 @@ class _Planner:
 
 
 _LAYERS = frozenset({OpKind.SYNAPSE, OpKind.PRODUCT})
+
+
+def _word_code(config: ConversionConfig, word: int) -> _Code:
+    """Windows of ``word`` bits in as many of the T steps as divide them, or the general ones if these are wider."""
+    if config.bits * config.T >= word:
+        return config.neuron, config.bits, config.T
+    steps = max(steps for steps in range(1, config.T + 1) if word % steps == 0)
+    return config.neuron, word // steps, steps
+
+
+def narrows_synapses(config: ConversionConfig) -> bool:
+    """Whether some synapse may read packed windows narrower than those of shortcuts."""
+    codes = [(config.neuron, config.bits, config.T)]
+    codes += [_overridden(codes[0], override) for override in config.overrides.values()]
+    return config.neuron == "packed" and any(bits * T < config.shortcut_bits for _, bits, T in codes)
 
 
 def _overridden(code: _Code, override: LayerOverride) -> _Code:

@@ -70,9 +70,11 @@ def test_macs_by_hand():
 def test_bits_of_input_first_and_last_layers():
     plan = residual_plan(bits=1, T=3, weight_bits=4, first_last_weight_bits=7, input_bits=6)
     assert [(s.layer, s.bits, s.T, s.weight_bits) for s in plan.synapses] == [
-        ("conv1", 6, 1, 7), ("conv2", 1, 3, 4), ("conv3", 1, 3, 4), ("fc", 1, 3, 7),
+        ("conv1", 6, 1, 7), ("conv2", 1, 3, 4), ("conv3", 1, 3, 4), ("fc", 4, 2, 7),
     ]  # fmt: skip
-    assert [(s.bits, s.T) for s in plan.sites] == [(6, 1), (1, 3), (1, 3), (1, 3), (1, 3)]
+    assert [(s.bits, s.T) for s in plan.sites] == [(6, 1), (1, 3), (1, 3), (4, 2), (4, 2)]
+    plan = residual_plan(bits=1, T=3, shortcut_bits=3, last_bits=2)
+    assert [(s.bits, s.T) for s in plan.sites] == [(8, 1), (1, 3), (1, 3), (1, 3), (1, 3)]
 
 
 def test_overrides():
