@@ -38,6 +38,7 @@ from snnconvert.neurons.transfer import LeakyTransfer, TableTransfer, tabulate
 aten = torch.ops.aten
 _PRODUCTS = {aten.mul.Tensor: "mul", **{target: f"conv{rank}d" for target, rank in CONVOLUTIONS.items()}}
 _SMALLEST_GAIN = 2.0**-60
+UNIT = "unit"
 
 
 class ExactSums:
@@ -113,6 +114,7 @@ class _Emitter:
                 self.spikes[node.name] = self._emit_affine_neuron(site, node)
                 continue
             self.native[node.name] = self._emit_node(node)
+            self._note_unit(node)
             if site is not None and site.origin != "activation":
                 self.spikes[node.name] = self._emit_neuron(site, node, None)
         self.sums.widen()
@@ -122,6 +124,13 @@ class _Emitter:
         converted = fx.GraphModule({name: item for name, item in self.root.items() if name in used}, full.graph)
         converted.graph.lint()
         return converted
+
+    def _note_unit(self, node: fx.Node) -> None:
+        """Leaves at a current or a real number what one count of it is worth, for those who train it."""
+        if self.flows[node.name].carrier is not Carrier.SPIKES and isinstance(node.meta.get("val"), Tensor):
+            unit, axis = self._unit_of(node)
+            shaped = _shaped(torch.as_tensor(unit), axis, max(len(hinted_shape(node)), 1))
+            self.native[node.name].meta[UNIT] = shaped.to(self.device)
 
     def _is_absorbed(self, node: fx.Node) -> bool:
         """A normalization that rectifying neurons take over entirely."""
@@ -318,6 +327,7 @@ class _Emitter:
             unit, axis = self._unit_of(node)
             shaped = _shaped(torch.as_tensor(unit), axis, len(hinted_shape(node)))
             self.real[node.name] = self._call("real", node, ToReal(shaped), self.native[node.name])
+            self.real[node.name].meta[UNIT] = torch.ones((), device=self.device)
         return self.real[node.name]
 
 

@@ -184,6 +184,12 @@ class Synapse(nn.Module):
             current.add_(self.channelwise(self.get_buffer("_bias"), current.dim()))
         return self._scaled(current)
 
+    def current_with(self, weight: Tensor, bias: Tensor, words: Tensor) -> Tensor:
+        """The current (W·z + b)·m with other weights [O, ...] and bias [O], in their type: nothing is proven exact."""
+        multiplier = self.multiplier.to(weight.dtype)
+        scaled = weight * self.channelwise(multiplier, weight.dim(), axis=0)
+        return self._sum(words.to(weight.dtype), self._as_run(scaled), bias.to(weight.dtype) * multiplier)
+
     def integrate(self, spikes: Tensor, rest: Tensor | None = None, *, wide: bool = False) -> Tensor:
         """The current W·(s − r)·m of the spikes of one step, without the bias, in the type of :meth:`forward`.
 

@@ -1,0 +1,109 @@
+"""Trains one block's weights and thresholds to give what the ANN gives behind it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from snnconvert.calibration.reconstruction.blocks import Block
+from snnconvert.calibration.reconstruction.runner import BlockRunner, SoftBlock, Values
+
+View = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast a block is trained.
+
+    Attributes:
+        steps: optimizer steps of each block.
+        batch: samples a step.
+        weight_rate: learning rate of weights, in their standard deviations.
+        threshold_rate: learning rate of the logarithm of thresholds.
+        kept: share of neurons that fire without rounding in a step, and of inputs as the ANN has them.
+        threshold_share: share of the steps in which thresholds are trained, too.
+    """
+
+    steps: int
+    batch: int = 32
+    weight_rate: float = 3e-3
+    threshold_rate: float = 2e-3
+    kept: float = 0.5
+    threshold_share: float = 0.5
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a block sees and should give, on all samples.
+
+    Attributes:
+        spiking: inputs as the spiking network computes them, [N, ...] each, or the same for all samples.
+        ideal: inputs as the ANN does.
+        targets: outputs of the ANN, in the units of the spiking network.
+        views: how each output is compared: as the neurons behind it see it.
+        batched: inputs whose first dimension is the sample.
+    """
+
+    spiking: Mapping[fx.Node, Any]
+    ideal: Mapping[fx.Node, Any]
+    targets: Mapping[fx.Node, Tensor]
+    views: Mapping[fx.Node, View]
+    batched: frozenset[fx.Node]
+    samples: int
+
+
+def train(
+    runner: BlockRunner,
+    block: Block,
+    soft: SoftBlock,
+    lesson: Lesson,
+    schedule: Schedule,
+    steps: int,
+    random: torch.Generator,
+) -> None:
+    """Minimizes Σ over outputs of ‖view(soft) − view(ANN)‖² / ‖view(ANN) − mean‖² with Adam and a cosine schedule."""
+    weights = [p for synapse in soft.synapses.values() for p in synapse.parameters()]
+    groups: list[dict[str, Any]] = [{"params": weights, "lr": schedule.weight_rate}]
+    if len(soft.factors):
+        groups.append({"params": list(soft.factors), "lr": schedule.threshold_rate})
+    optimizer = torch.optim.Adam(groups)
+    decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / steps)))
+    scales = {node: _scale(lesson.views[node](target)) for node, target in lesson.targets.items()}
+    batch = min(schedule.batch, lesson.samples)
+    for _ in range(steps):
+        chosen = torch.randperm(lesson.samples, generator=random)[:batch]
+        inputs = _mixed(lesson, chosen, schedule.kept, random)
+        results = runner.run_block(block, inputs, soft, random, schedule.kept)
+        loss = torch.zeros(())
+        for node, target in lesson.targets.items():
+            view = lesson.views[node]
+            loss = loss + (view(results[node].float()) - view(target[chosen].float())).square().mean() / scales[node]
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        decay.step()
+
+
+def _mixed(lesson: Lesson, chosen: Tensor, kept: float, random: torch.Generator) -> Values:
+    """Inputs of some samples, a share of their elements as the ANN has them."""
+    inputs: Values = {}
+    for node, value in lesson.spiking.items():
+        if node not in lesson.batched:
+            inputs[node] = value
+            continue
+        spiking, ideal = value[chosen], lesson.ideal[node][chosen]
+        if kept == 0 or not spiking.is_floating_point():
+            inputs[node] = spiking
+            continue
+        share = torch.empty_like(spiking, dtype=torch.float32).bernoulli_(kept, generator=random)
+        inputs[node] = torch.lerp(spiking.float(), ideal.float(), share)
+    return inputs
+
+
+def _scale(values: Tensor) -> float:
+    return max(float(values.float().var()), 1e-30)
