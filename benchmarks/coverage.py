@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.families import DEFAULT_CACHE, Family, build, smooth_images, survey
+from benchmarks.markdown import table_lines
 from benchmarks.real_data import emit, emit_json, emit_table
 from snnconvert.config import ConversionConfig
 from snnconvert.conversion import PreparedConversion, calibrate, prepare
@@ -447,7 +448,7 @@ def markdown(rows: list[Row], totals: Row, skipped: dict[str, str]) -> str:
         "Many deep networks of random weights amplify every error: the ones far below 20 dB move by 1e-6 to 1e-3 when "
         "each weight moves by its last bit, trained ones don't (`python -m benchmarks.real_networks`).",
         "",
-        *_markdown_table(_HEADER, [_cells(row) for row in rows]),
+        *table_lines(_HEADER, [_cells(row) for row in rows]),
         "",
         "## Totals",
         "",
@@ -456,7 +457,7 @@ def markdown(rows: list[Row], totals: Row, skipped: dict[str, str]) -> str:
         "",
         "## What stays analog",
         "",
-        *_markdown_table(
+        *table_lines(
             ("op", "reason", "families", "nodes", "Σ MAC shares"),
             [
                 [
@@ -471,12 +472,6 @@ def markdown(rows: list[Row], totals: Row, skipped: dict[str, str]) -> str:
         ),
     ]
     return "\n".join(lines) + "\n"
-
-
-def _markdown_table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
-    names = list(header)
-    body = [[cell.replace("|", "\\|") for cell in row] for row in rows]
-    return [f"| {' | '.join(line)} |" for line in (names, ["---"] * len(names), *body)]
 
 
 if __name__ == "__main__":
