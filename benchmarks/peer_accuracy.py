@@ -29,7 +29,7 @@ from snnconvert.errors import ConfigurationError, first_line
 
 STEPS = (4, 8, 16, 32, 64)
 OURS = (Setting(8, 1, 4), Setting(8, 2, 4))
-_DEPTH, _BATCH = 20, 20
+_DEPTH, _BATCH, _IMAGES = 20, 20, 1000
 _IDENTITY = ("run", "config", "calibration_images", "images")
 
 
@@ -100,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--settings", type=Setting.parse, nargs="+", default=list(OURS), metavar="b_w/b_s/T")
     add_field_option(parser)
     parser.add_argument("--calibration-images", type=positive, default=512)
-    parser.add_argument("--images", type=positive, default=1000)
+    parser.add_argument("--images", type=positive, default=_IMAGES)
     parser.add_argument("--threads", type=positive, default=2)
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the rows here; those already there stay")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables into this page")
@@ -132,12 +132,20 @@ def _emit(ann: float, peers: list[Row], ours: list[Row], options: argparse.Names
         emit()
         emit_table(*table)
     if options.markdown:
-        words = ["python", "-m", "benchmarks.peer_accuracy", *field_arguments(options.set)]
-        lines = [f"`{shlex.join(words)}`, {options.images} images, ANN {100 * ann:.1f} %:"]
+        lines = [f"`{_command(options)}`, {options.images} images, ANN {100 * ann:.1f} %:"]
         for table in tables:
             lines += ["", *table_lines(*table)]
         replace_block(options.markdown, options.block, lines)
     emit_json({"benchmark": "peer_accuracy", "ann": ann, "best": best, "peers": peers, "ours": ours})
+
+
+def _command(options: argparse.Namespace) -> str:
+    words = ["python", "-m", "benchmarks.peer_accuracy"]
+    words += ["--recipes", *options.recipes] if options.recipes != list(RECIPES) else []
+    words += ["--settings", *map(str, options.settings)] if options.settings != list(OURS) else []
+    words += ["--images", str(options.images)] if options.images != _IMAGES else []
+    words += field_arguments(options.set)
+    return shlex.join(words)
 
 
 def best_of(peers: Sequence[Row]) -> dict[int, float]:
