@@ -1,7 +1,7 @@
 """Every trained network at every bit budget, with intervals: ``python -m benchmarks.accuracy``.
 
-What is in the file of ``--json`` isn't measured again, so that a run can be done in parts; delete the file to measure
-anew after the code has changed.
+What is in the file of ``--json`` isn't measured again, so that a run can be done in parts. A table says so if its rows
+come from several states of the sources; delete the file to measure anew.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from benchmarks.markdown import replace_block, table_lines
 from benchmarks.real_data import VARIABLE, data_folder, emit, emit_json, emit_table
 from benchmarks.row_store import Row, RowStore
 from benchmarks.setting import Setting
+from benchmarks.sources import package_hash
 from benchmarks.trained import camvid, cifar, face_detector, fastest_det, mnist, mobilenet, sorting_gpt
 from benchmarks.trained.result import Result
 from snnconvert.config import ConversionConfig
@@ -68,6 +69,7 @@ HEADER = (
 )
 _IDENTITY = ("network", "setting", "config", "images")
 _BLOCK = "accuracy"
+_MIXED = "The rows come from several states of the sources."
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -89,8 +91,11 @@ def main(arguments: list[str] | None = None) -> None:
     cells = [_cells(row) for row in rows]
     emit()
     emit_table(HEADER, cells)
+    caption = [_caption(options), *([_MIXED] if len({row.get("sources") for row in rows}) > 1 else [])]
+    for line in caption[1:]:
+        emit(line)
     if options.markdown:
-        replace_block(options.markdown, options.block, [_caption(options), "", *table_lines(HEADER, cells)])
+        replace_block(options.markdown, options.block, [*caption, "", *table_lines(HEADER, cells)])
     emit_json({"benchmark": "accuracy", "version": __version__, "torch": torch.__version__, "rows": rows})
 
 
@@ -126,7 +131,7 @@ def _row(name: str, setting: Setting, config: ConversionConfig, images: int | No
         emit(f"{name} {setting}: kept")
         return kept
     try:
-        row = {**identity, **measured_row(name, NETWORKS[name].measure(images, config))}
+        row = {**identity, "sources": package_hash(), **measured_row(name, NETWORKS[name].measure(images, config))}
     except SnnConvertError as error:
         row = {**identity, "error": first_line(error)}
     store.add(row)

@@ -139,6 +139,16 @@ def test_only_what_isnt_in_the_file_is_measured(measured, capsys, tmp_path):
     assert len(json.loads(path.read_text())["rows"]) == 4
 
 
+def test_rows_of_several_states_of_the_sources_are_pointed_out(measured, capsys, tmp_path, monkeypatch):
+    arguments = ("--networks", "net", "--settings", "8/2/4", "--json", tmp_path / "rows.json")
+    page = tmp_path / "page.md"
+    run(capsys, *arguments)
+    assert accuracy._MIXED not in run(capsys, *arguments)
+    monkeypatch.setattr(accuracy, "package_hash", lambda: "another")
+    assert accuracy._MIXED in run(capsys, *arguments, "--settings", "8/2/4", "8/1/4", "--markdown", page)[-2]
+    assert accuracy._MIXED in page.read_text()
+
+
 def test_a_conversion_that_fails_is_a_row_and_is_tried_again(measured, capsys, tmp_path):
     path = tmp_path / "rows.json"
     measured.failing = (1,)
