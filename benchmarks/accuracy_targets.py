@@ -18,7 +18,8 @@ class Target:
     relative: bool = False
 
     def __str__(self) -> str:
-        return f"within {self.loss:g} {'%' if self.relative else 'points'}"
+        unit = "%" if self.relative else "point" if self.loss == 1 else "points"
+        return f"within {self.loss:g} {unit}"
 
     def is_met(self, ann: float, snn: float) -> bool:
         """Whether the metrics, as fractions, are that close; a better SNN always is."""
