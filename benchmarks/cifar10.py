@@ -13,30 +13,10 @@ from torch import Tensor, nn
 import snnconvert
 from benchmarks.cifar_resnet import load_cifar_images, load_cifar_resnet
 from benchmarks.real_data import emit, emit_json, emit_table, require_data
+from benchmarks.setting import Setting
 from snnconvert.config import ROUNDING_METHODS
 from snnconvert.conversion import convert_whole
 from snnconvert.evaluation import compare
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One setting b_w/b_s/T."""
-
-    weight_bits: int
-    bits: int
-    T: int
-
-    def __str__(self) -> str:
-        return f"{self.weight_bits}/{self.bits}/{self.T}"
-
-    @classmethod
-    def parse(cls, text: str) -> Setting:
-        """Reads ``b_w/b_s/T``."""
-        try:
-            weight_bits, bits, steps = (int(part) for part in text.split("/"))
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not b_w/b_s/T, such as 8/2/4") from None
-        return cls(weight_bits, bits, steps)
 
 
 @dataclass(frozen=True)
@@ -98,13 +78,7 @@ def _rows_of(folder: Path, depth: int, options: argparse.Namespace) -> list[dict
     images, labels = load_cifar_images(folder, "test", options.test_images)
     rows = []
     for setting in options.settings:
-        config = snnconvert.ConversionConfig(
-            bits=setting.bits,
-            T=setting.T,
-            weight_bits=setting.weight_bits,
-            input_bits=8,
-            weight_rounding=options.weight_rounding,
-        )
+        config = setting.config({"weight_rounding": options.weight_rounding})
         snn = convert_whole(ann, calibration, config, progress=False)
         rows.append(_measured(ann, snn, depth, setting, images, labels))
     return rows

@@ -28,7 +28,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.families import DEFAULT_CACHE, Family, build, smooth_images, survey
+from benchmarks.markdown import table_lines
 from benchmarks.real_data import emit, emit_json, emit_table
+from benchmarks.sources import ROOT, package_hash
 from snnconvert.config import ConversionConfig
 from snnconvert.conversion import PreparedConversion, calibrate, prepare
 from snnconvert.convert.plan import Plan
@@ -39,7 +41,6 @@ from snnconvert.spiking_model import SpikingModel
 MODES = ("plan", "convert", "stepwise")
 TIME_LIMIT = 600
 GRAPH_TOLERANCE, ROUNDINGS = 1e-5, 10
-_ROOT = Path(__file__).resolve().parents[1]
 _CONFIG = ConversionConfig(bits=2, T=4, weight_bits=8)
 _CALIBRATION_IMAGES, _CALIBRATION_BATCH, _TEST_IMAGES = 8, 4, 4
 _CALIBRATION_SEED, _TEST_SEED = 101, 102
@@ -139,7 +140,7 @@ def _run_child(family: Family, into: Path, options: argparse.Namespace) -> str |
     command += ["--cache", str(options.cache), "--threads", str(options.threads)]
     command += {"plan": ["--plan-only"], "convert": [], "stepwise": ["--stepwise"]}[options.mode]
     try:
-        done = subprocess.run(command, cwd=_ROOT, timeout=options.limit, capture_output=True, text=True)
+        done = subprocess.run(command, cwd=ROOT, timeout=options.limit, capture_output=True, text=True)
     except subprocess.TimeoutExpired:
         return f"took more than {options.limit} s"
     if done.returncode < 0:
@@ -175,10 +176,7 @@ def _key(family: Family, mode: str) -> str:
 
 def sources_hash() -> str:
     """A hash of the package's sources and of what builds the networks."""
-    digest = hashlib.sha256((_ROOT / "benchmarks" / "families.py").read_bytes())
-    for path in sorted((_ROOT / "snnconvert").rglob("*.py")):
-        digest.update(str(path.relative_to(_ROOT)).encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:12]
+    return package_hash(ROOT / "benchmarks" / "families.py")
 
 
 def _new_row(family: Family, mode: str) -> Row:
@@ -447,7 +445,7 @@ def markdown(rows: list[Row], totals: Row, skipped: dict[str, str]) -> str:
         "Many deep networks of random weights amplify every error: the ones far below 20 dB move by 1e-6 to 1e-3 when "
         "each weight moves by its last bit, trained ones don't (`python -m benchmarks.real_networks`).",
         "",
-        *_markdown_table(_HEADER, [_cells(row) for row in rows]),
+        *table_lines(_HEADER, [_cells(row) for row in rows]),
         "",
         "## Totals",
         "",
@@ -456,7 +454,7 @@ def markdown(rows: list[Row], totals: Row, skipped: dict[str, str]) -> str:
         "",
         "## What stays analog",
         "",
-        *_markdown_table(
+        *table_lines(
             ("op", "reason", "families", "nodes", "Σ MAC shares"),
             [
                 [
@@ -471,12 +469,6 @@ def markdown(rows: list[Row], totals: Row, skipped: dict[str, str]) -> str:
         ),
     ]
     return "\n".join(lines) + "\n"
-
-
-def _markdown_table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
-    names = list(header)
-    body = [[cell.replace("|", "\\|") for cell in row] for row in rows]
-    return [f"| {' | '.join(line)} |" for line in (names, ["---"] * len(names), *body)]
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import torch
 
+from benchmarks.config_options import positive
 from benchmarks.real_data import emit, emit_json, emit_table
 from benchmarks.trained import camvid, face_detector, fastest_det, mnist, sorting_gpt
 from benchmarks.trained.result import HEADER, Result
@@ -38,15 +39,9 @@ def main(arguments: list[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="benchmarks.real_networks", description=__doc__)
     parser.add_argument("--only", nargs="+", choices=list(MEASUREMENTS), default=list(MEASUREMENTS), metavar="NAME")
-    parser.add_argument("--images", type=_positive, help="how many images or sequences at most; all by default")
-    parser.add_argument("--threads", type=_positive, default=2)
+    parser.add_argument("--images", type=positive, help="how many images or sequences at most; all by default")
+    parser.add_argument("--threads", type=positive, default=2)
     return parser
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no positive integer")
-    return int(text)
 
 
 if __name__ == "__main__":

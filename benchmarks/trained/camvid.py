@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-import snnconvert
+from benchmarks.bootstrap import paired_bootstrap
 from benchmarks.real_data import require_data
+from benchmarks.trained.conversion import timed_conversion
 from benchmarks.trained.espnet import ESPNet
 from benchmarks.trained.photographs import batches_of, read_pixels
 from benchmarks.trained.result import Result
+from snnconvert.config import ConversionConfig
 
 _CLASSES = 11
 _CHECKPOINT = "decoder_espnet_p_2_q_8_camvid.pth"
@@ -22,34 +24,47 @@ _MEAN, _STD = (110.33, 108.41, 105.03), (72.13, 72.69, 69.90)  # of blue, green 
 _CALIBRATION_BATCH = 2
 
 
-def measure(images: int | None = None) -> Result:
+def measure(images: int | None = None, config: ConversionConfig | None = None) -> Result:
     """Mean IoU of both networks on test images; calibrated on the training images.
 
     Args:
         images: how many to evaluate on at most, evenly spread.
+        config: the settings; None for the default ones.
     """
     folder = require_data("camvid")
     ann = load_espnet(folder)
     training, test = (sorted((folder / part).iterdir()) for part in ("train", "test"))
     test = test[:: max(1, len(test) // (images or len(test)))][:images]
-    snn: Any = snnconvert.convert(ann, batches_of(map(read_input, training), _CALIBRATION_BATCH), progress=False)
-    counts = [torch.zeros(_CLASSES, _CLASSES + 1, dtype=torch.int64) for _ in range(2)]
-    same = 0.0
-    for path in test:
-        image, mask = read_input(path)[None], read_mask(folder / "testannot" / f"{path.stem}.png")
-        ann_classes, snn_classes = decide(ann, image), decide(snn, image)
-        counts = [counts[0] + confusion(ann_classes, mask), counts[1] + confusion(snn_classes, mask)]
-        same += float((ann_classes == snn_classes).double().mean())
+    snn, seconds = timed_conversion(ann, batches_of(map(read_input, training), _CALIBRATION_BATCH), config)
+    confusions, same = _confusions((ann, snn), folder, test)
+    ann_iou, snn_iou = (partial(resampled_iou, of_network) for of_network in confusions)
+    metric = paired_bootstrap(ann_iou, snn_iou, len(test))
     return Result(
         "ESPNet, CamVid",
         "mIoU",
-        mean_iou(counts[0]),
-        mean_iou(counts[1]),
+        metric.first,
+        metric.second,
         len(test),
         f"{len(training)} training images",
         snn.report,
-        {"pixel_agreement": same / len(test)},
+        {"pixel_agreement": same},
+        difference_ci95=metric.difference_ci95,
+        relative_ci95=metric.relative_ci95,
+        conversion_seconds=seconds,
     )
+
+
+def _confusions(networks: tuple[nn.Module, nn.Module], folder: Path, test: list[Path]) -> tuple[list[Tensor], float]:
+    """The confusions [N, classes, classes + 1] of both networks, and the share of pixels they agree on."""
+    found: tuple[list[Tensor], list[Tensor]] = ([], [])
+    same = 0.0
+    for path in test:
+        image, mask = read_input(path)[None], read_mask(folder / "testannot" / f"{path.stem}.png")
+        decided = [decide(network, image) for network in networks]
+        for confusions, classes in zip(found, decided, strict=True):
+            confusions.append(confusion(classes, mask))
+        same += float((decided[0] == decided[1]).double().mean())
+    return [torch.stack(confusions) for confusions in found], same / len(test)
 
 
 def load_espnet(folder: Path) -> ESPNet:
@@ -88,8 +103,22 @@ def confusion(decided: Tensor, mask: Tensor) -> Tensor:
     return torch.bincount(pairs, minlength=_CLASSES * (_CLASSES + 1)).view(_CLASSES, _CLASSES + 1)
 
 
-def mean_iou(counts: Tensor) -> float:
-    """Intersection over union, the mean over the classes that occur in truth."""
-    right = counts.diagonal()
-    union = counts.sum(1) + counts.sum(0)[:_CLASSES] - right
-    return float((right / union)[counts.sum(1) > 0].mean())
+def resampled_iou(confusions: Tensor, counts: Tensor) -> Tensor:
+    """Mean IoU of images that count several times each.
+
+    Args:
+        confusions: of each image, int64 [N, classes, classes + 1]; see :func:`confusion`.
+        counts: how often each counts, float64 [R, N].
+
+    Returns:
+        float64 [R].
+    """
+    return mean_iou(torch.einsum("rn,nij->rij", counts, confusions.double()))
+
+
+def mean_iou(confusions: Tensor) -> Tensor:
+    """Intersection over union, the mean over the classes that occur in truth: [..., classes, classes + 1] to [...]."""
+    right = confusions.diagonal(dim1=-2, dim2=-1)
+    pixels = confusions.sum(-1)
+    union = pixels + confusions.sum(-2)[..., :_CLASSES] - right
+    return torch.where(pixels > 0, right / union, torch.nan).nanmean(-1)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torchvision.ops import batched_nms, box_convert
 
-import snnconvert
+from benchmarks.bootstrap import paired_bootstrap
 from benchmarks.real_data import require_data
-from benchmarks.trained.average_precision import Boxes, mean_average_precision
+from benchmarks.trained.average_precision import Boxes, Ranking, mean_over_classes, rankings
+from benchmarks.trained.conversion import timed_conversion
 from benchmarks.trained.photographs import batches_of, coco_folds, outputs_of, read_pixels, resized, sqnr_db
 from benchmarks.trained.result import Result
+from snnconvert.config import ConversionConfig
 from snnconvert.models.onnx.model import load_onnx
 from snnconvert.report.report import Report
 
@@ -21,37 +24,76 @@ _SIZE, _BATCH = 352, 8
 _LEAST_SCORE, _NMS_IOU, _MOST_BOXES = 0.001, 0.45, 100
 
 
-def measure(images: int | None = None) -> Result:
+def measure(images: int | None = None, config: ConversionConfig | None = None) -> Result:
     """MAP50 of both networks: the mean over four conversions, each calibrated on another quarter of the images.
 
     Args:
         images: how many of the other images to evaluate each on at most.
+        config: the settings; None for the default ones.
     """
     folder = require_data("detection")
     folds = coco_folds(folder, images)
-    measured = [_measure_fold(folder, *fold) for fold in folds]
-    ann, snn = (sum(pair[which] for pair, _, _ in measured) / len(folds) for which in range(2))
+    paths = sorted({path for evaluated, _ in folds for path in evaluated})
+    measured = [_measure_fold(folder, *fold, paths, config) for fold in folds]
+    ann_precision, snn_precision = (partial(_mean_precision, measured, which) for which in range(2))
+    metric = paired_bootstrap(ann_precision, snn_precision, len(paths))
     details = {
-        "difference_points_of_each_fold": [100 * (pair[1] - pair[0]) for pair, _, _ in measured],
-        "output_sqnr_db_of_each_fold": [sqnr for _, sqnr, _ in measured],
+        "difference_points_of_each_fold": [fold.points for fold in measured],
+        "output_sqnr_db_of_each_fold": [fold.sqnr_db for fold in measured],
     }
-    calibration = f"{len(folds)} times {len(folds[0][1])} other images of COCO"
-    return Result("FastestDet.onnx", "mAP50", ann, snn, len(folds[0][0]), calibration, measured[0][2], details)
+    return Result(
+        "FastestDet.onnx",
+        "mAP50",
+        metric.first,
+        metric.second,
+        len(folds[0][0]),
+        f"{len(folds)} times {len(folds[0][1])} other images of COCO",
+        measured[0].report,
+        details,
+        difference_ci95=metric.difference_ci95,
+        relative_ci95=metric.relative_ci95,
+        conversion_seconds=sum(fold.seconds for fold in measured) / len(measured),
+    )
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """One conversion: what ANN and SNN detect in its images, where these are among all, and the output's SQNR."""
+
+    ranked: tuple[list[Ranking], list[Ranking]]
+    places: list[int]
+    sqnr_db: float | None
+    report: Report
+    seconds: float
+
+    def precision(self, which: int, counts: Tensor) -> Tensor:
+        """MAP50 of the ANN (0) or the SNN (1) where each of all images counts so often, [R, N] to [R]."""
+        return mean_over_classes(self.ranked[which], counts[:, self.places])
+
+    @property
+    def points(self) -> float:
+        """SNN minus ANN."""
+        once = torch.ones(1, max(self.places) + 1, dtype=torch.float64)
+        return 100 * float(self.precision(1, once) - self.precision(0, once))
+
+
+def _mean_precision(folds: list[_Fold], which: int, counts: Tensor) -> Tensor:
+    return torch.stack([fold.precision(which, counts) for fold in folds]).mean(0)
 
 
 def _measure_fold(
-    folder: Path, evaluated: list[Path], calibration: list[Path]
-) -> tuple[tuple[float, float], float | None, Report]:
-    """MAP50 of ANN and SNN, the SQNR of the output, and the conversion's report."""
+    folder: Path, evaluated: list[Path], calibration: list[Path], paths: list[Path], config: ConversionConfig | None
+) -> _Fold:
     model = folder / "FastestDet.onnx"
-    snn: Any = snnconvert.convert(model, batches_of(map(read_input, calibration), _BATCH), progress=False)
+    snn, seconds = timed_conversion(model, batches_of(map(read_input, calibration), _BATCH), config)
     networks: tuple[nn.Module, ...] = (load_onnx(model).module, snn)
     (ann_output,), (snn_output,) = (
         outputs_of(network, batches_of(map(read_input, evaluated), _BATCH)) for network in networks
     )
     truth = [read_labels(folder, path) for path in evaluated]
-    ann_map, snn_map = (mean_average_precision(decode(output), truth) for output in (ann_output, snn_output))
-    return (ann_map, snn_map), sqnr_db(ann_output, snn_output), snn.report
+    ranked = (rankings(decode(ann_output), truth), rankings(decode(snn_output), truth))
+    places = [paths.index(path) for path in evaluated]
+    return _Fold(ranked, places, sqnr_db(ann_output, snn_output), snn.report, seconds)
 
 
 def read_input(path: Path) -> Tensor:

@@ -4,43 +4,38 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-import snnconvert
 from benchmarks.real_data import require_data
+from benchmarks.trained.classification import measure_classifier
 from benchmarks.trained.result import Result
-from snnconvert.evaluation import compare
+from snnconvert.config import ConversionConfig
 
 _CALIBRATION_IMAGES, _BATCH = 256, 500
 _PIXELS_AT, _LABELS_AT = 16, 8
 
 
-def measure(images: int | None = None) -> Result:
+def measure(images: int | None = None, config: ConversionConfig | None = None) -> Result:
     """Accuracy of both networks on test images; calibrated on the first 256 of them, which are left out.
 
     Args:
         images: how many to evaluate on at most.
+        config: the settings; None for the default ones.
     """
     folder = require_data("mnist")
     ann = load_mnist_network(folder)
     pixels, labels = load_mnist_images(folder)
-    snn: Any = snnconvert.convert(ann, pixels[:_CALIBRATION_IMAGES], progress=False)
-    pixels, labels = (part[_CALIBRATION_IMAGES:][:images] for part in (pixels, labels))
-    evaluation = compare(ann, snn, zip(torch.split(pixels, _BATCH), torch.split(labels, _BATCH), strict=True))
-    metric = evaluation.metric()
-    return Result(
+    evaluated = (torch.split(part[_CALIBRATION_IMAGES:][:images], _BATCH) for part in (pixels, labels))
+    return measure_classifier(
         "MNIST, sinabs",
-        "accuracy",
-        metric.ann,
-        metric.snn,
-        metric.images,
+        ann,
+        pixels[:_CALIBRATION_IMAGES],
         f"{_CALIBRATION_IMAGES} other test images",
-        snn.report,
-        {"agreement": evaluation.fidelity("test images").top1_agreement},
+        zip(*evaluated, strict=True),
+        config,
     )
 
 

@@ -24,6 +24,9 @@ class Result:
         calibration: what it was calibrated on.
         report: the conversion's own.
         details: further figures.
+        difference_ci95: 95 % interval of SNN minus ANN, as fractions.
+        relative_ci95: the same of (SNN minus ANN) / ANN, of metrics that are compared so.
+        conversion_seconds: of the conversion; the mean of several.
     """
 
     network: str
@@ -34,6 +37,9 @@ class Result:
     calibration: str
     report: Report
     details: dict[str, Any] = field(default_factory=dict)
+    difference_ci95: tuple[float, float] | None = None
+    relative_ci95: tuple[float, float] | None = None
+    conversion_seconds: float | None = None
 
     @property
     def points(self) -> float:

@@ -7,15 +7,16 @@ import itertools
 import json
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-import snnconvert
 from benchmarks.real_data import require_data
+from benchmarks.trained.conversion import timed_conversion
 from benchmarks.trained.result import Result
+from snnconvert.config import ConversionConfig
+from snnconvert.report.statistics import paired_difference_ci95
 
 LETTERS, LENGTH = 3, 6
 _CALIBRATION_STRIDE = 5
@@ -106,30 +107,34 @@ class SortingGpt(nn.Module):
         return result
 
 
-def measure(images: int | None = None) -> Result:
+def measure(images: int | None = None, config: ConversionConfig | None = None) -> Result:
     """Share of the inputs that both networks sort without a mistake; calibrated on every fifth with its answer.
 
     The network takes token ids: integers, which the loader gives by the name of their argument.
 
     Args:
         images: how many sequences to evaluate on at most, evenly spread.
+        config: the settings; None for the default ones.
     """
     ann = load_sorting_gpt(require_data("gpt_nano_sort"))
     letters = all_inputs()
     answers = letters.sort(1).values
     calibration = torch.cat([letters, answers], 1)[::_CALIBRATION_STRIDE, :_BLOCK]
-    snn: Any = snnconvert.convert(ann, [{"tokens": calibration}], progress=False)
+    snn, seconds = timed_conversion(ann, [{"tokens": calibration}], config)
     chosen = slice(None, None, max(1, len(letters) // (images or len(letters))))
     letters, answers = letters[chosen][:images], answers[chosen][:images]
-    right = [float((sort(network, letters) == answers).all(1).double().mean()) for network in (ann, snn)]
+    ann_right, snn_right = ((sort(network, letters) == answers).all(1) for network in (ann, snn))
+    only_ann, only_snn = int((ann_right & ~snn_right).sum()), int((snn_right & ~ann_right).sum())
     return Result(
         "gpt-nano, sorting",
         "sorted right",
-        right[0],
-        right[1],
+        float(ann_right.double().mean()),
+        float(snn_right.double().mean()),
         len(letters),
         f"{len(calibration)} of all inputs with their answers",
         snn.report,
+        difference_ci95=paired_difference_ci95(only_ann, only_snn, len(letters)),
+        conversion_seconds=seconds,
     )
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks.trained.average_precision import Boxes, mean_average_precision
+from benchmarks.trained.average_precision import Boxes, mean_average_precision, mean_over_classes, rankings
 
 
 def boxes(*items):
@@ -47,3 +47,20 @@ def test_the_better_detection_takes_the_label_it_overlaps_most():
 def test_images_without_any_label_are_refused():
     with pytest.raises(ValueError, match="at least one label"):
         mean_average_precision([boxes()], [boxes()])
+
+
+def test_images_that_count_several_times_are_as_good_as_copies():
+    generator = torch.Generator().manual_seed(4)
+
+    def some(number):
+        places = torch.randint(4, (number, 2), generator=generator).tolist()
+        scores = torch.rand(number, generator=generator).tolist()
+        return boxes(*((2.0 * x, which, score) for (x, which), score in zip(places, scores, strict=True)))
+
+    found, truth = [some(6) for _ in range(5)], [some(3) for _ in range(5)]
+    counts = torch.randint(4, (8, 5), generator=generator)
+    together = mean_over_classes(rankings(found, truth), counts.double())
+    for row, value in zip(counts.tolist(), together.tolist(), strict=True):
+        copies = [index for index, count in enumerate(row) for _ in range(count)]
+        expected = mean_average_precision([found[index] for index in copies], [truth[index] for index in copies])
+        assert value == pytest.approx(expected)
