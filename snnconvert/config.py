@@ -13,6 +13,8 @@ from snnconvert.neurons.registry import make_code
 
 CONFIG_VERSION = 1
 THRESHOLD_METHODS = ("mse", "max", "percentile")
+CHANNEL_METHODS = ("mse", "max", "percentile")
+GRANULARITIES = ("tensor", "channel")
 ROUNDING_METHODS = ("nearest", "gptq")
 
 
@@ -53,6 +55,8 @@ class ConversionConfig:
         input_bits: bits of the network's input, fired as one spike a value (T = 1).
         threshold: how thresholds are chosen: "mse", "max" or "percentile".
         percentile: share of values below the threshold, in percent, for "percentile".
+        threshold_granularity: "tensor": one threshold for all channels; "channel": one each, where every layer that
+            reads the spikes sees their channels apart.
         weight_rounding: "nearest", or "gptq": each layer's integers minimize the error of its output on a sample of
             the calibration images, what the layers before lost included.
         bias_correction: correct each channel's mean output on the calibration images.
@@ -72,6 +76,7 @@ class ConversionConfig:
     input_bits: int = 8
     threshold: str = "mse"
     percentile: float = 99.9
+    threshold_granularity: str = "tensor"
     weight_rounding: str = "nearest"
     bias_correction: bool = True
     dynamic_sizes: bool = False
@@ -86,6 +91,16 @@ class ConversionConfig:
             _check_weight_bits(getattr(self, name), name)
         if self.threshold not in THRESHOLD_METHODS:
             raise ConfigurationError(f"threshold must be one of {', '.join(THRESHOLD_METHODS)}, got {self.threshold!r}")
+        if self.threshold_granularity not in GRANULARITIES:
+            known = ", ".join(GRANULARITIES)
+            raise ConfigurationError(
+                f"threshold_granularity must be one of {known}, got {self.threshold_granularity!r}"
+            )
+        if self.threshold_granularity == "channel" and self.threshold not in CHANNEL_METHODS:
+            raise ConfigurationError(
+                f"thresholds per channel are chosen by {', '.join(CHANNEL_METHODS)}, not by {self.threshold}: "
+                "choose one of these, or threshold_granularity tensor"
+            )
         if self.weight_rounding not in ROUNDING_METHODS:
             known = ", ".join(ROUNDING_METHODS)
             raise ConfigurationError(f"weight_rounding must be one of {known}, got {self.weight_rounding!r}")

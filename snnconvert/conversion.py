@@ -6,6 +6,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from math import inf
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ from torch import Tensor, fx, nn
 from tqdm import tqdm
 
 from snnconvert.calibration.batches import input_batches
+from snnconvert.calibration.channel_thresholds import choose_channel_threshold
 from snnconvert.calibration.collect import Collector, Statistics
 from snnconvert.calibration.histogram import ValueHistogram
 from snnconvert.calibration.repair import repair_and_measure
@@ -23,6 +25,7 @@ from snnconvert.calibration.thresholds import choose_threshold
 from snnconvert.config import ConversionConfig, LayerOverride, matches
 from snnconvert.convert.canonical import canonicalize
 from snnconvert.convert.capture import Sizes, capture_call
+from snnconvert.convert.channels import SpikeChannels, Steps, spike_channels
 from snnconvert.convert.currents import folded_parameters
 from snnconvert.convert.insert import insert_neurons
 from snnconvert.convert.names import layer_name
@@ -70,6 +73,12 @@ class PreparedConversion:
     dtype: torch.dtype
     notes: tuple[str, ...] = ()
     patterns: frozenset[str] = frozenset()
+
+    @cached_property
+    def channels(self) -> SpikeChannels:
+        """Which sites have thresholds per channel: none unless the settings ask for it."""
+        wanted = self.config.threshold_granularity == "channel"
+        return spike_channels(self.graph, self.plan) if wanted else SpikeChannels()
 
 
 def prepare(
@@ -176,14 +185,14 @@ def collector_of(prepared: PreparedConversion) -> Collector:
     observed = [site for site in prepared.plan.sites if site.origin != "repeater"]
     layers = {site.node: site.layer for site in observed}
     families = {site.node: site.family for site in observed}
-    return Collector(prepared.graph, prepared.signature, layers, prepared.device, families)
+    return Collector(prepared.graph, prepared.signature, layers, prepared.device, families, prepared.channels.axes())
 
 
 def finish(prepared: PreparedConversion, statistics: Statistics) -> SpikingModel:
     """The spiking network of a prepared one, once its calibration pass is over."""
     graph, conversion_plan, config = prepared.graph, prepared.plan, prepared.config
-    thresholds = _thresholds(conversion_plan, statistics.histograms, config)
-    network, sums = insert_neurons(graph, conversion_plan, thresholds)
+    thresholds = _thresholds(prepared, statistics)
+    network, sums = insert_neurons(graph, conversion_plan, thresholds, prepared.channels)
     codes = {item.node: thresholds[item.family].code for item in conversion_plan.synapses}
     sample = [tensor.to(prepared.device) for tensor in statistics.sample]
     images = prepared.signature.batch_of(sample)
@@ -198,7 +207,7 @@ def finish(prepared: PreparedConversion, statistics: Statistics) -> SpikingModel
     report = build_report(
         conversion_plan, thresholds, measured.layers, _weight_counts(network), fidelity, config, statistics.count
     )
-    report = dataclasses.replace(report, notes=(*report.notes, *prepared.notes, *notes))
+    report = dataclasses.replace(report, notes=(*report.notes, *prepared.notes, *prepared.channels.notes(), *notes))
     return SpikingModel(network, conversion_plan, config, report, prepared.signature, prepared.dtype).eval()
 
 
@@ -211,8 +220,9 @@ def _rounder(
     if not is_exact(network):
         return None, ("weights are rounded to the nearest integers: gptq needs packed neurons throughout",)
     nodes = {node.name: node for node in prepared.graph.graph.nodes}
-    steps = {item.node: thresholds[item.family].step for item in prepared.plan.synapses}
-    return WeightRounder(lambda name: folded_parameters(prepared.graph, nodes[name], steps[name])[0]), ()
+    steps = Steps(thresholds, prepared.channels)
+    inputs = {item.node: steps.at(item.source, item.family) for item in prepared.plan.synapses}
+    return WeightRounder(lambda name: folded_parameters(prepared.graph, nodes[name], inputs[name])[0]), ()
 
 
 def _moved(example: Tensor | Inputs, device: torch.device) -> Inputs:
@@ -239,22 +249,27 @@ def with_progress(batches: Iterator[Batch], loader: Iterable[Any] | Tensor, prog
     return tqdm(batches, desc="calibrating", total=total, unit="batch", disable=None if progress else True)
 
 
-def _thresholds(
-    conversion_plan: Plan, histograms: dict[str, ValueHistogram], config: ConversionConfig
-) -> dict[int, Threshold]:
+def _thresholds(prepared: PreparedConversion, statistics: Statistics) -> dict[int, Threshold]:
+    conversion_plan, config = prepared.plan, prepared.config
     merged: dict[int, tuple[SpikeCode, ValueHistogram]] = {}
     caps: dict[int, float] = {}
     given = _given_thresholds(conversion_plan)
     for site in conversion_plan.sites:
-        if site.node in histograms:
-            merged.setdefault(site.family, (site.code, histograms[site.node]))
+        if site.node in statistics.histograms:
+            merged.setdefault(site.family, (site.code, statistics.histograms[site.node]))
         if site.origin == "activation":
             caps[site.family] = max(caps.get(site.family, 0.0), inf if site.cap is None else site.cap)
-    return {
+    chosen = {
         family: given.get(family)
         or choose_threshold(histogram, code, config.threshold, config.percentile, caps.get(family))
         for family, (code, histogram) in merged.items()
     }
+    for family, node in prepared.channels.sites.items():
+        channels = statistics.channels[node]
+        chosen[family] = choose_channel_threshold(
+            chosen[family], channels, config.threshold, config.percentile, caps.get(family)
+        )
+    return chosen
 
 
 def _given_thresholds(conversion_plan: Plan) -> dict[int, Threshold]:

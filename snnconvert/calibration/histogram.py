@@ -98,10 +98,14 @@ def fixed_subset(flat: Tensor) -> Tensor:
     return flat[:, ::stride]
 
 
-def _round_up(value: float) -> float:
-    """The next grid edge at or beyond a value, away from zero for positive and towards it for negative ones."""
+def rounded_outward(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The next grid edges at or beyond values, away from zero for positive and towards it for negative ones."""
     edges = bin_edges()
-    if value <= 0:
-        return -float(edges[max(int(np.searchsorted(edges, -value, side="right")) - 1, 0)])
-    position = int(np.searchsorted(edges, value))
-    return float(edges[position]) if position < len(edges) else value
+    above = np.searchsorted(edges, values)
+    below = np.maximum(np.searchsorted(edges, -values, side="right") - 1, 0)
+    beyond = np.where(above < len(edges), edges[np.minimum(above, len(edges) - 1)], values)
+    return np.where(values <= 0, -edges[below], beyond)
+
+
+def _round_up(value: float) -> float:
+    return float(rounded_outward(np.array(value)))
