@@ -12,8 +12,8 @@ from snnconvert.errors import ConfigurationError
 from snnconvert.neurons.registry import make_code
 
 CONFIG_VERSION = 1
-THRESHOLD_METHODS = ("mse", "max", "percentile")
-CHANNEL_METHODS = ("mse", "max", "percentile")
+THRESHOLD_METHODS = ("mse", "max", "percentile", "gaussian", "balanced", "entropy", "fisher")
+CHANNEL_METHODS = ("mse", "max", "percentile", "gaussian")
 GRANULARITIES = ("tensor", "channel")
 ROUNDING_METHODS = ("nearest", "gptq")
 
@@ -53,7 +53,9 @@ class ConversionConfig:
         weight_bits: weight bits b_w, 2..8, symmetric per output channel.
         first_last_weight_bits: weight bits of the layers next to the input and to the output.
         input_bits: bits of the network's input, fired as one spike a value (T = 1).
-        threshold: how thresholds are chosen: "mse", "max" or "percentile".
+        threshold: how thresholds are chosen: "mse" (minimal squared error), "max", "percentile", "gaussian" (minimal
+            squared error of Gaussian values), "balanced" (local threshold balancing), "entropy" (minimal
+            Kullback-Leibler divergence) or "fisher" (squared error weighted by squared gradients of the outputs).
         percentile: share of values below the threshold, in percent, for "percentile".
         threshold_granularity: "tensor": one threshold for all channels; "channel": one each, where every layer that
             reads the spikes sees their channels apart.
@@ -64,8 +66,7 @@ class ConversionConfig:
         parts: names of submodules to convert each for itself, where the network can't be captured as a whole;
             empty: the whole network, or, of the detectors in torchvision, the parts that are neural networks.
         overrides: layer name or regular expression (full match) to LayerOverride or a dict of its fields.
-        seed: seed of whatever is random; thresholds, rounding and repair draw nothing, so that today it is
-            only recorded.
+        seed: seed of whatever is random: the projections of the outputs for the threshold "fisher".
     """
 
     bits: int = 2

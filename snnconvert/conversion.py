@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
-from math import inf
 from typing import Any, TypeVar
 
 import torch
@@ -16,12 +15,10 @@ from torch import Tensor, fx, nn
 from tqdm import tqdm
 
 from snnconvert.calibration.batches import input_batches
-from snnconvert.calibration.channel_thresholds import choose_channel_threshold
 from snnconvert.calibration.collect import Collector, Statistics
-from snnconvert.calibration.histogram import ValueHistogram
 from snnconvert.calibration.repair import repair_and_measure
 from snnconvert.calibration.rounder import WeightRounder
-from snnconvert.calibration.thresholds import choose_threshold
+from snnconvert.calibration.threshold_mse import Bins
 from snnconvert.config import ConversionConfig, LayerOverride, matches
 from snnconvert.convert.canonical import canonicalize
 from snnconvert.convert.capture import Sizes, capture_call
@@ -32,22 +29,21 @@ from snnconvert.convert.names import layer_name
 from snnconvert.convert.ops import OpKind, kind_of
 from snnconvert.convert.plan import Plan
 from snnconvert.convert.planner import make_plan
-from snnconvert.convert.quantizers import Grid
 from snnconvert.convert.signature import Signature, argument_names
 from snnconvert.convert.structure import flatten_inputs, unflatten_inputs
 from snnconvert.engines.stepwise import is_exact
 from snnconvert.errors import InputError
 from snnconvert.evaluation import compare_outputs
 from snnconvert.inputs import Inputs
-from snnconvert.neurons.code import SpikeCode
-from snnconvert.neurons.packed import PackedCode
 from snnconvert.neurons.product import Product
 from snnconvert.neurons.synapse import Synapse
 from snnconvert.neurons.threshold import Threshold
 from snnconvert.report.build import build_report
+from snnconvert.site_thresholds import rectified_nodes, site_thresholds, weighted_bins
 from snnconvert.spiking_model import SpikingModel
 
 Batch = TypeVar("Batch")
+_GRADIENT_BATCH = 8
 
 
 @dataclass(frozen=True)
@@ -184,14 +180,21 @@ def collector_of(prepared: PreparedConversion) -> Collector:
     """What takes the calibration inputs of a prepared network."""
     observed = [site for site in prepared.plan.sites if site.origin != "repeater"]
     layers = {site.node: site.layer for site in observed}
-    families = {site.node: site.family for site in observed}
-    return Collector(prepared.graph, prepared.signature, layers, prepared.device, families, prepared.channels.axes())
+    groups = {site.node: site.family for site in observed}
+    axes = prepared.channels.axes()
+    if prepared.config.threshold == "gaussian":
+        for node, source in rectified_nodes(prepared.graph.graph, prepared.plan).items():
+            layers.setdefault(source, layers[node])
+            groups.setdefault(source, -1 - groups[node])
+            if node in axes:
+                axes.setdefault(source, axes[node])
+    return Collector(prepared.graph, prepared.signature, layers, prepared.device, groups, axes)
 
 
 def finish(prepared: PreparedConversion, statistics: Statistics) -> SpikingModel:
     """The spiking network of a prepared one, once its calibration pass is over."""
     graph, conversion_plan, config = prepared.graph, prepared.plan, prepared.config
-    thresholds = _thresholds(prepared, statistics)
+    thresholds, threshold_notes = _thresholds(prepared, statistics)
     network, sums = insert_neurons(graph, conversion_plan, thresholds, prepared.channels)
     codes = {item.node: thresholds[item.family].code for item in conversion_plan.synapses}
     sample = [tensor.to(prepared.device) for tensor in statistics.sample]
@@ -207,7 +210,9 @@ def finish(prepared: PreparedConversion, statistics: Statistics) -> SpikingModel
     report = build_report(
         conversion_plan, thresholds, measured.layers, _weight_counts(network), fidelity, config, statistics.count
     )
-    report = dataclasses.replace(report, notes=(*report.notes, *prepared.notes, *prepared.channels.notes(), *notes))
+    report = dataclasses.replace(
+        report, notes=(*report.notes, *prepared.notes, *prepared.channels.notes(), *threshold_notes, *notes)
+    )
     return SpikingModel(network, conversion_plan, config, report, prepared.signature, prepared.dtype).eval()
 
 
@@ -249,41 +254,22 @@ def with_progress(batches: Iterator[Batch], loader: Iterable[Any] | Tensor, prog
     return tqdm(batches, desc="calibrating", total=total, unit="batch", disable=None if progress else True)
 
 
-def _thresholds(prepared: PreparedConversion, statistics: Statistics) -> dict[int, Threshold]:
-    conversion_plan, config = prepared.plan, prepared.config
-    merged: dict[int, tuple[SpikeCode, ValueHistogram]] = {}
-    caps: dict[int, float] = {}
-    given = _given_thresholds(conversion_plan)
-    for site in conversion_plan.sites:
-        if site.node in statistics.histograms:
-            merged.setdefault(site.family, (site.code, statistics.histograms[site.node]))
-        if site.origin == "activation":
-            caps[site.family] = max(caps.get(site.family, 0.0), inf if site.cap is None else site.cap)
-    chosen = {
-        family: given.get(family)
-        or choose_threshold(histogram, code, config.threshold, config.percentile, caps.get(family))
-        for family, (code, histogram) in merged.items()
-    }
-    for family, node in prepared.channels.sites.items():
-        channels = statistics.channels[node]
-        chosen[family] = choose_channel_threshold(
-            chosen[family], channels, config.threshold, config.percentile, caps.get(family)
-        )
-    return chosen
-
-
-def _given_thresholds(conversion_plan: Plan) -> dict[int, Threshold]:
-    """Thresholds of families whose values the network itself rounds to one grid their code can count."""
-    given: dict[int, Threshold] = {}
-    grids: dict[int, set[tuple[float, int, int, int] | None]] = {}
-    for site in conversion_plan.sites:
-        if site.origin != "repeater":
-            grids.setdefault(site.family, set()).add(site.grid)
-        if site.grid is not None and isinstance(site.code, PackedCode):
-            grid = Grid(*site.grid)
-            if grid.levels <= site.code.levels and grid.offset < site.code.levels:
-                given[site.family] = Threshold(grid.step, dataclasses.replace(site.code, offset=grid.offset))
-    return {family: threshold for family, threshold in given.items() if len(grids[family]) == 1}
+def _thresholds(prepared: PreparedConversion, statistics: Statistics) -> tuple[dict[int, Threshold], tuple[str, ...]]:
+    """The thresholds, and notes for the report."""
+    graph, conversion_plan, config = prepared.graph, prepared.plan, prepared.config
+    weighted: dict[int, Bins] = {}
+    notes: tuple[str, ...] = ()
+    if config.threshold == "fisher":
+        batched = [spec.batched for spec in prepared.signature.tensors]
+        leaves = [leaf.to(prepared.device) for leaf in statistics.sample]
+        images = prepared.signature.batch_of(leaves)
+        calls = [
+            [leaf[start : start + _GRADIENT_BATCH] if cut else leaf for leaf, cut in zip(leaves, batched, strict=True)]
+            for start in range(0, images, _GRADIENT_BATCH)
+        ]
+        weighted, notes = weighted_bins(graph, conversion_plan, calls, config.seed)
+    found = site_thresholds(graph.graph, conversion_plan, config, statistics, prepared.channels, weighted)
+    return found, notes
 
 
 def _weight_counts(network: fx.GraphModule) -> dict[str, int]:

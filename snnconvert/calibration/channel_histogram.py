@@ -20,6 +20,7 @@ _SHIFT = 23 - MANTISSA_BITS
 _LOWEST_EXPONENT, _HIGHEST_EXPONENT = -40, 24
 _FIRST_KEY = (_LOWEST_EXPONENT + 127) << MANTISSA_BITS
 CHANNEL_BINS = ((_HIGHEST_EXPONENT - _LOWEST_EXPONENT) << MANTISSA_BITS) + 1
+_MOST = 1 << 16
 _NARROWEST = 1e-6
 _SMALLEST = 2.0**-60
 
@@ -45,18 +46,17 @@ class ChannelHistogram:
         self.maximum = torch.full((), -math.inf)
 
     def update(self, values: Tensor) -> None:
-        """Adds a batch [N, ...]: extremes of all values, counts of a fixed subset of each sample."""
+        """Adds a batch [N, ...]: extremes of all values, counts of a fixed subset of 65,536 of each sample."""
         if values.numel() == 0:
             return
         channels = values.shape[self.axis]
         others = [dim for dim in range(values.dim()) if dim != self.axis]
         self.minimum = torch.minimum(self.minimum, values.amin(others).float().cpu())
         self.maximum = torch.maximum(self.maximum, values.amax(others).float().cpu())
-        places = fixed_subset(torch.arange(values[0].numel(), device=values.device).unsqueeze(0))[0]
+        places = fixed_subset(torch.arange(values[0].numel(), device=values.device).unsqueeze(0), _MOST)[0]
         channel = places // math.prod(values.shape[self.axis + 1 :]) % channels
-        subset = fixed_subset(values.flatten(1)).float().contiguous()
-        keys = (subset.abs().view(torch.int32) >> _SHIFT).sub_(_FIRST_KEY - 1).clamp_(0, CHANNEL_BINS - 1)
-        keys = keys + channel * CHANNEL_BINS
+        subset = fixed_subset(values.flatten(1), _MOST).float().contiguous()
+        keys = _keys_of(subset) + channel * CHANNEL_BINS
         negative = subset < 0
         self.counts = _added(self.counts, keys[~negative], channels)
         if bool(negative.any()):
@@ -65,15 +65,17 @@ class ChannelHistogram:
     def bins(self) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Bins that any channel occupies, ascending: lower and upper edges and counts, each [C, K].
 
-        Edges are drawn in to the channel's own extremes.
+        Edges are drawn in to the channel's own extremes, which count once where no value beside them was counted.
         """
         assert self.counts is not None
         edges = channel_bin_edges()
-        counts = self.counts.numpy().astype(np.float64)
+        counts = _with_extreme(self.counts, self.maximum).numpy().astype(np.float64)
         low, high = edges[:-1], edges[1:]
-        if self.negative_counts is not None:
+        if self.negative_counts is not None or bool((self.minimum < 0).any()):
+            negative = torch.zeros_like(self.counts) if self.negative_counts is None else self.negative_counts
+            below = _with_extreme(negative, -self.minimum).numpy()[:, ::-1].astype(np.float64)
             low, high = np.concatenate([-edges[1:][::-1], low]), np.concatenate([-edges[:-1][::-1], high])
-            counts = np.concatenate([self.negative_counts.numpy()[:, ::-1].astype(np.float64), counts], 1)
+            counts = np.concatenate([below, counts], 1)
         occupied = (counts > 0).any(0)
         smallest, largest = (bound.double().numpy()[:, None] for bound in (self.minimum, self.maximum))
         upper = np.clip(high[occupied], smallest, largest)
@@ -102,6 +104,17 @@ def channel_bin_edges() -> FloatArray:
     """Edges of the non-negative bins, float64 [CHANNEL_BINS + 1]; the first is 0."""
     keys = np.arange(_FIRST_KEY, _FIRST_KEY + CHANNEL_BINS, dtype=np.int32) << _SHIFT
     return np.concatenate([[0.0], keys.view(np.float32).astype(np.float64)])
+
+
+def _keys_of(values: Tensor) -> Tensor:
+    return (values.abs().view(torch.int32) >> _SHIFT).sub_(_FIRST_KEY - 1).clamp_(0, CHANNEL_BINS - 1)
+
+
+def _with_extreme(counts: Tensor, extreme: Tensor) -> Tensor:
+    """Counts [C, K] with at least one at each channel's extreme [C], where that lies on this side of zero."""
+    keys = _keys_of(extreme.contiguous()).long().unsqueeze(1)
+    least = torch.zeros_like(counts).scatter_(1, keys, (extreme > 0).to(counts.dtype).unsqueeze(1))
+    return torch.maximum(counts, least)
 
 
 def _added(counts: Tensor | None, keys: Tensor, channels: int) -> Tensor:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from snnconvert.calibration.channel_histogram import ChannelHistogram, FloatArray
+from snnconvert.calibration.threshold_gaussian import moments, optimal_steps
 from snnconvert.neurons.code import SpikeCode
 from snnconvert.neurons.threshold import Threshold
 
@@ -20,7 +21,12 @@ _LEAST_POWER = 1e-300
 
 
 def choose_channel_threshold(
-    shared: Threshold, histogram: ChannelHistogram, method: str, percentile: float, cap: float | None = None
+    shared: Threshold,
+    histogram: ChannelHistogram,
+    method: str,
+    percentile: float,
+    cap: float | None = None,
+    before: ChannelHistogram | None = None,
 ) -> Threshold:
     """Chooses Δ_c for each channel c of one site, by the method that chose the site's Δ.
 
@@ -32,11 +38,12 @@ def choose_channel_threshold(
     Args:
         shared: the site's threshold, for its code.
         histogram: statistics of the site's channels.
-        method: "mse", "max" or "percentile".
+        method: "mse", "max", "percentile" or "gaussian".
         percentile: in percent, for "percentile".
         cap: the rectifier's upper clip; no channel's largest value lies above it.
+        before: for "gaussian", statistics of what the site's rectifier rectifies; None without a rectifier.
     """
-    found = [_Candidate.of(code, histogram, method, percentile) for code in _codes(shared.code, histogram)]
+    found = [_Candidate.of(code, histogram, method, percentile, before) for code in _codes(shared.code, histogram)]
     best = found[0] if len(found) == 1 else min(found, key=lambda candidate: candidate.loss(histogram))
     steps = np.where(best.steps > 0, np.maximum(best.steps, _SMALLEST_SHARE * shared.step), shared.step)
     if cap is not None and best.code.maximum > 0:
@@ -52,7 +59,14 @@ class _Candidate:
     steps: FloatArray
 
     @classmethod
-    def of(cls, code: SpikeCode, histogram: ChannelHistogram, method: str, percentile: float) -> _Candidate:
+    def of(
+        cls,
+        code: SpikeCode,
+        histogram: ChannelHistogram,
+        method: str,
+        percentile: float,
+        before: ChannelHistogram | None,
+    ) -> _Candidate:
         widest = _covering(*histogram.extremes, code)
         if method == "max":
             return cls(code, widest)
@@ -62,6 +76,9 @@ class _Candidate:
             steps = _covering(histogram.quantiles(tail), histogram.quantiles(1 - tail), code)
         else:
             steps = _minimal_mse(histogram, code)
+        if method == "gaussian":
+            gaussian = optimal_steps(*moments((before or histogram).bins()), code)
+            steps = np.where((gaussian > 0) & (steps > 0), gaussian, steps)
         return cls(code, np.where(steps > _NOTHING * widest, steps, widest))
 
     def loss(self, histogram: ChannelHistogram) -> float:
@@ -110,7 +127,7 @@ def _minimal_mse(histogram: ChannelHistogram, code: SpikeCode) -> FloatArray:
 
 
 def _errors(low: FloatArray, high: FloatArray, counts: FloatArray, steps: FloatArray, code: SpikeCode) -> FloatArray:
-    """E[(x − Q(x))²] of each channel, values uniform within a bin; see ``quantization_mse``."""
+    """E[(x − Q(x))²] of each channel, values uniform within a bin; see ``threshold_mse``."""
     size = steps[:, None]
 
     def integral(edges: FloatArray) -> FloatArray:

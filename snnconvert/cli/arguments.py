@@ -137,7 +137,8 @@ def _add_conversion(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     group.add_argument(
         "--threshold", choices=THRESHOLD_METHODS, default=_DEFAULTS.threshold,
-        help="how thresholds are chosen: minimal mean squared error, maximum or percentile (default %(default)s)",
+        help="how thresholds are chosen: minimal mean squared error (mse; of Gaussian values: gaussian; weighted by "
+        "gradients: fisher), maximum, percentile, local balancing or minimal divergence (default %(default)s)",
     )  # fmt: skip
     group.add_argument(
         "--percentile",

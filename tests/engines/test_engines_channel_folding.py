@@ -40,7 +40,7 @@ def test_any_steps_keep_the_function(name):
     wanted = dataclasses.replace(prepared, config=config)
     collector = collector_of(wanted)
     collector.update((images,))
-    thresholds = _thresholds(wanted, collector.statistics())
+    thresholds, _ = _thresholds(wanted, collector.statistics())
     random = np.random.default_rng(0)
     caps = {site.family: site.cap for site in wanted.plan.sites if site.cap is not None}
     for family in wanted.channels.sites:
@@ -61,7 +61,7 @@ def test_equal_steps_are_one_step(name):
     wanted = dataclasses.replace(prepared, config=config)
     collector = collector_of(wanted)
     collector.update((images,))
-    plain = _thresholds(
+    plain, _ = _thresholds(
         dataclasses.replace(wanted, config=snnconvert.ConversionConfig(bits=2, T=2)), collector.statistics()
     )
     sizes = {family: len(wanted.channels.maps[node].index) for family, node in wanted.channels.sites.items()}
