@@ -12,7 +12,9 @@ from snnconvert.errors import ConfigurationError
 from snnconvert.neurons.registry import make_code
 
 CONFIG_VERSION = 1
-THRESHOLD_METHODS = ("mse", "max", "percentile")
+THRESHOLD_METHODS = ("mse", "max", "percentile", "gaussian", "balanced", "entropy", "fisher")
+CHANNEL_METHODS = ("mse", "max", "percentile", "gaussian")
+GRANULARITIES = ("tensor", "channel")
 ROUNDING_METHODS = ("nearest", "gptq")
 
 
@@ -55,8 +57,12 @@ class ConversionConfig:
             average pools, which cost no multiply-accumulates. Neurons of their own fire there if windows are
             narrower elsewhere.
         last_bits: bits of a packed window that the layers next to the output read, unless windows are wider.
-        threshold: how thresholds are chosen: "mse", "max" or "percentile".
+        threshold: how thresholds are chosen: "mse" (minimal squared error), "max", "percentile", "gaussian" (minimal
+            squared error of Gaussian values), "balanced" (local threshold balancing), "entropy" (minimal
+            Kullback-Leibler divergence) or "fisher" (squared error weighted by squared gradients of the outputs).
         percentile: share of values below the threshold, in percent, for "percentile".
+        threshold_granularity: "tensor": one threshold for all channels; "channel": one each, where every layer that
+            reads the spikes sees their channels apart.
         weight_rounding: "nearest", or "gptq": each layer's integers minimize the error of its output on a sample of
             the calibration images, what the layers before lost included.
         bias_correction: correct each channel's mean output on the calibration images.
@@ -64,8 +70,7 @@ class ConversionConfig:
         parts: names of submodules to convert each for itself, where the network can't be captured as a whole;
             empty: the whole network, or, of the detectors in torchvision, the parts that are neural networks.
         overrides: layer name or regular expression (full match) to LayerOverride or a dict of its fields.
-        seed: seed of whatever is random; thresholds, rounding and repair draw nothing, so that today it is
-            only recorded.
+        seed: seed of whatever is random: the projections of the outputs for the threshold "fisher".
     """
 
     bits: int = 2
@@ -78,6 +83,7 @@ class ConversionConfig:
     last_bits: int = 8
     threshold: str = "mse"
     percentile: float = 99.9
+    threshold_granularity: str = "tensor"
     weight_rounding: str = "nearest"
     bias_correction: bool = True
     dynamic_sizes: bool = False
@@ -94,6 +100,16 @@ class ConversionConfig:
             _check_weight_bits(getattr(self, name), name)
         if self.threshold not in THRESHOLD_METHODS:
             raise ConfigurationError(f"threshold must be one of {', '.join(THRESHOLD_METHODS)}, got {self.threshold!r}")
+        if self.threshold_granularity not in GRANULARITIES:
+            known = ", ".join(GRANULARITIES)
+            raise ConfigurationError(
+                f"threshold_granularity must be one of {known}, got {self.threshold_granularity!r}"
+            )
+        if self.threshold_granularity == "channel" and self.threshold not in CHANNEL_METHODS:
+            raise ConfigurationError(
+                f"thresholds per channel are chosen by {', '.join(CHANNEL_METHODS)}, not by {self.threshold}: "
+                "choose one of these, or threshold_granularity tensor"
+            )
         if self.weight_rounding not in ROUNDING_METHODS:
             known = ", ".join(ROUNDING_METHODS)
             raise ConfigurationError(f"weight_rounding must be one of {known}, got {self.weight_rounding!r}")

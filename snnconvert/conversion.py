@@ -6,8 +6,8 @@ import dataclasses
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
-from math import inf
 from typing import Any, TypeVar
 
 import torch
@@ -16,13 +16,13 @@ from tqdm import tqdm
 
 from snnconvert.calibration.batches import input_batches
 from snnconvert.calibration.collect import Collector, Statistics
-from snnconvert.calibration.histogram import ValueHistogram
 from snnconvert.calibration.repair import repair_and_measure
 from snnconvert.calibration.rounder import WeightRounder
-from snnconvert.calibration.thresholds import choose_threshold
+from snnconvert.calibration.threshold_mse import Bins
 from snnconvert.config import ConversionConfig, LayerOverride, matches
 from snnconvert.convert.canonical import canonicalize
 from snnconvert.convert.capture import Sizes, capture_call
+from snnconvert.convert.channels import SpikeChannels, Steps, spike_channels
 from snnconvert.convert.currents import folded_parameters
 from snnconvert.convert.insert import insert_neurons
 from snnconvert.convert.names import layer_name
@@ -30,22 +30,21 @@ from snnconvert.convert.ops import OpKind, kind_of
 from snnconvert.convert.passes.split_shortcuts import split_shortcuts
 from snnconvert.convert.plan import Plan
 from snnconvert.convert.planner import make_plan, narrows_synapses
-from snnconvert.convert.quantizers import Grid
 from snnconvert.convert.signature import Signature, argument_names
 from snnconvert.convert.structure import flatten_inputs, unflatten_inputs
 from snnconvert.engines.stepwise import is_exact
 from snnconvert.errors import InputError
 from snnconvert.evaluation import compare_outputs
 from snnconvert.inputs import Inputs
-from snnconvert.neurons.code import SpikeCode
-from snnconvert.neurons.packed import PackedCode
 from snnconvert.neurons.product import Product
 from snnconvert.neurons.synapse import Synapse
 from snnconvert.neurons.threshold import Threshold
 from snnconvert.report.build import build_report
+from snnconvert.site_thresholds import rectified_nodes, site_thresholds, weighted_bins
 from snnconvert.spiking_model import SpikingModel
 
 Batch = TypeVar("Batch")
+_GRADIENT_BATCH = 8
 
 
 @dataclass(frozen=True)
@@ -71,6 +70,12 @@ class PreparedConversion:
     dtype: torch.dtype
     notes: tuple[str, ...] = ()
     patterns: frozenset[str] = frozenset()
+
+    @cached_property
+    def channels(self) -> SpikeChannels:
+        """Which sites have thresholds per channel: none unless the settings ask for it."""
+        wanted = self.config.threshold_granularity == "channel"
+        return spike_channels(self.graph, self.plan) if wanted else SpikeChannels()
 
 
 def prepare(
@@ -178,15 +183,22 @@ def collector_of(prepared: PreparedConversion) -> Collector:
     """What takes the calibration inputs of a prepared network."""
     observed = [site for site in prepared.plan.sites if site.origin != "repeater"]
     layers = {site.node: site.layer for site in observed}
-    families = {site.node: site.family for site in observed}
-    return Collector(prepared.graph, prepared.signature, layers, prepared.device, families)
+    groups = {site.node: site.family for site in observed}
+    axes = prepared.channels.axes()
+    if prepared.config.threshold == "gaussian":
+        for node, source in rectified_nodes(prepared.graph.graph, prepared.plan).items():
+            layers.setdefault(source, layers[node])
+            groups.setdefault(source, -1 - groups[node])
+            if node in axes:
+                axes.setdefault(source, axes[node])
+    return Collector(prepared.graph, prepared.signature, layers, prepared.device, groups, axes)
 
 
 def finish(prepared: PreparedConversion, statistics: Statistics) -> SpikingModel:
     """The spiking network of a prepared one, once its calibration pass is over."""
     graph, conversion_plan, config = prepared.graph, prepared.plan, prepared.config
-    thresholds = _thresholds(conversion_plan, statistics.histograms, config)
-    network, sums = insert_neurons(graph, conversion_plan, thresholds)
+    thresholds, threshold_notes = _thresholds(prepared, statistics)
+    network, sums = insert_neurons(graph, conversion_plan, thresholds, prepared.channels)
     codes = {item.node: thresholds[item.family].code for item in conversion_plan.synapses}
     sample = [tensor.to(prepared.device) for tensor in statistics.sample]
     images = prepared.signature.batch_of(sample)
@@ -201,7 +213,9 @@ def finish(prepared: PreparedConversion, statistics: Statistics) -> SpikingModel
     report = build_report(
         conversion_plan, thresholds, measured.layers, _weight_counts(network), fidelity, config, statistics.count
     )
-    report = dataclasses.replace(report, notes=(*report.notes, *prepared.notes, *notes))
+    report = dataclasses.replace(
+        report, notes=(*report.notes, *prepared.notes, *prepared.channels.notes(), *threshold_notes, *notes)
+    )
     return SpikingModel(network, conversion_plan, config, report, prepared.signature, prepared.dtype).eval()
 
 
@@ -214,8 +228,9 @@ def _rounder(
     if not is_exact(network):
         return None, ("weights are rounded to the nearest integers: gptq needs packed neurons throughout",)
     nodes = {node.name: node for node in prepared.graph.graph.nodes}
-    steps = {item.node: thresholds[item.family].step for item in prepared.plan.synapses}
-    return WeightRounder(lambda name: folded_parameters(prepared.graph, nodes[name], steps[name])[0]), ()
+    steps = Steps(thresholds, prepared.channels)
+    inputs = {item.node: steps.at(item.source, item.family) for item in prepared.plan.synapses}
+    return WeightRounder(lambda name: folded_parameters(prepared.graph, nodes[name], inputs[name])[0]), ()
 
 
 def _moved(example: Tensor | Inputs, device: torch.device) -> Inputs:
@@ -242,36 +257,22 @@ def with_progress(batches: Iterator[Batch], loader: Iterable[Any] | Tensor, prog
     return tqdm(batches, desc="calibrating", total=total, unit="batch", disable=None if progress else True)
 
 
-def _thresholds(
-    conversion_plan: Plan, histograms: dict[str, ValueHistogram], config: ConversionConfig
-) -> dict[int, Threshold]:
-    merged: dict[int, tuple[SpikeCode, ValueHistogram]] = {}
-    caps: dict[int, float] = {}
-    given = _given_thresholds(conversion_plan)
-    for site in conversion_plan.sites:
-        if site.node in histograms:
-            merged.setdefault(site.family, (site.code, histograms[site.node]))
-        if site.origin == "activation":
-            caps[site.family] = max(caps.get(site.family, 0.0), inf if site.cap is None else site.cap)
-    return {
-        family: given.get(family)
-        or choose_threshold(histogram, code, config.threshold, config.percentile, caps.get(family))
-        for family, (code, histogram) in merged.items()
-    }
-
-
-def _given_thresholds(conversion_plan: Plan) -> dict[int, Threshold]:
-    """Thresholds of families whose values the network itself rounds to one grid their code can count."""
-    given: dict[int, Threshold] = {}
-    grids: dict[int, set[tuple[float, int, int, int] | None]] = {}
-    for site in conversion_plan.sites:
-        if site.origin != "repeater":
-            grids.setdefault(site.family, set()).add(site.grid)
-        if site.grid is not None and isinstance(site.code, PackedCode):
-            grid = Grid(*site.grid)
-            if grid.levels <= site.code.levels and grid.offset < site.code.levels:
-                given[site.family] = Threshold(grid.step, dataclasses.replace(site.code, offset=grid.offset))
-    return {family: threshold for family, threshold in given.items() if len(grids[family]) == 1}
+def _thresholds(prepared: PreparedConversion, statistics: Statistics) -> tuple[dict[int, Threshold], tuple[str, ...]]:
+    """The thresholds, and notes for the report."""
+    graph, conversion_plan, config = prepared.graph, prepared.plan, prepared.config
+    weighted: dict[int, Bins] = {}
+    notes: tuple[str, ...] = ()
+    if config.threshold == "fisher":
+        batched = [spec.batched for spec in prepared.signature.tensors]
+        leaves = [leaf.to(prepared.device) for leaf in statistics.sample]
+        images = prepared.signature.batch_of(leaves)
+        calls = [
+            [leaf[start : start + _GRADIENT_BATCH] if cut else leaf for leaf, cut in zip(leaves, batched, strict=True)]
+            for start in range(0, images, _GRADIENT_BATCH)
+        ]
+        weighted, notes = weighted_bins(graph, conversion_plan, calls, config.seed)
+    found = site_thresholds(graph.graph, conversion_plan, config, statistics, prepared.channels, weighted)
+    return found, notes
 
 
 def _weight_counts(network: fx.GraphModule) -> dict[str, int]:

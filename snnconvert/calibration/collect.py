@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
+from snnconvert.calibration.channel_histogram import ChannelHistogram
 from snnconvert.calibration.histogram import ValueHistogram
 from snnconvert.calibration.sample import ContentSample
 from snnconvert.convert.signature import Signature
@@ -21,15 +22,22 @@ Leaves = tuple[Tensor, ...]
 class _Recorder(fx.Interpreter):
     """Runs a graph and feeds the values of some nodes to histograms; values are freed as soon as used."""
 
-    def __init__(self, graph_module: fx.GraphModule, histograms: Mapping[str, ValueHistogram]) -> None:
+    def __init__(
+        self,
+        graph_module: fx.GraphModule,
+        histograms: Mapping[str, ValueHistogram],
+        channels: Mapping[str, ChannelHistogram],
+    ) -> None:
         super().__init__(graph_module)
         self.extra_traceback = False
-        self._histograms = histograms
+        self._histograms, self._channels = histograms, channels
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
         if n.name in self._histograms:
             self._histograms[n.name].update(value)
+        if n.name in self._channels:
+            self._channels[n.name].update(value)
         return value
 
 
@@ -41,11 +49,13 @@ class Statistics:
         histograms: of each observed node, by its name; nodes of one group share theirs.
         sample: a fixed sample of the inputs, one tensor an input, [K, ...] of those with a batch.
         count: number of samples.
+        channels: histograms of the channels of the nodes whose channels were asked for, by node name.
     """
 
     histograms: dict[str, ValueHistogram]
     sample: Leaves
     count: int
+    channels: Mapping[str, ChannelHistogram] = field(default_factory=dict)
 
 
 class Collector:
@@ -57,6 +67,7 @@ class Collector:
         sites: layer name of each node to observe, by node name.
         device: where the graph lives.
         groups: the group of each node whose values are counted together; by default each alone.
+        channels: the axis of the channels of each node whose channels are counted one by one, too.
 
     Attributes:
         count: number of samples so far.
@@ -69,11 +80,13 @@ class Collector:
         sites: Mapping[str, str],
         device: torch.device,
         groups: Mapping[str, int] | None = None,
+        channels: Mapping[str, int] | None = None,
     ) -> None:
         self._sites, self._device, self._specs = sites, device, signature.tensors
         shared: defaultdict[object, ValueHistogram] = defaultdict(ValueHistogram)
         self._histograms = {name: shared[name if groups is None else groups[name]] for name in sites}
-        self._recorder = _Recorder(graph_module, self._histograms)
+        self._channels = {name: ChannelHistogram(axis) for name, axis in (channels or {}).items()}
+        self._recorder = _Recorder(graph_module, self._histograms, self._channels)
         self._sample = ContentSample()
         self._unbatched: list[Tensor] | None = None
         self.count = 0
@@ -123,7 +136,7 @@ class Collector:
                 raise ConversionError(f"{self._sites[name]}: activations reach NaN or Inf on the calibration images")
         batched, others = iter(self._sample.tensors()), iter(self._unbatched or ())
         sample = tuple(next(batched) if spec.batched else next(others) for spec in self._specs)
-        return Statistics(self._histograms, sample, self.count)
+        return Statistics(self._histograms, sample, self.count, self._channels)
 
 
 def _known(shape: tuple[int | None, ...]) -> str:

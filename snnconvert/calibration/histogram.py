@@ -49,9 +49,7 @@ class ValueHistogram:
         self.maximum = max(self.maximum, float(high))
         self.finite = self.finite and math.isfinite(float(low)) and math.isfinite(float(high))
         subset = fixed_subset(values.flatten(1) if values.dim() > 1 else values.unsqueeze(1)).float().contiguous()
-        keys = (subset.abs().view(torch.int32) >> _SHIFT).sub_(_FIRST_KEY - 1).clamp_(0, BINS - 1)
-        keys += (subset < 0).to(torch.int32) * BINS
-        counted = torch.bincount(keys.flatten().to(torch.int64), minlength=2 * BINS)
+        counted = torch.bincount(keys_of(subset).flatten(), minlength=2 * BINS)
         self.counts += counted.view(2, BINS).cpu()
 
     def merge(self, other: ValueHistogram) -> None:
@@ -68,13 +66,7 @@ class ValueHistogram:
 
     def bins(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """Occupied bins in ascending order: lower edges, upper edges and counts."""
-        edges = bin_edges()
-        counts = self.counts.numpy().astype(np.float64)
-        low = np.concatenate([-edges[1:][::-1], edges[:-1]])
-        high = np.concatenate([-edges[:-1][::-1], edges[1:]])
-        both = np.concatenate([counts[1][::-1], counts[0]])
-        occupied = both > 0
-        return low[occupied], high[occupied], both[occupied]
+        return bins_of(self.counts)
 
     def quantile(self, share: float) -> float:
         """The upper edge of the bin below which ``share`` of all counted values lie."""
@@ -83,25 +75,47 @@ class ValueHistogram:
         return float(high[min(position, len(high) - 1)])
 
 
+def keys_of(values: Tensor) -> Tensor:
+    """int64 bins of float32 values: 0..BINS-1 of those not negative, BINS more of the others."""
+    keys = (values.abs().view(torch.int32) >> _SHIFT).sub_(_FIRST_KEY - 1).clamp_(0, BINS - 1)
+    keys += (values < 0).to(torch.int32) * BINS
+    return keys.to(torch.int64)
+
+
+def bins_of(counts: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Lower edges, upper edges and counts of the occupied bins of counts or weights [2, BINS], ascending."""
+    edges = bin_edges()
+    of_sign = counts.numpy().astype(np.float64)
+    low = np.concatenate([-edges[1:][::-1], edges[:-1]])
+    high = np.concatenate([-edges[:-1][::-1], edges[1:]])
+    both = np.concatenate([of_sign[1][::-1], of_sign[0]])
+    occupied = both > 0
+    return low[occupied], high[occupied], both[occupied]
+
+
 def bin_edges() -> NDArray[np.float64]:
     """Edges of the non-negative bins, float64 [BINS + 1]; the first is 0."""
     keys = np.arange(_FIRST_KEY, _FIRST_KEY + BINS, dtype=np.int32) << _SHIFT
     return np.concatenate([[0.0], keys.view(np.float32).astype(np.float64)])
 
 
-def fixed_subset(flat: Tensor) -> Tensor:
-    """At most 16,384 values of each sample of [N, size], at positions that depend on the size alone."""
+def fixed_subset(flat: Tensor, most: int = SAMPLES_PER_IMAGE) -> Tensor:
+    """At most ``most`` values of each sample of [N, size], at positions that depend on the size alone."""
     size = flat.shape[1]
-    stride = -(-size // SAMPLES_PER_IMAGE)
+    stride = -(-size // most)
     while math.gcd(stride, size) != 1:
         stride += 1
     return flat[:, ::stride]
 
 
-def _round_up(value: float) -> float:
-    """The next grid edge at or beyond a value, away from zero for positive and towards it for negative ones."""
+def rounded_outward(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The next grid edges at or beyond values, away from zero for positive and towards it for negative ones."""
     edges = bin_edges()
-    if value <= 0:
-        return -float(edges[max(int(np.searchsorted(edges, -value, side="right")) - 1, 0)])
-    position = int(np.searchsorted(edges, value))
-    return float(edges[position]) if position < len(edges) else value
+    above = np.searchsorted(edges, values)
+    below = np.maximum(np.searchsorted(edges, -values, side="right") - 1, 0)
+    beyond = np.where(above < len(edges), edges[np.minimum(above, len(edges) - 1)], values)
+    return np.where(values <= 0, -edges[below], beyond)
+
+
+def _round_up(value: float) -> float:
+    return float(rounded_outward(np.array(value)))

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import NoReturn
 
-from snnconvert.config import ROUNDING_METHODS, THRESHOLD_METHODS, ConversionConfig, LayerOverride
+from snnconvert.config import GRANULARITIES, ROUNDING_METHODS, THRESHOLD_METHODS, ConversionConfig, LayerOverride
 from snnconvert.errors import ConfigurationError
 from snnconvert.neurons.registry import neuron_names
 from snnconvert.version import __version__
@@ -67,6 +67,7 @@ def config_from(options: argparse.Namespace) -> ConversionConfig:
         last_bits=options.last_bits,
         threshold=options.threshold,
         percentile=options.percentile,
+        threshold_granularity=options.threshold_granularity,
         weight_rounding=options.weight_rounding,
         bias_correction=options.bias_correction,
         overrides=overrides,
@@ -147,7 +148,8 @@ def _add_conversion(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     group.add_argument(
         "--threshold", choices=THRESHOLD_METHODS, default=_DEFAULTS.threshold,
-        help="how thresholds are chosen: minimal mean squared error, maximum or percentile (default %(default)s)",
+        help="how thresholds are chosen: minimal mean squared error (mse; of Gaussian values: gaussian; weighted by "
+        "gradients: fisher), maximum, percentile, local balancing or minimal divergence (default %(default)s)",
     )  # fmt: skip
     group.add_argument(
         "--percentile",
@@ -156,6 +158,11 @@ def _add_conversion(group: argparse._ArgumentGroup) -> None:
         metavar="P",
         help="for --threshold percentile (default %(default)s)",
     )
+    group.add_argument(
+        "--threshold-granularity", choices=GRANULARITIES, default=_DEFAULTS.threshold_granularity,
+        help="one threshold for all channels of a tensor, or one a channel where the layers behind allow it "
+        "(default %(default)s)",
+    )  # fmt: skip
     group.add_argument(
         "--weight-rounding", choices=ROUNDING_METHODS, default=_DEFAULTS.weight_rounding,
         help="nearest, or gptq, which keeps each layer's output on calibration images: slower, better below 8 bits "

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
+from snnconvert.convert.channels import SpikeChannels, Steps
 from snnconvert.convert.flow import Carrier, Flow, average_pool_divisor
 from snnconvert.convert.graph_tools import constant_of
 from snnconvert.convert.ops import TRANSPOSED, OpKind, groups_of, kind_of
@@ -45,7 +46,11 @@ class Currents:
 
 
 def solve_currents(
-    graph_module: fx.GraphModule, plan: Plan, flows: Mapping[str, Flow], thresholds: Mapping[int, Threshold]
+    graph_module: fx.GraphModule,
+    plan: Plan,
+    flows: Mapping[str, Flow],
+    thresholds: Mapping[int, Threshold],
+    channels: SpikeChannels,
 ) -> Currents:
     """Finds units and multipliers for every current of the graph.
 
@@ -54,20 +59,31 @@ def solve_currents(
         plan: its plan.
         flows: carriers of its nodes.
         thresholds: threshold of each family of sites.
+        channels: where spikes of thresholds per channel have their channels.
     """
-    builder = _Builder(graph_module, plan, flows, thresholds)
+    builder = _Builder(graph_module, plan, flows, thresholds, channels)
     builder.build()
     return builder.solve()
 
 
-def folded_parameters(graph_module: fx.GraphModule, node: fx.Node, step: float) -> tuple[Tensor, Tensor]:
-    """A synapse's weight in units of its input's step, float32 [O, ...], and its bias [O]."""
+def folded_parameters(graph_module: fx.GraphModule, node: fx.Node, steps: float | FloatArray) -> tuple[Tensor, Tensor]:
+    """A synapse's weight W[o, i]·Δ_i in units of its input's steps, float32 [O, ...], and its bias [O].
+
+    Args:
+        graph_module: the graph.
+        node: the synapse.
+        steps: Δ of its input, one for all or one for each input channel [I].
+    """
     weight = constant_of(graph_module, node.args[1])
     assert weight is not None
     bias = constant_of(graph_module, node.args[2]) if len(node.args) > 2 else None
     if node.target in TRANSPOSED:
         weight = outputs_first(weight, groups_of(node))
-    return weight * step, weight.new_zeros(weight.shape[0]) if bias is None else bias
+    scale = torch.as_tensor(steps).to(weight)
+    if scale.numel() > 1:
+        per_group = scale.view(groups_of(node), 1, -1).expand(-1, weight.shape[0] // groups_of(node), -1)
+        scale = per_group.reshape(*weight.shape[:2], *[1] * (weight.dim() - 2))
+    return weight * scale, weight.new_zeros(weight.shape[0]) if bias is None else bias
 
 
 class _Builder:
@@ -77,8 +93,10 @@ class _Builder:
         plan: Plan,
         flows: Mapping[str, Flow],
         thresholds: Mapping[int, Threshold],
+        channels: SpikeChannels,
     ) -> None:
         self.graph_module, self.flows, self.thresholds = graph_module, flows, thresholds
+        self.steps = Steps(thresholds, channels)
         self.plans = {item.node: item for item in plan.synapses}
         self.sites = {site.node: site for site in plan.sites}
         self.problem = UnitProblem()
@@ -136,15 +154,14 @@ class _Builder:
         threshold = self.thresholds[flow.family]
         size = hinted_shape(operand)[self.flows[node.name].axis]
         largest = largest_magnitude(threshold.code)
-        source = self.problem.add_source(
-            operand.name, size, np.full(size, threshold.step), np.full(size, float(largest)), flexible=False
-        )
+        scale = np.broadcast_to(self.steps.at(operand.name, flow.family), size)
+        source = self.problem.add_source(operand.name, size, scale, np.full(size, float(largest)), flexible=False)
         self.result.scales[node.name, index] = source
         return source.channels
 
     def _synapse_source(self, node: fx.Node, plan: SynapsePlan) -> Source:
         threshold = self.thresholds[plan.family]
-        weight, bias = folded_parameters(self.graph_module, node, threshold.step)
+        weight, bias = folded_parameters(self.graph_module, node, self.steps.at(plan.source, plan.family))
         scale = natural_scale(weight, bias, plan.weight_bits)
         bound = _bound(weight, bias, scale, plan.weight_bits, threshold.code)
         excess = bound / FLOAT32_EXACT
@@ -174,20 +191,15 @@ class _Builder:
         threshold = self.thresholds[flow.family]
         size = hinted_shape(node)[self.flows[node.name].axis]
         largest = largest_magnitude(threshold.code) * window
-        return self.problem.add_source(
-            node.name,
-            size,
-            np.full(size, threshold.step / window),
-            np.full(size, float(largest)),
-            flexible=False,
-        )
+        scale = np.broadcast_to(self.steps.at(operand.name, flow.family) / window, size)
+        return self.problem.add_source(node.name, size, scale, np.full(size, float(largest)), flexible=False)
 
     def _add_reader(self, node: fx.Node) -> None:
         """The first neuron without a normalization of its own that reads a current places its unit."""
         site = self.sites[node.name]
         source = node.args[0] if site.origin == "activation" else node
         if site.affine is None and isinstance(source, fx.Node) and source.name in self.channels:
-            self.problem.read(self.channels[source.name], self.thresholds[site.family].step)
+            self.problem.read(self.channels[source.name], self.steps.at(node.name, site.family))
 
 
 class _Sums:

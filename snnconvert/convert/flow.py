@@ -142,6 +142,17 @@ def pool_window(node: fx.Node) -> PoolWindow:
     )
 
 
+def pooled_axis(node: fx.Node) -> int:
+    """The channels of the spikes an average pool reads: axis 1, or the last one where that is pooled."""
+    source = _source(node)
+    assert source is not None
+    return 1 if 1 not in _pooled_dims(node) else len(hinted_shape(source)) - 1
+
+
+def _pooled_dims(node: fx.Node) -> tuple[int, ...]:
+    return reduced_dims(node) if node.target is aten.mean.dim else (2, 3)
+
+
 def _source(node: fx.Node) -> fx.Node | None:
     return node.args[0] if node.args and isinstance(node.args[0], fx.Node) else None
 
@@ -211,8 +222,8 @@ def _average_pool(node: fx.Node, flows: Mapping[str, Flow]) -> Flow:
     flow = flows[source.name] if source is not None else REAL
     if source is None or flow.carrier is Carrier.REAL or average_pool_divisor(node) is None:
         return REAL
-    dims = reduced_dims(node) if node.target is aten.mean.dim else (2, 3)
-    axis = flow.axis if flow.carrier is Carrier.CURRENT else (1 if 1 not in dims else len(hinted_shape(source)) - 1)
+    dims = _pooled_dims(node)
+    axis = flow.axis if flow.carrier is Carrier.CURRENT else pooled_axis(node)
     if axis in dims:
         return REAL
     kept = len(hinted_shape(node)) == len(hinted_shape(source))

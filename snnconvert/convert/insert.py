@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from snnconvert.convert.arguments import as_int, as_ints, with_defaults
+from snnconvert.convert.channels import SpikeChannels, Steps
 from snnconvert.convert.currents import (
     Currents,
     folded_parameters,
@@ -59,7 +60,10 @@ class ExactSums:
 
 
 def insert_neurons(
-    graph_module: fx.GraphModule, plan: Plan, thresholds: Mapping[int, Threshold]
+    graph_module: fx.GraphModule,
+    plan: Plan,
+    thresholds: Mapping[int, Threshold],
+    channels: SpikeChannels | None = None,
 ) -> tuple[fx.GraphModule, ExactSums]:
     """Builds the spiking network of a canonical graph.
 
@@ -71,14 +75,16 @@ def insert_neurons(
         graph_module: the canonical graph; it is left as it is.
         plan: its plan.
         thresholds: threshold of each family of sites.
+        channels: where spikes have their channels; needed where thresholds are per channel.
 
     Returns:
         The network, and the proof that its sums are exact.
     """
     activations = {site.node: site.family for site in plan.sites if site.origin == "activation"}
     flows = infer_flows(graph_module.graph, activations, frozenset(item.node for item in plan.synapses))
-    currents = solve_currents(graph_module, plan, flows, thresholds)
-    emitter = _Emitter(graph_module, plan, thresholds, flows, currents)
+    channels = SpikeChannels() if channels is None else channels
+    currents = solve_currents(graph_module, plan, flows, thresholds, channels)
+    emitter = _Emitter(graph_module, plan, thresholds, flows, currents, Steps(thresholds, channels))
     return emitter.emit(), emitter.sums
 
 
@@ -90,8 +96,10 @@ class _Emitter:
         thresholds: Mapping[int, Threshold],
         flows: Mapping[str, Flow],
         currents: Currents,
+        steps: Steps,
     ) -> None:
         self.old, self.thresholds, self.flows, self.currents = graph_module, thresholds, flows, currents
+        self.steps = steps
         self.sites = {site.node: site for site in plan.sites}
         self.plans = {item.node: item for item in plan.synapses}
         self.graph = fx.Graph()
@@ -174,7 +182,7 @@ class _Emitter:
 
     def _emit_synapse(self, node: fx.Node, plan: SynapsePlan) -> fx.Node:
         threshold, source = self.thresholds[plan.family], self.currents.synapses[node.name]
-        weight, bias = folded_parameters(self.old, node, threshold.step)
+        weight, bias = folded_parameters(self.old, node, self.steps.at(plan.source, plan.family))
         unit = torch.from_numpy(source.unit).to(weight.device)
         multiplier = torch.from_numpy(source.multiplier).to(weight.device)
         scale = unit * multiplier
@@ -220,17 +228,20 @@ class _Emitter:
             return self._emit_neuron(site, source, (scale, shift), at=node)
         unit, axis = self._unit_of(source)
         rank = len(hinted_shape(source))
-        units = torch.as_tensor(unit)
+        units, (steps, axis) = torch.as_tensor(unit), self._steps_of(site, axis)
         if is_leaky(node):
-            gain = _shaped(units / threshold.step, axis, rank)
+            gain = _shaped(units / steps, axis, rank)
             transfer: nn.Module = LeakyTransfer(gain, gain * _shaped(self._slope(node), 1, rank))
+            rest = torch.ones(1)
         else:
             function = function_of(node)
             assert function is not None
-            spacing, first, table = tabulate(function, threshold.step, threshold.code)
+            finest = float(steps.min())
+            spacing, first, table = tabulate(function, finest, threshold.code, float(steps.max()) / finest)
             transfer = TableTransfer(_shaped(units / spacing, axis, rank), first, table)
+            rest = finest / steps
         potential = self._call("transfer", node, transfer, self.native[source.name])
-        neuron = SpikingNeuron(threshold.code, torch.ones(()), torch.tensor(threshold.step))
+        neuron = SpikingNeuron(threshold.code, _shaped(rest, axis, rank), _shaped(steps, axis, rank))
         return self._call("neuron", node, neuron, potential)
 
     def _slope(self, node: fx.Node) -> Tensor:
@@ -271,25 +282,32 @@ class _Emitter:
         threshold = self.thresholds[site.family]
         unit, axis = self._unit_of(source)
         rank = len(hinted_shape(source))
+        steps, axis = self._steps_of(site, axis)
         scale, shift = (torch.ones(1), torch.zeros(1)) if affine is None else (affine[0].cpu(), affine[1].cpu())
-        gain = _nonzero(torch.as_tensor(unit) * scale.double() / threshold.step)
+        gain = _nonzero(torch.as_tensor(unit) * scale.double() / steps)
         if not torch.isfinite(gain.float()).all():
             raise ConversionError(f"{site.layer}: its values are too small to tell apart in float32")
-        bias = None if affine is None else _shaped(shift.double() / threshold.step / gain, axis, rank)
+        bias = None if affine is None else _shaped(shift.double() / steps / gain, axis, rank)
         ceiling = None
         if site.cap is not None:
             ceiling = max(min(round(site.cap / threshold.step), math.ceil(threshold.code.maximum)), 0)
-        step = torch.tensor(threshold.step)
+        step = _shaped(steps, axis, rank)
         neuron = SpikingNeuron(threshold.code, _shaped(gain, axis, rank), step, bias, ceiling=ceiling)
         return self._call("neuron", at or source, neuron, self.native[source.name])
+
+    def _steps_of(self, site: Site, axis: int) -> tuple[Tensor, int]:
+        """A site's steps [C], float64, with the axis of their channels; or [1], with the axis given."""
+        own = self.steps.axis(site.node, site.family)
+        return torch.from_numpy(self.steps.at(site.node, site.family)), axis if own is None else own
 
     def _unit_of(self, node: fx.Node) -> tuple[FloatArray, int]:
         """The ANN value of one count of a node's native value, [C] or [1], and the axis of its channels."""
         flow = self.flows[node.name]
         if flow.carrier is Carrier.CURRENT:
             return self.currents.units[node.name], flow.axis
-        step = self.thresholds[flow.family].step if flow.carrier is Carrier.SPIKES else 1.0
-        return np.array([step]), 1
+        if flow.carrier is Carrier.SPIKES:
+            return self.steps.at(node.name, flow.family), self.steps.axis(node.name, flow.family) or 1
+        return np.ones(1), 1
 
     def _emit_current(self, node: fx.Node) -> fx.Node:
         kind = kind_of(node)

@@ -81,7 +81,7 @@ class UnitProblem:
         self.sources: list[Source] = []
         self._size = 0
         self._pairs: list[tuple[IntArray, IntArray]] = []
-        self._readers: list[tuple[IntArray, float]] = []
+        self._readers: list[tuple[IntArray, FloatArray]] = []
 
     def add_source(
         self,
@@ -103,9 +103,9 @@ class UnitProblem:
         """States that channels left[i] and right[i] are added up."""
         self._pairs.append((left, right))
 
-    def read(self, channels: IntArray, step: float) -> None:
-        """States that a neuron with step Δ reads these channels; the first reader places the unit."""
-        self._readers.append((channels, step))
+    def read(self, channels: IntArray, step: float | FloatArray) -> None:
+        """States that a neuron with step Δ, or Δ_c [C], reads these channels; the first reader places the unit."""
+        self._readers.append((channels, np.broadcast_to(step, channels.shape)))
 
     def solve(self) -> None:
         """Sets ``multiplier``, ``unit`` and ``wide`` of every source.

@@ -25,9 +25,10 @@ class SpikingNeuron(nn.Module):
     stepwise engine decides.
 
     Buffers:
-        gain: float32 scalar or [C, 1, ...], g, potential units per code step.
-        bias: the same shape, or None; β, a constant current in potential units.
-        step: float32 scalar, the value Δ of the code's step in the ANN's units.
+        gain: float32 scalar or broadcastable to the potential, one a channel; g, code steps per potential unit.
+        bias: the same, or None; β, a constant current in potential units.
+        step: float32 scalar or broadcastable, the value Δ of the code's step in the ANN's units, for all or for
+            each channel.
         digits: int64 [5], bits, T, offset and sign of the code, and the largest value fired.
     """
 
@@ -57,8 +58,8 @@ class SpikingNeuron(nn.Module):
 
     @property
     def threshold(self) -> float:
-        """θ = Δ·(largest − smallest value), the span the code covers, in the ANN's units."""
-        return float(self.step.double()) * self.code.span
+        """θ = Δ·(largest − smallest value), the span the code covers, in the ANN's units; of the largest Δ_c."""
+        return float(self.step.double().max()) * self.code.span
 
     @property
     def is_capped(self) -> bool:

@@ -88,7 +88,7 @@ class TableTransfer(nn.Module):
         return f"{len(self.table)} entries from {self._low}"
 
 
-def tabulate(function: Function, step: float, code: SpikeCode) -> tuple[float, int, Tensor]:
+def tabulate(function: Function, step: float, code: SpikeCode, reach: float = 1.0) -> tuple[float, int, Tensor]:
     """A table of f/Δ over a grid of potentials, wide and fine enough for a code.
 
     The grid spans the potentials between which the rounded and clipped f/Δ changes; its spacing h is at most
@@ -100,19 +100,21 @@ def tabulate(function: Function, step: float, code: SpikeCode) -> tuple[float, i
         function: f, elementwise, for float64.
         step: Δ.
         code: the code, for its range.
+        reach: the largest step of the neurons that read the table, in Δ, which is the smallest.
 
     Returns:
-        h, k₀ and float32 [K] f((k₀ + i)·h)/Δ, clipped one step beyond the code's range.
+        h, k₀ and float32 [K] f((k₀ + i)·h)/Δ, clipped one largest step beyond the code's range.
     """
+    minimum, maximum = code.minimum * reach, code.maximum * reach
 
     def in_steps(x: Tensor) -> Tensor:
         values = torch.nan_to_num(_without_gaps(function(x) / step), posinf=_OUTERMOST, neginf=-_OUTERMOST)
-        return values.clamp(code.minimum - 1.0, code.maximum + 1.0)
+        return values.clamp(minimum - reach, maximum + reach)
 
     magnitudes = step * torch.logspace(*_PROBED, dtype=torch.float64)
     points = torch.cat([-magnitudes.flip(0), torch.zeros(1, dtype=torch.float64), magnitudes])
     values = in_steps(points)
-    low, high = _active_range(points, values.round().clamp(code.minimum, code.maximum), step)
+    low, high = _active_range(points, values.round().clamp(minimum, maximum), step)
     spacing, first, table = whole = _grid(in_steps, low, high, step)
     if _largest_jump(table) > _SMALLEST_JUMP:
         ends = [max(-low, high) / part for part in _PARTS]

@@ -1,0 +1,116 @@
+"""From what the calibration pass has seen to the threshold of each family of sites."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from math import inf
+
+from torch import Tensor, fx
+
+from snnconvert.calibration.channel_thresholds import choose_channel_threshold
+from snnconvert.calibration.collect import Statistics
+from snnconvert.calibration.threshold_fisher import gradient_weighted
+from snnconvert.calibration.threshold_mse import Bins
+from snnconvert.calibration.thresholds import Evidence, choose_threshold
+from snnconvert.config import ConversionConfig
+from snnconvert.convert.channels import SpikeChannels
+from snnconvert.convert.ops import OpKind, kind_of
+from snnconvert.convert.plan import Plan
+from snnconvert.convert.quantizers import Grid
+from snnconvert.neurons.packed import PackedCode
+from snnconvert.neurons.threshold import Threshold
+
+_NAMED = 3
+
+
+def rectified_nodes(graph: fx.Graph, plan: Plan) -> dict[str, str]:
+    """The node each rectifying site rectifies, by the site's node name."""
+    activations = {site.node for site in plan.sites if site.origin == "activation"}
+    rectifiers = [node for node in graph.nodes if node.name in activations and kind_of(node) is OpKind.RECTIFIER]
+    return {node.name: node.all_input_nodes[0].name for node in rectifiers}
+
+
+def site_thresholds(
+    graph: fx.Graph,
+    plan: Plan,
+    config: ConversionConfig,
+    statistics: Statistics,
+    channels: SpikeChannels,
+    weighted: Mapping[int, Bins],
+) -> dict[int, Threshold]:
+    """The threshold of each family of sites.
+
+    Args:
+        graph: of the canonical network.
+        plan: its plan.
+        config: the settings.
+        statistics: what the calibration pass has seen.
+        channels: which thresholds are per channel.
+        weighted: for the threshold "fisher", :func:`weighted_bins`.
+    """
+    before = rectified_nodes(graph, plan) if config.threshold == "gaussian" else {}
+    caps = _caps(plan)
+    chosen = _given_thresholds(plan)
+    for site in plan.sites:
+        if site.node not in statistics.histograms or site.family in chosen:
+            continue
+        evidence = Evidence(statistics.histograms.get(before.get(site.node, "")), weighted.get(site.family))
+        chosen[site.family] = choose_threshold(
+            statistics.histograms[site.node],
+            site.code,
+            config.threshold,
+            config.percentile,
+            caps.get(site.family),
+            evidence,
+        )
+    for family, node in channels.sites.items():
+        chosen[family] = choose_channel_threshold(
+            chosen[family],
+            statistics.channels[node],
+            config.threshold,
+            config.percentile,
+            caps.get(family),
+            statistics.channels.get(before.get(node, "")),
+        )
+    return chosen
+
+
+def weighted_bins(
+    graph_module: fx.GraphModule, plan: Plan, calls: Sequence[Sequence[Tensor]], seed: int
+) -> tuple[dict[int, Bins], tuple[str, ...]]:
+    """Bins of each family's values weighted by squared gradients, and notes on the sites that none reach.
+
+    Raises:
+        ConversionError: if no output of the network is a floating tensor.
+    """
+    observed = {site.node: site.family for site in plan.sites if site.origin != "repeater"}
+    found = gradient_weighted(graph_module, calls, observed, seed)
+    missed = [site.layer for site in plan.sites if site.origin != "repeater" and site.family not in found]
+    if not missed:
+        return found, ()
+    named = ", ".join(missed[:_NAMED]) + (f" and {len(missed) - _NAMED} more" if len(missed) > _NAMED else "")
+    return found, (f"thresholds of minimal squared error where no gradient arrives: {named}",)
+
+
+def _caps(plan: Plan) -> dict[int, float]:
+    """The largest upper clip of each family's activations, infinite without one."""
+    caps: dict[int, float] = {}
+    for site in plan.sites:
+        if site.origin == "activation":
+            caps[site.family] = max(caps.get(site.family, 0.0), inf if site.cap is None else site.cap)
+    return caps
+
+
+def _given_thresholds(plan: Plan) -> dict[int, Threshold]:
+    """Thresholds of families whose values the network itself rounds to one grid their code can count."""
+    given: dict[int, Threshold] = {}
+    grids: dict[int, set[tuple[float, int, int, int] | None]] = {}
+    for site in plan.sites:
+        if site.origin != "repeater":
+            grids.setdefault(site.family, set()).add(site.grid)
+        if site.grid is not None and isinstance(site.code, PackedCode):
+            grid = Grid(*site.grid)
+            if grid.levels <= site.code.levels and grid.offset < site.code.levels:
+                given[site.family] = Threshold(grid.step, dataclasses.replace(site.code, offset=grid.offset))
+    return {family: threshold for family, threshold in given.items() if len(grids[family]) == 1}
