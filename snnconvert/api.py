@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from snnconvert.calibration.no_data import NoData
 from snnconvert.config import ConversionConfig
 from snnconvert.conversion import calibrate, convert_whole, prepare
 from snnconvert.convert.plan import Plan
@@ -44,7 +45,7 @@ def plan(model: nn.Module | str | Path, example: Tensor | Inputs, config: Conver
 
 def convert(
     model: nn.Module | str | Path,
-    calib_loader: Iterable[Any] | Tensor,
+    calib_loader: Iterable[Any] | Tensor | NoData,
     config: ConversionConfig | None = None,
     *,
     transform: Callable[[Any], Any] | None = None,
@@ -61,7 +62,8 @@ def convert(
             path of an .onnx file.
         calib_loader: batches as tensors, (input, label) pairs, dicts of the model's arguments or
             :class:`~snnconvert.inputs.Inputs`, or one tensor [N, ...]. For the detectors in torchvision lists of
-            images [C, H, W], or (images, targets) pairs.
+            images [C, H, W], or (images, targets) pairs. Without any data,
+            :class:`NoData(example) <snnconvert.calibration.no_data.NoData>`: see there what it costs.
         config: the settings; defaults to ``ConversionConfig()``: 2-bit spikes, 4 steps, 8-bit weights.
         transform: turns an item of the loader into an input tensor, a dict or Inputs.
         progress: show a progress bar on stderr if it is a terminal.
@@ -72,7 +74,8 @@ def convert(
         :class:`~snnconvert.hybrid.HybridModel` whose parts are spiking networks.
 
     Raises:
-        InputError: on an empty loader, NaN or Inf in its images, or a file that can't be read.
+        InputError: on an empty loader, NaN or Inf in its images, a file that can't be read, or NoData for a network
+            that takes no images or is converted by parts.
         ConversionError: if the network can't be captured, none of its layers would spike, activations
             reach NaN or Inf, or a sum of currents can't be proven exact.
         ConfigurationError: if an override matches no layer.

@@ -60,8 +60,8 @@ class ConversionConfig:
         parts: names of submodules to convert each for itself, where the network can't be captured as a whole;
             empty: the whole network, or, of the detectors in torchvision, the parts that are neural networks.
         overrides: layer name or regular expression (full match) to LayerOverride or a dict of its fields.
-        seed: seed of whatever is random; thresholds, rounding and repair draw nothing, so that today it is
-            only recorded.
+        seed: seed of whatever is random: of the images synthesized where there are no data. Thresholds, rounding
+            and repair draw nothing.
     """
 
     bits: int = 2

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from snnconvert.calibration.batches import input_batches
 from snnconvert.calibration.collect import Collector, Statistics
 from snnconvert.calibration.histogram import ValueHistogram
+from snnconvert.calibration.no_data import SYNTHESIZED, NoData, synthesize
 from snnconvert.calibration.repair import repair_and_measure
 from snnconvert.calibration.rounder import WeightRounder
 from snnconvert.calibration.thresholds import choose_threshold
@@ -45,6 +46,7 @@ from snnconvert.report.build import build_report
 from snnconvert.spiking_model import SpikingModel
 
 Batch = TypeVar("Batch")
+_CHUNK = 32
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def _of_part(config: ConversionConfig, graph: fx.GraphModule, prefix: str) -> tu
 
 def calibrate(
     prepared: PreparedConversion,
-    calib_loader: Iterable[Any] | Tensor,
+    calib_loader: Iterable[Any] | Tensor | NoData,
     *,
     transform: Callable[[Any], Any] | None = None,
     progress: bool = True,
@@ -132,6 +134,8 @@ def calibrate(
         ConversionError: if activations reach NaN or Inf, or a sum of currents can't be proven exact.
     """
     signature = prepared.signature
+    if isinstance(calib_loader, NoData):
+        return finish(prepared, _statistics_without(prepared, calib_loader))
     batches = (
         signature.flatten(batch.args, batch.kwargs)
         for batch in input_batches(calib_loader, transform, _names(signature))
@@ -141,7 +145,7 @@ def calibrate(
 
 def convert_whole(
     model: nn.Module,
-    calib_loader: Iterable[Any] | Tensor,
+    calib_loader: Iterable[Any] | Tensor | NoData,
     config: ConversionConfig | None = None,
     *,
     transform: Callable[[Any], Any] | None = None,
@@ -154,6 +158,8 @@ def convert_whole(
         ConversionError: as :func:`snnconvert.convert`.
         ConfigurationError: as :func:`snnconvert.convert`.
     """
+    if isinstance(calib_loader, NoData):
+        return calibrate(prepare(model, calib_loader.example, config), calib_loader)
     batches = input_batches(calib_loader, transform, argument_names(model))
     first = next(batches, None)
     if first is None:
@@ -169,6 +175,17 @@ def calibrate_leaves(prepared: PreparedConversion, batches: Iterable[tuple[Tenso
     for leaves in batches:
         collector.update(leaves)
     return finish(prepared, collector.statistics())
+
+
+def _statistics_without(prepared: PreparedConversion, data: NoData) -> Statistics:
+    """The calibration pass on synthesized images."""
+    made = synthesize(
+        prepared.graph, prepared.signature, data, prepared.plan.total_macs, prepared.device, prepared.config.seed
+    )
+    collector = collector_of(prepared)
+    for images in torch.split(made.images, _CHUNK):
+        collector.update((images,))
+    return dataclasses.replace(collector.statistics(), count=0, sampled_from=SYNTHESIZED, notes=(made.note,))
 
 
 def collector_of(prepared: PreparedConversion) -> Collector:
@@ -194,11 +211,11 @@ def finish(prepared: PreparedConversion, statistics: Statistics) -> SpikingModel
     if rounder is not None:
         sums.widen()
     outputs = [prepared.signature.unflatten(output) for output in (measured.ann_output, measured.snn_output)]
-    fidelity = compare_outputs([(images, *outputs, None)]).fidelity("a sample of the calibration images")
+    fidelity = compare_outputs([(images, *outputs, None)]).fidelity(statistics.sampled_from)
     report = build_report(
         conversion_plan, thresholds, measured.layers, _weight_counts(network), fidelity, config, statistics.count
     )
-    report = dataclasses.replace(report, notes=(*report.notes, *prepared.notes, *notes))
+    report = dataclasses.replace(report, notes=(*report.notes, *prepared.notes, *statistics.notes, *notes))
     return SpikingModel(network, conversion_plan, config, report, prepared.signature, prepared.dtype).eval()
 
 

@@ -41,11 +41,15 @@ class Statistics:
         histograms: of each observed node, by its name; nodes of one group share theirs.
         sample: a fixed sample of the inputs, one tensor an input, [K, ...] of those with a batch.
         count: number of samples.
+        sampled_from: what the sample is one of.
+        notes: what the report must say about them.
     """
 
     histograms: dict[str, ValueHistogram]
     sample: Leaves
     count: int
+    sampled_from: str = "a sample of the calibration images"
+    notes: tuple[str, ...] = ()
 
 
 class Collector:

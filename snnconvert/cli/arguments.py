@@ -12,6 +12,7 @@ from snnconvert.neurons.registry import neuron_names
 from snnconvert.version import __version__
 
 _DEFAULTS = ConversionConfig()
+CALIBRATIONS = ("data", "none")
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -183,6 +184,10 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
         "--data", type=Path, metavar="DIR|NPZ",
         help="DIR/val/<class>/... or DIR/<class>/..., or an .npz of images and labels; without it, crops of "
         "photographs (for digits: its own images)",
+    )  # fmt: skip
+    group.add_argument(
+        "--calib", choices=CALIBRATIONS, default=CALIBRATIONS[0],
+        help="data: calibrate on images; none: without any, on synthesized ones (default %(default)s)",
     )  # fmt: skip
     group.add_argument(
         "--calib-images",

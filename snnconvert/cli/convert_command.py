@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from snnconvert.api import calibrate, prepare
 from snnconvert.artifact.atomic import check_target
+from snnconvert.calibration.no_data import NoData
 from snnconvert.cli.arguments import config_from
 from snnconvert.convert.plan import Plan
 from snnconvert.data.images import ImageSets, digits_images, open_images, sample_photographs
@@ -66,7 +67,7 @@ def run(options: argparse.Namespace) -> None:
         _emit_json(_plan_summary(prepared.plan, loaded))
         return
     assert images is not None
-    snn = calibrate(prepared, _loader(images.calibration, options), progress=not options.quiet)
+    snn = calibrate(prepared, _calibration(images, loaded, options), progress=not options.quiet)
     evaluation = _evaluate(ann, snn, images, options)
     snn.report = _completed(snn.report, evaluation, images, loaded)
     snn.save(target, force=options.force)
@@ -151,6 +152,12 @@ def _example(loaded: LoadedModel) -> Tensor:
     return torch.randn(2, *loaded.input_size, generator=torch.Generator().manual_seed(0))
 
 
+def _calibration(images: ImageSets, loaded: LoadedModel, options: argparse.Namespace) -> DataLoader[Any] | NoData:
+    if options.calib == "none":
+        return NoData(_example(loaded), loaded.preprocessing.mean, loaded.preprocessing.std)
+    return _loader(images.calibration, options)
+
+
 def _loader(dataset: Any, options: argparse.Namespace) -> DataLoader[Any]:
     return DataLoader(dataset, batch_size=options.batch_size, num_workers=options.workers)
 
@@ -173,15 +180,16 @@ def _evaluate(ann: nn.Module, snn: SpikingModel, images: ImageSets, options: arg
 def _completed(report: Report, evaluation: Evaluation, images: ImageSets, loaded: LoadedModel) -> Report:
     """The report with what only the command knows: the evaluation, the data and the weights."""
     unlabelled = () if images.labelled else ("no labels: fidelity to the ANN is reported instead of accuracy",)
+    unread = "" if report.calibration_images else " Those for calibration were left unread."
     return dataclasses.replace(
         report,
         metric=evaluation.metric() if images.labelled else None,
         fidelity=evaluation.fidelity("evaluation images"),
         model=loaded.name,
         weights=loaded.weights,
-        data=images.description,
+        data=images.description + unread,
         preprocessing=loaded.preprocessing.describe(),
-        notes=(*loaded.notes, *unlabelled),
+        notes=(*loaded.notes, *report.notes, *unlabelled),
     )
 
 
