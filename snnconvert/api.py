@@ -57,6 +57,10 @@ def convert(
     and integer weights are inserted, and channel means are corrected on a small sample. The model itself
     is left untouched. The result doesn't depend on the loader's order or batch size.
 
+    In a group of several processes of ``torch.distributed`` every process calls this, each with its own part of the
+    data, which may be empty; all get the network that one process would get from all of it. Parts
+    (``config.parts``) and detectors are each process's own.
+
     Args:
         model: any module of tensors, or of lists, tuples and dicts of tensors, that returns the like; or the
             path of an .onnx file.

@@ -6,7 +6,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from math import inf
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from snnconvert.calibration.batches import input_batches
 from snnconvert.calibration.collect import Collector, Statistics
+from snnconvert.calibration.distributed import common_example, is_first, share
 from snnconvert.calibration.histogram import ValueHistogram
 from snnconvert.calibration.no_data import SYNTHESIZED, NoData, synthesize
 from snnconvert.calibration.repair import repair_and_measure
@@ -161,11 +162,12 @@ def convert_whole(
     if isinstance(calib_loader, NoData):
         return calibrate(prepare(model, calib_loader.example, config), calib_loader)
     batches = input_batches(calib_loader, transform, argument_names(model))
-    first = next(batches, None)
-    if first is None:
+    seen = list(islice(batches, 1))
+    example = common_example(seen)
+    if example is None:
         raise InputError("the calibration loader is empty: give it at least one batch")
-    prepared = prepare(model, first, config)
-    leaves = (prepared.signature.flatten(batch.args, batch.kwargs) for batch in chain([first], batches))
+    prepared = prepare(model, example, config)
+    leaves = (prepared.signature.flatten(batch.args, batch.kwargs) for batch in chain(seen, batches))
     return calibrate_leaves(prepared, with_progress(leaves, calib_loader, progress))
 
 
@@ -174,6 +176,7 @@ def calibrate_leaves(prepared: PreparedConversion, batches: Iterable[tuple[Tenso
     collector = collector_of(prepared)
     for leaves in batches:
         collector.update(leaves)
+    share(collector)
     return finish(prepared, collector.statistics())
 
 
@@ -253,7 +256,8 @@ def placement(model: nn.Module) -> tuple[torch.device, torch.dtype]:
 def with_progress(batches: Iterator[Batch], loader: Iterable[Any] | Tensor, progress: bool) -> Iterable[Batch]:
     """The same batches behind a progress bar."""
     total = len(loader) if isinstance(loader, Sized) and not isinstance(loader, Tensor) else None
-    return tqdm(batches, desc="calibrating", total=total, unit="batch", disable=None if progress else True)
+    shown = progress and is_first()
+    return tqdm(batches, desc="calibrating", total=total, unit="batch", disable=None if shown else True)
 
 
 def _thresholds(
