@@ -30,7 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="Convert a pretrained network into a spiking one and report what it costs and keeps.",
         epilog="snnconvert simulate FOLDER runs a converted network in time, snnconvert export FOLDER writes it for "
         "other tools; each has its own --help. The last line on stdout is one JSON object. Exit code 2 means bad "
-        "input: nothing was written.",
+        "input: nothing was written. Under torchrun, the processes share the calibration.",
     )
     parser.add_argument(
         "model",
