@@ -136,7 +136,7 @@ def calibrate(
     """
     signature = prepared.signature
     if isinstance(calib_loader, NoData):
-        return finish(prepared, _statistics_without(prepared, calib_loader))
+        return finish(prepared, _statistics_without(prepared, calib_loader, progress))
     batches = (
         signature.flatten(batch.args, batch.kwargs)
         for batch in input_batches(calib_loader, transform, _names(signature))
@@ -160,7 +160,7 @@ def convert_whole(
         ConfigurationError: as :func:`snnconvert.convert`.
     """
     if isinstance(calib_loader, NoData):
-        return calibrate(prepare(model, calib_loader.example, config), calib_loader)
+        return calibrate(prepare(model, calib_loader.example, config), calib_loader, progress=progress)
     batches = input_batches(calib_loader, transform, argument_names(model))
     seen = list(islice(batches, 1))
     example = common_example(seen)
@@ -180,11 +180,15 @@ def calibrate_leaves(prepared: PreparedConversion, batches: Iterable[tuple[Tenso
     return finish(prepared, collector.statistics())
 
 
-def _statistics_without(prepared: PreparedConversion, data: NoData) -> Statistics:
+def _statistics_without(prepared: PreparedConversion, data: NoData, progress: bool) -> Statistics:
     """The calibration pass on synthesized images."""
-    made = synthesize(
-        prepared.graph, prepared.signature, data, prepared.plan.total_macs, prepared.device, prepared.config.seed
-    )
+
+    def watched(steps: range) -> Iterable[int]:
+        shown = progress and is_first()
+        return tqdm(steps, desc="synthesizing images", unit="step", disable=None if shown else True)
+
+    macs, seed = prepared.plan.total_macs, prepared.config.seed
+    made = synthesize(prepared.graph, prepared.signature, data, macs, prepared.device, seed, watched)
     collector = collector_of(prepared)
     for images in torch.split(made.images, _CHUNK):
         collector.update((images,))

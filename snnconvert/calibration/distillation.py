@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -38,6 +38,7 @@ def distilled(
     pixels: Tensor,
     prepare: Callable[[Tensor], Tensor],
     iterations: int,
+    watched: Callable[[range], Iterable[int]] = iter,
 ) -> Tensor:
     """Changes images until each BatchNorm's channels have the mean and variance they had in training.
 
@@ -52,7 +53,8 @@ def distilled(
         statistics: wanted mean and variance of nodes' channels (dimension 1), by node name; at least one.
         pixels: float32 [N, C, H, W] in 0..1 to start from, on the graph's device.
         prepare: from pixels to the network's input.
-        iterations: gradient steps.
+        iterations: gradient steps, at least 1.
+        watched: the same numbers behind a progress bar.
 
     Returns:
         The images with the smallest L seen, as pixels.
@@ -63,7 +65,7 @@ def distilled(
     images = pixels.detach().clone().requires_grad_()
     optimizer = torch.optim.Adam([images], lr=_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations)
-    for step in range(iterations + 1):
+    for step in watched(range(iterations + 1)):
         with torch.enable_grad():
             watcher = _Watcher(graph_module, wanted)
             watcher.run(prepare(images))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -77,7 +77,13 @@ class Synthesis:
 
 
 def synthesize(
-    graph_module: fx.GraphModule, signature: Signature, data: NoData, macs: int, device: torch.device, seed: int
+    graph_module: fx.GraphModule,
+    signature: Signature,
+    data: NoData,
+    macs: int,
+    device: torch.device,
+    seed: int,
+    watched: Callable[[range], Iterable[int]] = iter,
 ) -> Synthesis:
     """Makes the images to calibrate a network on: dead leaves, distilled where BatchNorm statistics are known.
 
@@ -91,6 +97,7 @@ def synthesize(
         macs: multiply-accumulates of one image.
         device: where the graph lives.
         seed: of the images.
+        watched: steps of the optimization behind a progress bar.
 
     Raises:
         InputError: if the network takes anything else than one batch of images.
@@ -105,7 +112,7 @@ def synthesize(
         note = f"{what}; there are no BatchNorm statistics to match, so that thresholds fit real images less well"
         return Synthesis((pixels - mean) / std, note)
     steps = min(max(_STEP_MACS // max(count * macs, 1), _FEWEST_STEPS), _MOST_STEPS)
-    pixels = distilled(graph_module, statistics, pixels, lambda x: (x - mean) / std, steps)
+    pixels = distilled(graph_module, statistics, pixels, lambda x: (x - mean) / std, steps, watched)
     layers = f"{len(statistics)} BatchNorm layer{'s' if len(statistics) > 1 else ''}"
     note = f"{what}, matched to the statistics of {layers} in {steps} steps"
     return Synthesis((pixels - mean) / std, note)
