@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from snnconvert.calibration.batches import input_batches
 from snnconvert.calibration.collect import Collector, Statistics
-from snnconvert.calibration.distributed import common_example, is_first, share
+from snnconvert.calibration.distributed import common_example, failing_together, is_first, share
 from snnconvert.calibration.histogram import ValueHistogram
 from snnconvert.calibration.no_data import SYNTHESIZED, NoData, synthesize
 from snnconvert.calibration.repair import repair_and_measure
@@ -162,7 +162,8 @@ def convert_whole(
     if isinstance(calib_loader, NoData):
         return calibrate(prepare(model, calib_loader.example, config), calib_loader, progress=progress)
     batches = input_batches(calib_loader, transform, argument_names(model))
-    seen = list(islice(batches, 1))
+    with failing_together():
+        seen = list(islice(batches, 1))
     example = common_example(seen)
     if example is None:
         raise InputError("the calibration loader is empty: give it at least one batch")
@@ -174,8 +175,9 @@ def convert_whole(
 def calibrate_leaves(prepared: PreparedConversion, batches: Iterable[tuple[Tensor, ...]]) -> SpikingModel:
     """:func:`calibrate` on the tensors of each call."""
     collector = collector_of(prepared)
-    for leaves in batches:
-        collector.update(leaves)
+    with failing_together():
+        for leaves in batches:
+            collector.update(leaves)
     share(collector)
     return finish(prepared, collector.statistics())
 

@@ -7,7 +7,8 @@ all of them must call it, and does nothing elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -16,6 +17,7 @@ import torch.distributed as dist
 from snnconvert.calibration.collect import Collector
 from snnconvert.calibration.histogram import ValueHistogram
 from snnconvert.calibration.sample import ContentSample
+from snnconvert.errors import SnnConvertError
 from snnconvert.inputs import Inputs
 
 Item = TypeVar("Item")
@@ -29,6 +31,26 @@ def is_shared() -> bool:
 def is_first() -> bool:
     """Whether this is the only process, or the first of its group."""
     return not is_shared() or dist.get_rank() == 0
+
+
+@contextmanager
+def failing_together() -> Iterator[None]:
+    """Raises what any process of the group raises within the context in all of them, so that none waits for others.
+
+    Raises:
+        SnnConvertError: the error of the first process that has one.
+    """
+    if not is_shared():
+        yield
+        return
+    errors: list[SnnConvertError] = []
+    try:
+        yield
+    except SnnConvertError as error:
+        errors.append(error)
+    for failed in _gathered(errors):
+        if failed:
+            raise failed[0]
 
 
 def common_example(seen: Sequence[Inputs]) -> Inputs | None:

@@ -54,20 +54,17 @@ def contents(snn):
     return {"state": snn.state_dict(), "layers": layers, "count": snn.report.calibration_images}
 
 
-def message_of_unequal_masks(rank):
+def message_of(model, batches):
+    """What a conversion is refused with."""
     try:
-        snnconvert.convert(Masked().eval(), masked_batches(1.0 + rank), CONFIG, progress=False)
+        snnconvert.convert(model, batches, CONFIG, progress=False)
     except snnconvert.InputError as error:
         return str(error)
     return ""
 
 
-def message_without_any_data():
-    try:
-        snnconvert.convert(load_digits_net(), [], CONFIG, progress=False)
-    except snnconvert.InputError as error:
-        return str(error)
-    return ""
+def damaged(batches, index):
+    return [batch.clone().fill_(torch.nan) if i == index else batch for i, batch in enumerate(batches)]
 
 
 def main(folder):
@@ -77,8 +74,10 @@ def main(folder):
     found = {
         "alternating": {name: contents(snn) for name, snn in convert_all(lambda b: b[rank::processes]).items()},
         "one only": {name: contents(snn) for name, snn in convert_all(lambda b: b if rank == 1 else []).items()},
-        "unequal": message_of_unequal_masks(rank),
-        "empty": message_without_any_data(),
+        "unequal": message_of(Masked().eval(), masked_batches(1.0 + rank)),
+        "empty": message_of(load_digits_net(), []),
+        "first batch": message_of(load_digits_net(), damaged(digits_batches(), 0 if rank == 1 else None)),
+        "later batch": message_of(load_digits_net(), damaged(digits_batches(), 7 if rank == 1 else None)),
     }
     torch.save(found, Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()

@@ -61,3 +61,9 @@ def test_all_processes_refuse_what_one_would(together):
     for found in together:
         assert "mask has no batch dimension" in found["unequal"]
         assert "the calibration loader is empty" in found["empty"]
+
+
+def test_one_damaged_part_stops_all_processes(together):
+    for found in together:
+        assert "batch 0 holds NaN" in found["first batch"]
+        assert "batch 7 holds NaN" in found["later batch"]
