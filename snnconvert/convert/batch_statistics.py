@@ -45,8 +45,8 @@ def statistics_of(node: fx.Node) -> BatchStatistics | None:
 
 
 def is_untrained(mean: Tensor, variance: Tensor) -> bool:
-    """Whether running statistics are the ones a BatchNorm starts with: they tell nothing."""
-    return not bool(mean.any()) and bool((variance == 1).all())
+    """Whether running statistics tell nothing: a BatchNorm starts with such, and has them where it was folded away."""
+    return not bool(mean.any()) and bool((variance == variance.flatten()[0]).all())
 
 
 def normalized(mean: Tensor, variance: Tensor, scale: Tensor, shift: Tensor) -> BatchStatistics | None:

@@ -75,3 +75,10 @@ def test_a_batchnorm_that_never_ran_knows_nothing(trained_on):
     if trained_on is not None:
         trained(net, trained_on)
     assert len(known_nodes(canonicalize(capture(net.eval(), X)).graph)) == (trained_on is not None)
+
+
+def test_a_batchnorm_that_was_made_the_identity_knows_nothing():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 1)).eval()
+    nn.init.constant_(net[1].running_var, 1 - net[1].eps)
+    nn.init.normal_(net[1].bias, generator=torch.Generator().manual_seed(0))
+    assert known_nodes(canonicalize(capture(net, X)).graph) == {}
