@@ -58,13 +58,15 @@ def main(arguments: list[str] | None = None) -> None:
             emit(f"resnet{depth} {row['setting']} done")
     emit()
     _emit_rows(rows)
-    emit_json({"benchmark": "cifar10", "calibration_images": options.calibration_images, "rows": rows})
+    calibrated_on = options.calibration_images if options.calib == "data" else 0
+    emit_json({"benchmark": "cifar10", "calibration_images": calibrated_on, "rows": rows})
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="benchmarks.cifar10", description=__doc__)
     parser.add_argument("--depths", type=int, nargs="+", choices=_ALL_DEPTHS, default=list(_ALL_DEPTHS))
     parser.add_argument("--settings", type=Setting.parse, nargs="+", default=list(_DEFAULT))
+    parser.add_argument("--calib", choices=("data", "none"), default="data", help="none: on synthesized images")
     parser.add_argument("--calibration-images", type=int, default=512)
     parser.add_argument("--test-images", type=int, default=1000)
     parser.add_argument("--weight-rounding", choices=ROUNDING_METHODS, default="nearest")
@@ -74,7 +76,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _rows_of(folder: Path, depth: int, options: argparse.Namespace) -> list[dict[str, Any]]:
     ann = load_cifar_resnet(folder, depth)
-    calibration, _ = load_cifar_images(folder, "train", options.calibration_images)
+    training, _ = load_cifar_images(folder, "train", options.calibration_images)
+    calibration = training if options.calib == "data" else snnconvert.NoData(training[:1])
     images, labels = load_cifar_images(folder, "test", options.test_images)
     rows = []
     for setting in options.settings:

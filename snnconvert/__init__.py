@@ -1,6 +1,7 @@
 """Convert pretrained neural networks into spiking neural networks, and account for every bit."""
 
 from snnconvert.api import convert, convert_parts, plan
+from snnconvert.calibration.no_data import NoData
 from snnconvert.config import ConversionConfig, LayerOverride
 from snnconvert.convert.plan import Plan
 from snnconvert.engines.stepwise import Simulation
@@ -20,6 +21,7 @@ __all__ = [
     "InputError",
     "Inputs",
     "LayerOverride",
+    "NoData",
     "Plan",
     "Report",
     "Simulation",

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from snnconvert.calibration.no_data import NoData
 from snnconvert.config import ConversionConfig
 from snnconvert.conversion import calibrate, convert_whole, prepare
 from snnconvert.convert.plan import Plan
@@ -44,7 +45,7 @@ def plan(model: nn.Module | str | Path, example: Tensor | Inputs, config: Conver
 
 def convert(
     model: nn.Module | str | Path,
-    calib_loader: Iterable[Any] | Tensor,
+    calib_loader: Iterable[Any] | Tensor | NoData,
     config: ConversionConfig | None = None,
     *,
     transform: Callable[[Any], Any] | None = None,
@@ -56,12 +57,17 @@ def convert(
     and integer weights are inserted, and channel means are corrected on a small sample. The model itself
     is left untouched. The result doesn't depend on the loader's order or batch size.
 
+    In a group of several processes of ``torch.distributed`` every process calls this, each with its own part of the
+    data, which may be empty; all get the network that one process would get from all of it. Parts
+    (``config.parts``) and detectors are each process's own.
+
     Args:
         model: any module of tensors, or of lists, tuples and dicts of tensors, that returns the like; or the
             path of an .onnx file.
         calib_loader: batches as tensors, (input, label) pairs, dicts of the model's arguments or
             :class:`~snnconvert.inputs.Inputs`, or one tensor [N, ...]. For the detectors in torchvision lists of
-            images [C, H, W], or (images, targets) pairs.
+            images [C, H, W], or (images, targets) pairs. Without any data,
+            :class:`NoData(example) <snnconvert.calibration.no_data.NoData>`: see there what it costs.
         config: the settings; defaults to ``ConversionConfig()``: 2-bit spikes, 4 steps, 8-bit weights.
         transform: turns an item of the loader into an input tensor, a dict or Inputs.
         progress: show a progress bar on stderr if it is a terminal.
@@ -72,7 +78,8 @@ def convert(
         :class:`~snnconvert.hybrid.HybridModel` whose parts are spiking networks.
 
     Raises:
-        InputError: on an empty loader, NaN or Inf in its images, or a file that can't be read.
+        InputError: on an empty loader, NaN or Inf in its images, a file that can't be read, or NoData for a network
+            that takes no images or is converted by parts.
         ConversionError: if the network can't be captured, none of its layers would spike, activations
             reach NaN or Inf, or a sum of currents can't be proven exact.
         ConfigurationError: if an override matches no layer.

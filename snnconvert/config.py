@@ -70,7 +70,8 @@ class ConversionConfig:
         parts: names of submodules to convert each for itself, where the network can't be captured as a whole;
             empty: the whole network, or, of the detectors in torchvision, the parts that are neural networks.
         overrides: layer name or regular expression (full match) to LayerOverride or a dict of its fields.
-        seed: seed of whatever is random: the projections of the outputs for the threshold "fisher".
+        seed: seed of whatever is random: images synthesized where there are no data, the projections of the outputs
+            for the threshold "fisher", the order of samples in a reconstruction.
     """
 
     bits: int = 2

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, TypeVar
 
 import torch
@@ -16,6 +16,8 @@ from tqdm import tqdm
 
 from snnconvert.calibration.batches import input_batches
 from snnconvert.calibration.collect import Collector, Statistics
+from snnconvert.calibration.distributed import common_example, failing_together, is_first, share
+from snnconvert.calibration.no_data import SYNTHESIZED, NoData, synthesize
 from snnconvert.calibration.repair import repair_and_measure
 from snnconvert.calibration.rounder import WeightRounder
 from snnconvert.calibration.threshold_mse import Bins
@@ -45,6 +47,7 @@ from snnconvert.spiking_model import SpikingModel
 
 Batch = TypeVar("Batch")
 _GRADIENT_BATCH = 8
+_CHUNK = 32
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,7 @@ def _of_part(config: ConversionConfig, graph: fx.GraphModule, prefix: str) -> tu
 
 def calibrate(
     prepared: PreparedConversion,
-    calib_loader: Iterable[Any] | Tensor,
+    calib_loader: Iterable[Any] | Tensor | NoData,
     *,
     transform: Callable[[Any], Any] | None = None,
     progress: bool = True,
@@ -140,6 +143,8 @@ def calibrate(
         ConversionError: if activations reach NaN or Inf, or a sum of currents can't be proven exact.
     """
     signature = prepared.signature
+    if isinstance(calib_loader, NoData):
+        return finish(prepared, _statistics_without(prepared, calib_loader, progress))
     batches = (
         signature.flatten(batch.args, batch.kwargs)
         for batch in input_batches(calib_loader, transform, _names(signature))
@@ -149,7 +154,7 @@ def calibrate(
 
 def convert_whole(
     model: nn.Module,
-    calib_loader: Iterable[Any] | Tensor,
+    calib_loader: Iterable[Any] | Tensor | NoData,
     config: ConversionConfig | None = None,
     *,
     transform: Callable[[Any], Any] | None = None,
@@ -162,21 +167,42 @@ def convert_whole(
         ConversionError: as :func:`snnconvert.convert`.
         ConfigurationError: as :func:`snnconvert.convert`.
     """
+    if isinstance(calib_loader, NoData):
+        return calibrate(prepare(model, calib_loader.example, config), calib_loader, progress=progress)
     batches = input_batches(calib_loader, transform, argument_names(model))
-    first = next(batches, None)
-    if first is None:
+    with failing_together():
+        seen = list(islice(batches, 1))
+    example = common_example(seen)
+    if example is None:
         raise InputError("the calibration loader is empty: give it at least one batch")
-    prepared = prepare(model, first, config)
-    leaves = (prepared.signature.flatten(batch.args, batch.kwargs) for batch in chain([first], batches))
+    prepared = prepare(model, example, config)
+    leaves = (prepared.signature.flatten(batch.args, batch.kwargs) for batch in chain(seen, batches))
     return calibrate_leaves(prepared, with_progress(leaves, calib_loader, progress))
 
 
 def calibrate_leaves(prepared: PreparedConversion, batches: Iterable[tuple[Tensor, ...]]) -> SpikingModel:
     """:func:`calibrate` on the tensors of each call."""
     collector = collector_of(prepared)
-    for leaves in batches:
-        collector.update(leaves)
+    with failing_together():
+        for leaves in batches:
+            collector.update(leaves)
+    share(collector)
     return finish(prepared, collector.statistics())
+
+
+def _statistics_without(prepared: PreparedConversion, data: NoData, progress: bool) -> Statistics:
+    """The calibration pass on synthesized images."""
+
+    def watched(steps: range) -> Iterable[int]:
+        shown = progress and is_first()
+        return tqdm(steps, desc="synthesizing images", unit="step", disable=None if shown else True)
+
+    macs, seed = prepared.plan.total_macs, prepared.config.seed
+    made = synthesize(prepared.graph, prepared.signature, data, macs, prepared.device, seed, watched)
+    collector = collector_of(prepared)
+    for images in torch.split(made.images, _CHUNK):
+        collector.update((images,))
+    return dataclasses.replace(collector.statistics(), count=0, sampled_from=SYNTHESIZED, notes=(made.note,))
 
 
 def collector_of(prepared: PreparedConversion) -> Collector:
@@ -209,13 +235,12 @@ def finish(prepared: PreparedConversion, statistics: Statistics) -> SpikingModel
     if rounder is not None:
         sums.widen()
     outputs = [prepared.signature.unflatten(output) for output in (measured.ann_output, measured.snn_output)]
-    fidelity = compare_outputs([(images, *outputs, None)]).fidelity("a sample of the calibration images")
+    fidelity = compare_outputs([(images, *outputs, None)]).fidelity(statistics.sampled_from)
     report = build_report(
         conversion_plan, thresholds, measured.layers, _weight_counts(network), fidelity, config, statistics.count
     )
-    report = dataclasses.replace(
-        report, notes=(*report.notes, *prepared.notes, *prepared.channels.notes(), *threshold_notes, *notes)
-    )
+    notes = (*prepared.channels.notes(), *threshold_notes, *notes)
+    report = dataclasses.replace(report, notes=(*report.notes, *prepared.notes, *statistics.notes, *notes))
     return SpikingModel(network, conversion_plan, config, report, prepared.signature, prepared.dtype).eval()
 
 
@@ -254,7 +279,8 @@ def placement(model: nn.Module) -> tuple[torch.device, torch.dtype]:
 def with_progress(batches: Iterator[Batch], loader: Iterable[Any] | Tensor, progress: bool) -> Iterable[Batch]:
     """The same batches behind a progress bar."""
     total = len(loader) if isinstance(loader, Sized) and not isinstance(loader, Tensor) else None
-    return tqdm(batches, desc="calibrating", total=total, unit="batch", disable=None if progress else True)
+    shown = progress and is_first()
+    return tqdm(batches, desc="calibrating", total=total, unit="batch", disable=None if shown else True)
 
 
 def _thresholds(prepared: PreparedConversion, statistics: Statistics) -> tuple[dict[int, Threshold], tuple[str, ...]]:

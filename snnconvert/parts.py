@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from snnconvert.calibration.batches import checked, input_batches, items_of
 from snnconvert.calibration.collect import Collector
+from snnconvert.calibration.no_data import NoData
 from snnconvert.config import ConversionConfig
 from snnconvert.conversion import PreparedConversion, collector_of, finish, placement, prepare, with_progress
 from snnconvert.convert.capture_checks import frozen_copy
@@ -29,7 +30,7 @@ _MOST_TRIALS = 16
 
 def convert_parts(
     model: nn.Module,
-    calib_loader: Iterable[Any] | Tensor,
+    calib_loader: Iterable[Any] | Tensor | NoData,
     parts: Sequence[str] = (),
     config: ConversionConfig | None = None,
     *,
@@ -52,10 +53,12 @@ def convert_parts(
         progress: show a progress bar on stderr if it is a terminal.
 
     Raises:
-        InputError: on an empty loader, or NaN or Inf in its images.
+        InputError: on an empty loader, NaN or Inf in its images, or NoData.
         ConfigurationError: if a part isn't in the model or inside another one, or an override matches no layer.
         ConversionError: if a part can't be converted, or none can, naming it.
     """
+    if isinstance(calib_loader, NoData):
+        raise InputError("parts are calibrated on what the whole model gives them: give calibration data")
     config = config or ConversionConfig()
     return _PartsConversion(model, tuple(parts) or config.parts, config).run(calib_loader, transform, progress)
 

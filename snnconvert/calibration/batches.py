@@ -53,7 +53,8 @@ def items_of(loader: Iterable[Any] | Tensor) -> Iterable[Any]:
         return torch.split(loader, _CHUNK)
     if not isinstance(loader, Iterable):
         raise InputError(
-            f"the calibration loader is {type(loader).__name__}: give it an iterable of batches or a tensor"
+            f"the calibration loader is {type(loader).__name__}: give it an iterable of batches or a tensor, or "
+            "snnconvert.NoData(example) to calibrate without data"
         )
     return loader
 

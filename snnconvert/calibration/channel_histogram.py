@@ -62,6 +62,13 @@ class ChannelHistogram:
         if bool(negative.any()):
             self.negative_counts = _added(self.negative_counts, keys[negative], channels)
 
+    def merge(self, other: ChannelHistogram) -> None:
+        """Adds what another histogram of the same channels has counted."""
+        self.counts = _sum_of(self.counts, other.counts)
+        self.negative_counts = _sum_of(self.negative_counts, other.negative_counts)
+        self.minimum = torch.minimum(self.minimum, other.minimum)
+        self.maximum = torch.maximum(self.maximum, other.maximum)
+
     def bins(self) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Bins that any channel occupies, ascending: lower and upper edges and counts, each [C, K].
 
@@ -120,3 +127,9 @@ def _with_extreme(counts: Tensor, extreme: Tensor) -> Tensor:
 def _added(counts: Tensor | None, keys: Tensor, channels: int) -> Tensor:
     new = torch.bincount(keys.flatten(), minlength=channels * CHANNEL_BINS).view(channels, CHANNEL_BINS).cpu()
     return new if counts is None else counts + new
+
+
+def _sum_of(counts: Tensor | None, others: Tensor | None) -> Tensor | None:
+    if counts is None or others is None:
+        return others if counts is None else counts
+    return counts + others

@@ -50,11 +50,15 @@ class Statistics:
         sample: a fixed sample of the inputs, one tensor an input, [K, ...] of those with a batch.
         count: number of samples.
         channels: histograms of the channels of the nodes whose channels were asked for, by node name.
+        sampled_from: what the sample is one of.
+        notes: what the report must say about them.
     """
 
     histograms: dict[str, ValueHistogram]
     sample: Leaves
     count: int
+    sampled_from: str = "a sample of the calibration images"
+    notes: tuple[str, ...] = ()
     channels: Mapping[str, ChannelHistogram] = field(default_factory=dict)
 
 
@@ -70,6 +74,8 @@ class Collector:
         channels: the axis of the channels of each node whose channels are counted one by one, too.
 
     Attributes:
+        sample: the sample of the inputs so far.
+        unbatched: the inputs without a batch, the same in every call; None before the first call.
         count: number of samples so far.
     """
 
@@ -87,8 +93,8 @@ class Collector:
         self._histograms = {name: shared[name if groups is None else groups[name]] for name in sites}
         self._channels = {name: ChannelHistogram(axis) for name, axis in (channels or {}).items()}
         self._recorder = _Recorder(graph_module, self._histograms, self._channels)
-        self._sample = ContentSample()
-        self._unbatched: list[Tensor] | None = None
+        self.sample = ContentSample()
+        self.unbatched: list[Tensor] | None = None
         self.count = 0
 
     def update(self, leaves: Leaves) -> None:
@@ -106,19 +112,34 @@ class Collector:
                     "one size only, or convert with dynamic_sizes"
                 )
         batched = [leaf for spec, leaf in zip(self._specs, leaves, strict=True) if spec.batched]
-        self._check_unbatched([leaf for spec, leaf in zip(self._specs, leaves, strict=True) if not spec.batched])
+        self.check_unbatched([leaf for spec, leaf in zip(self._specs, leaves, strict=True) if not spec.batched])
         if len(batched[0]) == 0:
             return
         with torch.no_grad():
             self._recorder.run(*(leaf.to(self._device) for leaf in leaves))
-        self._sample.update(*batched)
+        self.sample.update(*batched)
         self.count += len(batched[0])
 
-    def _check_unbatched(self, leaves: list[Tensor]) -> None:
-        if self._unbatched is None:
-            self._unbatched = [leaf.detach().clone() for leaf in leaves]
+    @property
+    def histograms(self) -> list[ValueHistogram]:
+        """Each histogram once, in the order of the sites."""
+        return list({id(histogram): histogram for histogram in self._histograms.values()}.values())
+
+    @property
+    def channel_histograms(self) -> list[ChannelHistogram]:
+        """The histograms of channels, in the order of the sites."""
+        return list(self._channels.values())
+
+    def check_unbatched(self, leaves: list[Tensor]) -> None:
+        """Compares inputs without a batch with those of earlier calls.
+
+        Raises:
+            InputError: if they differ.
+        """
+        if self.unbatched is None:
+            self.unbatched = [leaf.detach().clone() for leaf in leaves]
         names = [spec.name for spec in self._specs if not spec.batched]
-        for name, first, leaf in zip(names, self._unbatched, leaves, strict=True):
+        for name, first, leaf in zip(names, self.unbatched, leaves, strict=True):
             if not torch.equal(first, leaf):
                 raise InputError(f"{name} has no batch dimension: it must be the same in every calibration batch")
 
@@ -134,9 +155,9 @@ class Collector:
         for name, histogram in self._histograms.items():
             if not histogram.finite:
                 raise ConversionError(f"{self._sites[name]}: activations reach NaN or Inf on the calibration images")
-        batched, others = iter(self._sample.tensors()), iter(self._unbatched or ())
+        batched, others = iter(self.sample.tensors()), iter(self.unbatched or ())
         sample = tuple(next(batched) if spec.batched else next(others) for spec in self._specs)
-        return Statistics(self._histograms, sample, self.count, self._channels)
+        return Statistics(self._histograms, sample, self.count, channels=self._channels)
 
 
 def _known(shape: tuple[int | None, ...]) -> str:

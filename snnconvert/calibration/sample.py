@@ -39,6 +39,14 @@ class ContentSample:
             self._consider([part.detach().cpu().contiguous() for part in parts], self._heaps[shapes])
             self._counts[shapes] += 1
 
+    def merge(self, other: ContentSample) -> None:
+        """Considers all that another sample has considered."""
+        for shapes, heap in other._heaps.items():
+            if self._takes(shapes):
+                self._counts[shapes] += other._counts[shapes]
+                for rank, _, parts in heap:
+                    self._keep(rank, parts, self._heaps[shapes])
+
     def _takes(self, shapes: Shapes) -> bool:
         if shapes not in self._heaps:
             chosen = sorted([*self._heaps, shapes], key=_digest_of_shapes)[:_SIZES]
@@ -52,8 +60,11 @@ class ContentSample:
         digest = hashlib.blake2b(digest_size=8)
         for part in sample:
             digest.update(part.numpy().tobytes())
+        self._keep(-int.from_bytes(digest.digest(), "big"), sample, heap)
+
+    def _keep(self, rank: int, sample: Sequence[Tensor], heap: list[_Entry]) -> None:
+        """Keeps a sample of this rank, the negative of its hash, if it is among the highest."""
         self._seen += 1
-        rank = -int.from_bytes(digest.digest(), "big")
         size = max(sum(part.nbytes for part in sample), 1)
         fewest = min(max(_LARGE_SAMPLE_BYTES // size, _FEWEST), _SMALLEST)
         capacity = min(max(_SAMPLE_BYTES // size, fewest), _LARGEST)

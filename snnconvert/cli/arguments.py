@@ -12,6 +12,7 @@ from snnconvert.neurons.registry import neuron_names
 from snnconvert.version import __version__
 
 _DEFAULTS = ConversionConfig()
+CALIBRATIONS = ("data", "none")
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -29,7 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="Convert a pretrained network into a spiking one and report what it costs and keeps.",
         epilog="snnconvert simulate FOLDER runs a converted network in time, snnconvert export FOLDER writes it for "
         "other tools; each has its own --help. The last line on stdout is one JSON object. Exit code 2 means bad "
-        "input: nothing was written.",
+        "input: nothing was written. Under torchrun, the processes share the calibration.",
     )
     parser.add_argument(
         "model",
@@ -201,6 +202,10 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
         "--data", type=Path, metavar="DIR|NPZ",
         help="DIR/val/<class>/... or DIR/<class>/..., or an .npz of images and labels; without it, crops of "
         "photographs (for digits: its own images)",
+    )  # fmt: skip
+    group.add_argument(
+        "--calib", choices=CALIBRATIONS, default=CALIBRATIONS[0],
+        help="data: calibrate on images; none: without any, on synthesized ones (default %(default)s)",
     )  # fmt: skip
     group.add_argument(
         "--calib-images",

@@ -19,7 +19,9 @@ from tqdm import tqdm
 
 from snnconvert.api import calibrate, prepare
 from snnconvert.artifact.atomic import check_target
+from snnconvert.calibration.no_data import NoData
 from snnconvert.cli.arguments import config_from
+from snnconvert.cli.process_group import Share, process_group
 from snnconvert.convert.plan import Plan
 from snnconvert.data.images import ImageSets, digits_images, open_images, sample_photographs
 from snnconvert.errors import InputError, first_line
@@ -36,11 +38,17 @@ _LONGEST_REASON = 200
 
 
 def run(options: argparse.Namespace) -> None:
-    """Runs one conversion from parsed options.
+    """Runs one conversion from parsed options; the processes of ``torchrun`` share its calibration.
 
     Raises:
         SnnConvertError: on anything the user has to change; nothing is written then.
     """
+    with process_group() as share:
+        options.quiet = options.quiet or not share.is_first
+        _run(options, share)
+
+
+def _run(options: argparse.Namespace, share: Share) -> None:
     config = config_from(options)
     _check_numbers(options)
     device = _device(options.device)
@@ -63,10 +71,14 @@ def run(options: argparse.Namespace) -> None:
     weights = "no weights loaded" if _needs_no_weights(options) else f"{loaded.weights} weights"
     _say(options, f"{loaded.name} ({weights})\n\n{plan_table(prepared.plan)}\n\n")
     if options.dry_run:
-        _emit_json(_plan_summary(prepared.plan, loaded))
+        if share.is_first:
+            _emit_json(_plan_summary(prepared.plan, loaded))
         return
     assert images is not None
-    snn = calibrate(prepared, _loader(images.calibration, options), progress=not options.quiet)
+    snn = calibrate(prepared, _calibration(images, loaded, options, share), progress=not options.quiet)
+    share.wait()
+    if not share.is_first:
+        return
     evaluation = _evaluate(ann, snn, images, options)
     snn.report = _completed(snn.report, evaluation, images, loaded)
     snn.save(target, force=options.force)
@@ -151,6 +163,14 @@ def _example(loaded: LoadedModel) -> Tensor:
     return torch.randn(2, *loaded.input_size, generator=torch.Generator().manual_seed(0))
 
 
+def _calibration(
+    images: ImageSets, loaded: LoadedModel, options: argparse.Namespace, share: Share
+) -> DataLoader[Any] | NoData:
+    if options.calib == "none":
+        return NoData(_example(loaded), loaded.preprocessing.mean, loaded.preprocessing.std)
+    return _loader(share.of(images.calibration), options)
+
+
 def _loader(dataset: Any, options: argparse.Namespace) -> DataLoader[Any]:
     return DataLoader(dataset, batch_size=options.batch_size, num_workers=options.workers)
 
@@ -173,15 +193,16 @@ def _evaluate(ann: nn.Module, snn: SpikingModel, images: ImageSets, options: arg
 def _completed(report: Report, evaluation: Evaluation, images: ImageSets, loaded: LoadedModel) -> Report:
     """The report with what only the command knows: the evaluation, the data and the weights."""
     unlabelled = () if images.labelled else ("no labels: fidelity to the ANN is reported instead of accuracy",)
+    unread = "" if report.calibration_images else " Those for calibration were left unread."
     return dataclasses.replace(
         report,
         metric=evaluation.metric() if images.labelled else None,
         fidelity=evaluation.fidelity("evaluation images"),
         model=loaded.name,
         weights=loaded.weights,
-        data=images.description,
+        data=images.description + unread,
         preprocessing=loaded.preprocessing.describe(),
-        notes=(*loaded.notes, *unlabelled),
+        notes=(*loaded.notes, *report.notes, *unlabelled),
     )
 
 

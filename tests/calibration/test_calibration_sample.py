@@ -62,3 +62,27 @@ def test_the_sample_does_not_alias_the_batch():
 def test_noncontiguous_images():
     images = torch.randn(5, 4, 3, generator=torch.Generator().manual_seed(2)).transpose(1, 2)
     assert torch.equal(sample_of([images]), sample_of([images.contiguous()]))
+
+
+@given(st.lists(st.integers(0, 3), min_size=40, max_size=40), st.permutations(range(4)))
+@settings(max_examples=25, deadline=None)
+def test_merged_samples_are_the_sample_of_all(owners, order):
+    sizes = [(3, 2), (2, 2), (4,), (5,), (1, 1), (2, 7)]
+    samples = [torch.full((1, *sizes[i % 6]), float(i // 3)) + torch.arange(sizes[i % 6][-1]) for i in range(40)]
+    whole, parts = ContentSample(), [ContentSample() for _ in range(4)]
+    for sample, owner in zip(samples, owners, strict=True):
+        whole.update(sample)
+        parts[owner].update(sample)
+    merged = ContentSample()
+    for part in order:
+        merged.merge(parts[part])
+    assert torch.equal(merged.tensors()[0], whole.tensors()[0])
+
+
+def test_merging_keeps_as_many_as_fit():
+    merged = ContentSample()
+    for part in IMAGES.split(150):
+        other = ContentSample()
+        other.update(part)
+        merged.merge(other)
+    assert torch.equal(merged.tensors()[0], sample_of([IMAGES]))

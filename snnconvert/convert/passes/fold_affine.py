@@ -1,7 +1,8 @@
 """a·(W·x + c) + d = (a·W)·x + (a·c + d): normalizations, scales and shifts fold into the synapse before them.
 
 Holds up to float rounding. A normalization with no synapse of its own in front (after an addition, a
-concat or a rectifier) becomes one ``channel_affine`` node.
+concat or a rectifier) becomes one ``channel_affine`` node. What a normalization knows of its output's mean and
+variance stays with the node that gives this output.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import operator
 import torch
 from torch import Tensor, fx
 
+from snnconvert.convert.batch_statistics import normalized, set_statistics, statistics_of
 from snnconvert.convert.graph_tools import add_constant, constant_of, replace_node, tidy
 from snnconvert.convert.ops import CONVOLUTIONS, LINEAR, TRANSPOSED, channel_affine, groups_of, shape_of
 from snnconvert.neurons.synapse import outputs_first
@@ -50,6 +52,7 @@ def _normalization_to_affine(graph_module: fx.GraphModule, node: fx.Node) -> Non
     shift_node = add_constant(graph_module, output, f"{name}_shift", shift.float())
     with graph_module.graph.inserting_before(output):
         affine = graph_module.graph.call_function(channel_affine, (source, scale_node, shift_node))
+    set_statistics(affine, normalized(mean_value, variance_value, scale, shift))
     replace_node(output, affine)
 
 
@@ -141,5 +144,7 @@ def _fold(graph_module: fx.GraphModule, node: fx.Node, synapse: fx.Node, scale: 
     weight_node.meta["parameter"] = synapse.args[1].meta.get("parameter", name)  # type: ignore[union-attr]
     bias_node = add_constant(graph_module, synapse, f"{name}_folded_bias", new_bias.to(weight.dtype))
     synapse.args = (synapse.args[0], weight_node, bias_node, *synapse.args[3:])
+    known = statistics_of(synapse)
+    set_statistics(synapse, statistics_of(node) or (known and known.transformed(scale, shift)))
     node.replace_all_uses_with(synapse)
     graph_module.graph.erase_node(node)

@@ -86,6 +86,21 @@ def test_paths_are_converted(classifier, kind):
     assert [item.layer for item in snnconvert.plan(kind(classifier), x).synapses] == ["features.conv", "fc"]
 
 
+def test_batchnorms_of_a_file_are_matched_without_data(tmp_path):
+    generator = np.random.default_rng(0)
+    arrays = {"w": generator.normal(size=(4, 3, 3, 3)), "d": generator.normal(size=(4, 2))}
+    arrays |= {name: generator.uniform(0.5, 2, size=4) for name in ("gamma", "beta", "mean", "variance")}
+    nodes = [
+        node("Conv", ["x", "w"], ["c"]), node("BatchNormalization", ["c", "gamma", "beta", "mean", "variance"], ["n"]),
+        node("Relu", ["n"], ["r"]), node("GlobalAveragePool", ["r"], ["p"]), node("Flatten", ["p"], ["f"]),
+        node("MatMul", ["f", "d"], ["y"]),
+    ]  # fmt: skip
+    weights = {name: array.astype(np.float32) for name, array in arrays.items()}
+    path = write(model_of(nodes, weights, shape=(1, 3, 16, 16)), tmp_path)
+    snn = snnconvert.convert(path, snnconvert.NoData(torch.zeros(1, 3, 16, 16)), progress=False)
+    assert snn.report.notes[0].endswith("matched to the statistics of 1 BatchNorm layer in 50 steps")
+
+
 def test_other_paths_are_refused():
     with pytest.raises(InputError, match=r"no \.onnx file"):
         snnconvert.plan("net.pth", torch.rand(1, 3, 8, 8))
