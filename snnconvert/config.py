@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from snnconvert.errors import ConfigurationError
+from snnconvert.neurons.code import check_range
 from snnconvert.neurons.registry import make_code
 
 CONFIG_VERSION = 1
@@ -65,6 +66,8 @@ class ConversionConfig:
             reads the spikes sees their channels apart.
         weight_rounding: "nearest", or "gptq": each layer's integers minimize the error of its output on a sample of
             the calibration images, what the layers before lost included.
+        reconstruction_steps: optimizer steps in which each block of the network learns to give what the ANN gives on
+            a sample of up to 1,024 calibration images: weights, biases and thresholds, without labels; 0: none.
         bias_correction: correct each channel's mean output on the calibration images.
         dynamic_sizes: let the network run at any height and width of its inputs [N, C, H, W].
         parts: names of submodules to convert each for itself, where the network can't be captured as a whole;
@@ -86,6 +89,7 @@ class ConversionConfig:
     percentile: float = 99.9
     threshold_granularity: str = "tensor"
     weight_rounding: str = "nearest"
+    reconstruction_steps: int = 0
     bias_correction: bool = True
     dynamic_sizes: bool = False
     parts: tuple[str, ...] = ()
@@ -116,6 +120,7 @@ class ConversionConfig:
             raise ConfigurationError(f"weight_rounding must be one of {known}, got {self.weight_rounding!r}")
         if not isinstance(self.percentile, (int, float)) or not 50 < self.percentile <= 100:
             raise ConfigurationError(f"percentile must be above 50 and at most 100, got {self.percentile!r}")
+        check_range(self.reconstruction_steps, 0, 1 << 20, "reconstruction_steps")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 1 << 63:
             raise ConfigurationError(f"seed must be an integer from 0 to 2^63 - 1, got {self.seed!r}")
         for name in ("bias_correction", "dynamic_sizes"):

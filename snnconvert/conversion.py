@@ -18,7 +18,10 @@ from snnconvert.calibration.batches import input_batches
 from snnconvert.calibration.collect import Collector, Statistics
 from snnconvert.calibration.distributed import common_example, failing_together, is_first, share
 from snnconvert.calibration.no_data import SYNTHESIZED, NoData, synthesize
-from snnconvert.calibration.repair import repair_and_measure
+from snnconvert.calibration.reconstruction.factors import rescaled
+from snnconvert.calibration.reconstruction.reconstruct import learn_thresholds, learn_weights
+from snnconvert.calibration.reconstruction.trainer import threshold_schedule, weight_schedule
+from snnconvert.calibration.repair import finish_synapses, repair_and_measure
 from snnconvert.calibration.rounder import WeightRounder
 from snnconvert.calibration.threshold_mse import Bins
 from snnconvert.config import ConversionConfig, LayerOverride, matches
@@ -217,23 +220,32 @@ def collector_of(prepared: PreparedConversion) -> Collector:
             groups.setdefault(source, -1 - groups[node])
             if node in axes:
                 axes.setdefault(source, axes[node])
-    return Collector(prepared.graph, prepared.signature, layers, prepared.device, groups, axes)
+    training = prepared.config.reconstruction_steps > 0
+    return Collector(prepared.graph, prepared.signature, layers, prepared.device, groups, axes, training=training)
 
 
 def finish(prepared: PreparedConversion, statistics: Statistics) -> SpikingModel:
     """The spiking network of a prepared one, once its calibration pass is over."""
     graph, conversion_plan, config = prepared.graph, prepared.plan, prepared.config
     thresholds, threshold_notes = _thresholds(prepared, statistics)
-    network, sums = insert_neurons(graph, conversion_plan, thresholds, prepared.channels)
-    codes = {item.node: thresholds[item.family].code for item in conversion_plan.synapses}
     sample = [tensor.to(prepared.device) for tensor in statistics.sample]
     images = prepared.signature.batch_of(sample)
+    network, sums = insert_neurons(graph, conversion_plan, thresholds, prepared.channels)
+    training = _Training(prepared, statistics) if config.reconstruction_steps and is_exact(network) else None
+    if training is not None:
+        thresholds = training.thresholds(network, thresholds)
+        network, sums = insert_neurons(graph, conversion_plan, thresholds, prepared.channels)
+    codes = {item.node: thresholds[item.family].code for item in conversion_plan.synapses}
     rounder, notes = _rounder(prepared, network, thresholds)
-    measured = repair_and_measure(
-        graph, network, codes, sample, images, correct=config.bias_correction, rounder=rounder
-    )
-    if rounder is not None:
-        sums.widen()
+    correct = config.bias_correction
+    measured = repair_and_measure(graph, network, codes, sample, images, correct=correct, rounder=rounder)
+    if training is not None:
+        training.weights(network)
+        measured = repair_and_measure(graph, network, codes, sample, images, correct=correct)
+    elif config.reconstruction_steps:
+        notes = (*notes, "no reconstruction: it needs packed neurons throughout")
+    finish_synapses(network)
+    sums.widen()
     outputs = [prepared.signature.unflatten(output) for output in (measured.ann_output, measured.snn_output)]
     fidelity = compare_outputs([(images, *outputs, None)]).fidelity(statistics.sampled_from)
     report = build_report(
@@ -242,6 +254,32 @@ def finish(prepared: PreparedConversion, statistics: Statistics) -> SpikingModel
     notes = (*prepared.channels.notes(), *threshold_notes, *notes)
     report = dataclasses.replace(report, notes=(*report.notes, *prepared.notes, *statistics.notes, *notes))
     return SpikingModel(network, conversion_plan, config, report, prepared.signature, prepared.dtype).eval()
+
+
+class _Training:
+    """Reconstruction of one network on the sample that was kept for it."""
+
+    def __init__(self, prepared: PreparedConversion, statistics: Statistics) -> None:
+        self._prepared, self._config = prepared, prepared.config
+        self._sample = [tensor.to(prepared.device) for tensor in statistics.training_sample or statistics.sample]
+        self._images = prepared.signature.batch_of(self._sample)
+
+    def thresholds(self, network: fx.GraphModule, thresholds: Mapping[int, Threshold]) -> dict[int, Threshold]:
+        """Learns the thresholds for the nearest integers of the weights."""
+        plan = self._prepared.plan
+        schedule = threshold_schedule(self._config.reconstruction_steps)
+        factors = learn_thresholds(
+            self._prepared.graph, network, plan, self._sample, self._images, schedule, self._config.seed
+        )
+        return {
+            family: rescaled(threshold, factors.get(family, 1.0), plan, family)
+            for family, threshold in thresholds.items()
+        }
+
+    def weights(self, network: fx.GraphModule) -> None:
+        """Learns the weights of a network in place."""
+        schedule = weight_schedule(self._config.reconstruction_steps)
+        learn_weights(self._prepared.graph, network, self._sample, self._images, schedule, self._config.seed)
 
 
 def _rounder(

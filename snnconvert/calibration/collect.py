@@ -50,6 +50,7 @@ class Statistics:
         sample: a fixed sample of the inputs, one tensor an input, [K, ...] of those with a batch.
         count: number of samples.
         channels: histograms of the channels of the nodes whose channels were asked for, by node name.
+        training_sample: a larger sample that contains it, if one was asked for.
         sampled_from: what the sample is one of.
         notes: what the report must say about them.
     """
@@ -60,6 +61,7 @@ class Statistics:
     sampled_from: str = "a sample of the calibration images"
     notes: tuple[str, ...] = ()
     channels: Mapping[str, ChannelHistogram] = field(default_factory=dict)
+    training_sample: Leaves = ()
 
 
 class Collector:
@@ -72,6 +74,7 @@ class Collector:
         device: where the graph lives.
         groups: the group of each node whose values are counted together; by default each alone.
         channels: the axis of the channels of each node whose channels are counted one by one, too.
+        training: whether to keep a larger sample to train on.
 
     Attributes:
         sample: the sample of the inputs so far.
@@ -87,13 +90,16 @@ class Collector:
         device: torch.device,
         groups: Mapping[str, int] | None = None,
         channels: Mapping[str, int] | None = None,
+        *,
+        training: bool = False,
     ) -> None:
         self._sites, self._device, self._specs = sites, device, signature.tensors
         shared: defaultdict[object, ValueHistogram] = defaultdict(ValueHistogram)
         self._histograms = {name: shared[name if groups is None else groups[name]] for name in sites}
         self._channels = {name: ChannelHistogram(axis) for name, axis in (channels or {}).items()}
         self._recorder = _Recorder(graph_module, self._histograms, self._channels)
-        self.sample = ContentSample()
+        self._training = training
+        self.sample = self.new_sample()
         self.unbatched: list[Tensor] | None = None
         self.count = 0
 
@@ -125,6 +131,10 @@ class Collector:
         """Each histogram once, in the order of the sites."""
         return list({id(histogram): histogram for histogram in self._histograms.values()}.values())
 
+    def new_sample(self) -> ContentSample:
+        """An empty sample of the kind it keeps."""
+        return ContentSample(training=self._training)
+
     @property
     def channel_histograms(self) -> list[ChannelHistogram]:
         """The histograms of channels, in the order of the sites."""
@@ -155,9 +165,14 @@ class Collector:
         for name, histogram in self._histograms.items():
             if not histogram.finite:
                 raise ConversionError(f"{self._sites[name]}: activations reach NaN or Inf on the calibration images")
-        batched, others = iter(self.sample.tensors()), iter(self.unbatched or ())
-        sample = tuple(next(batched) if spec.batched else next(others) for spec in self._specs)
-        return Statistics(self._histograms, sample, self.count, channels=self._channels)
+        training = self._leaves(self.sample.tensors(training=True)) if self._training else ()
+        sample = self._leaves(self.sample.tensors())
+        return Statistics(self._histograms, sample, self.count, channels=self._channels, training_sample=training)
+
+    def _leaves(self, sample: Leaves) -> Leaves:
+        """The tensors of one call with these samples."""
+        batched, others = iter(sample), iter(self.unbatched or ())
+        return tuple(next(batched) if spec.batched else next(others) for spec in self._specs)
 
 
 def _known(shape: tuple[int | None, ...]) -> str:

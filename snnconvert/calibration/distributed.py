@@ -17,7 +17,6 @@ import torch.distributed as dist
 from snnconvert.calibration.channel_histogram import ChannelHistogram
 from snnconvert.calibration.collect import Collector
 from snnconvert.calibration.histogram import ValueHistogram
-from snnconvert.calibration.sample import ContentSample
 from snnconvert.errors import SnnConvertError
 from snnconvert.inputs import Inputs
 
@@ -76,7 +75,7 @@ def share(collector: Collector) -> None:
     _add_up(collector.histograms)
     _add_up_channels(collector.channel_histograms)
     others = _gathered((collector.sample, collector.unbatched, collector.count))
-    collector.sample, collector.unbatched, collector.count = ContentSample(), None, 0
+    collector.sample, collector.unbatched, collector.count = collector.new_sample(), None, 0
     for sample, unbatched, count in others:
         collector.sample.merge(sample)
         collector.count += count

@@ -185,10 +185,14 @@ def repair_and_measure(
         else:
             actual = simulate(network, [tuple(sample)], watcher=_StepwiseWatcher(workshop, codes)).output
         expected = reference.result()
+    return Measurement(workshop.measurements, expected, actual)
+
+
+def finish_synapses(network: fx.GraphModule) -> None:
+    """Ends the repair: biases stay as they are from here on."""
     for module in network.modules():
         if isinstance(module, Synapse):
             module.finish()
-    return Measurement(workshop.measurements, expected, actual)
 
 
 def _image_means(values: Tensor, axis: int, images: int) -> Tensor:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 _SAMPLE_BYTES = 10 << 20
 _LARGE_SAMPLE_BYTES = 64 << 20
-_FEWEST, _SMALLEST, _LARGEST = 4, 16, 256
+_TRAINING_BYTES = 256 << 20
+_FEWEST, _SMALLEST, _LARGEST, _LARGEST_FOR_TRAINING = 4, 16, 256, 1024
 _SIZES = 4
 
 Shapes = tuple[tuple[int, ...], ...]
@@ -21,11 +22,14 @@ _Entry = tuple[int, int, tuple[Tensor, ...]]
 class ContentSample:
     """Keeps the samples whose content hashes are smallest: 16 to 256 of them, about 10 MiB; fewer very large ones.
 
+    For training it keeps more: 1,024 of them, about 256 MiB.
+
     Of samples of several sizes it keeps those of four sizes, chosen by hashes of the sizes alone, and gives
     the ones of the size that came most often among these.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, training: bool = False) -> None:
+        self._training = training
         self._heaps: dict[Shapes, list[_Entry]] = {}
         self._counts: dict[Shapes, int] = {}
         self._seen = 0
@@ -65,19 +69,28 @@ class ContentSample:
     def _keep(self, rank: int, sample: Sequence[Tensor], heap: list[_Entry]) -> None:
         """Keeps a sample of this rank, the negative of its hash, if it is among the highest."""
         self._seen += 1
-        size = max(sum(part.nbytes for part in sample), 1)
-        fewest = min(max(_LARGE_SAMPLE_BYTES // size, _FEWEST), _SMALLEST)
-        capacity = min(max(_SAMPLE_BYTES // size, fewest), _LARGEST)
+        capacity = _capacity(sum(part.nbytes for part in sample), training=self._training)
         if len(heap) < capacity:
             heapq.heappush(heap, (rank, -self._seen, tuple(part.clone() for part in sample)))
         elif rank > heap[0][0]:
             heapq.heapreplace(heap, (rank, -self._seen, tuple(part.clone() for part in sample)))
 
-    def tensors(self) -> tuple[Tensor, ...]:
-        """The sample, a [K, ...] for each input, ordered by hash."""
+    def tensors(self, *, training: bool = False) -> tuple[Tensor, ...]:
+        """The sample, a [K, ...] for each input, ordered by hash; for training with all that was kept for it."""
         shapes = min(self._heaps, key=lambda key: (-self._counts[key], key))
         ordered = sorted(self._heaps[shapes], key=lambda entry: -entry[0])
+        if not training:
+            ordered = ordered[: _capacity(sum(part.nbytes for part in ordered[0][2]))]
         return tuple(torch.stack(parts) for parts in zip(*(data for _, _, data in ordered), strict=True))
+
+
+def _capacity(size: int, *, training: bool = False) -> int:
+    """How many samples of so many bytes are kept."""
+    size = max(size, 1)
+    fewest = min(max(_LARGE_SAMPLE_BYTES // size, _FEWEST), _SMALLEST)
+    if training:
+        return min(max(_TRAINING_BYTES // size, fewest), _LARGEST_FOR_TRAINING)
+    return min(max(_SAMPLE_BYTES // size, fewest), _LARGEST)
 
 
 def _digest_of_shapes(shapes: Shapes) -> bytes:

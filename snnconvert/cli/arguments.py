@@ -70,6 +70,7 @@ def config_from(options: argparse.Namespace) -> ConversionConfig:
         percentile=options.percentile,
         threshold_granularity=options.threshold_granularity,
         weight_rounding=options.weight_rounding,
+        reconstruction_steps=options.reconstruction_steps,
         bias_correction=options.bias_correction,
         overrides=overrides,
         seed=options.seed,
@@ -167,6 +168,11 @@ def _add_conversion(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--weight-rounding", choices=ROUNDING_METHODS, default=_DEFAULTS.weight_rounding,
         help="nearest, or gptq, which keeps each layer's output on calibration images: slower, better below 8 bits "
+        "(default %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--reconstruction-steps", type=int, default=_DEFAULTS.reconstruction_steps, metavar="N",
+        help="steps in which each block learns to give what the ANN gives on calibration images, without labels "
         "(default %(default)s)",
     )  # fmt: skip
     group.add_argument(

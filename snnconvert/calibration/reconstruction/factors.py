@@ -1,87 +1,58 @@
-"""Which thresholds a block may learn, and how a learned factor becomes part of the network."""
+"""Which thresholds a block may learn: those of packed windows of less than 8 bits all of whose neurons it holds."""
 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-import torch
 from torch import fx
 
 from snnconvert.calibration.reconstruction.blocks import Block, source_of
-from snnconvert.convert.insert import UNIT
-from snnconvert.convert.ops import OpKind, kind_of
+from snnconvert.convert.plan import Plan, Site
 from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.neurons.packed import MAX_WORD_BITS, PackedCode
-from snnconvert.neurons.synapse import Synapse
-
-_MANTISSA_BITS = 8
-_CARRIERS = frozenset({OpKind.LAYOUT, OpKind.MAX_POOL})
+from snnconvert.neurons.threshold import Threshold
 
 
-@dataclass(frozen=True)
-class LearnedThreshold:
-    """Neurons whose threshold is learned: nothing but synapses of the same block reads them.
-
-    Attributes:
-        neuron: name of the neurons' module.
-        source: their node in the ANN's graph.
-        readers: names of the synapses' modules.
-    """
-
-    neuron: str
-    source: str
-    readers: tuple[str, ...]
+def neurons_of_families(network: fx.GraphModule, plan: Plan) -> dict[int, list[fx.Node]]:
+    """The nodes of the neurons of each family of sites whose threshold may be learned."""
+    by_source = {source_of(node): node for node in network.graph.nodes if _neuron(network, node) is not None}
+    families: defaultdict[int, list[Site]] = defaultdict(list)
+    for site in plan.sites:
+        families[site.family].append(site)
+    free = {family: sites for family, sites in families.items() if all(map(_is_free, sites))}
+    found = {
+        family: [by_source[site.node] for site in sites if site.node in by_source] for family, sites in free.items()
+    }
+    return {family: nodes for family, nodes in found.items() if nodes and _is_narrow(network, nodes[0])}
 
 
-def learned_thresholds(network: fx.GraphModule, block: Block, sources: Mapping[str, fx.Node]) -> list[LearnedThreshold]:
-    """The thresholds a block may learn: of packed windows of less than 8 bits, below no cap."""
-    found = []
-    for node in block.nodes:
-        module = network.get_submodule(str(node.target)) if node.op == "call_module" else None
-        if not isinstance(module, SpikingNeuron) or module.is_capped or not isinstance(module.code, PackedCode):
-            continue
-        readers = _readers(network, node, set(block.nodes), sources)
-        if readers and module.code.word_bits < MAX_WORD_BITS:
-            found.append(LearnedThreshold(str(node.target), source_of(node), tuple(sorted(readers))))
-    return found
+def families_within(block: Block, neurons: Mapping[int, list[fx.Node]]) -> dict[int, list[fx.Node]]:
+    """Those whose neurons are all in one block."""
+    inside = set(block.nodes)
+    return {family: nodes for family, nodes in neurons.items() if inside.issuperset(nodes)}
 
 
-def _readers(network: fx.GraphModule, node: fx.Node, inside: set[fx.Node], sources: Mapping[str, fx.Node]) -> set[str]:
-    """Modules of the synapses that read a node's spikes; empty if anything else does."""
-    readers: set[str] = set()
-    pending = [node]
-    while pending:
-        for user in pending.pop().users:
-            if user not in inside:
-                return set()
-            if user.op == "call_module" and isinstance(network.get_submodule(str(user.target)), Synapse):
-                readers.add(str(user.target))
-            elif (
-                user.op == "call_function" and UNIT not in user.meta and kind_of(sources[source_of(user)]) in _CARRIERS
-            ):
-                pending.append(user)
-            else:
-                return set()
-    return readers
+def rescaled(threshold: Threshold, factor: float, plan: Plan, family: int) -> Threshold:
+    """A threshold times a learned factor; one a channel stays below the cap of its rectifier."""
+    caps = [site.cap for site in plan.sites if site.family == family and site.cap is not None]
+    if caps and threshold.channel_steps:
+        factor = min(factor, max(min(caps) / (threshold.step * threshold.code.maximum), 1.0))
+    return threshold.scaled(factor)
 
 
-def settle(neuron: SpikingNeuron, factor: float) -> float:
-    """Multiplies neurons' threshold by a factor, on the grid of gains that keeps products exact.
-
-    Returns:
-        The factor that was taken: a single gain keeps 8 bits of mantissa.
-    """
-    with torch.no_grad():
-        if neuron.gain.numel() == 1:
-            gain = float(neuron.gain)
-            factor = gain / _on_grid(gain / factor)
-        neuron.gain.div_(factor)
-        neuron.step.mul_(factor)
-    return factor
+def _is_free(site: Site) -> bool:
+    return site.origin not in ("input", "repeater") and site.grid is None
 
 
-def _on_grid(gain: float) -> float:
-    grid = 2.0 ** (math.floor(math.log2(abs(gain))) + 1 - _MANTISSA_BITS)
-    return round(gain / grid) * grid
+def _neuron(network: fx.GraphModule, node: fx.Node) -> SpikingNeuron | None:
+    module = network.get_submodule(str(node.target)) if node.op == "call_module" else None
+    return module if isinstance(module, SpikingNeuron) else None
+
+
+def _is_narrow(network: fx.GraphModule, node: fx.Node) -> bool:
+    neuron = _neuron(network, node)
+    assert neuron is not None
+    code = neuron.code
+    return isinstance(code, PackedCode) and code.word_bits < MAX_WORD_BITS and math.isfinite(code.maximum)

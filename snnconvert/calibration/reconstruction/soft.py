@@ -56,11 +56,6 @@ class SoftSynapse(nn.Module):
         """What is added to the bias, in counts."""
         return self.bias * self.current_spread
 
-    def rescale(self, factor: float) -> None:
-        """Takes over a factor of its input words."""
-        with torch.no_grad():
-            self.weight.mul_(factor)
-
     def settle(self) -> None:
         """Leaves the integers in the synapse."""
         with torch.no_grad():
@@ -97,8 +92,7 @@ def soft_fire(neuron: SpikingNeuron, potential: Tensor, factor: Tensor | None, r
         rest = values.round().sub_(values)
         if rounded is not None:
             rest.mul_(rounded)
-    ceiling = float(neuron.ceiling) if factor is None else float(neuron.code.maximum)
-    fired = (values + rest).clamp(neuron.code.minimum, ceiling)
+    fired = (values + rest).clamp(neuron.code.minimum, neuron.ceiling)
     return fired if factor is None else fired * factor
 
 

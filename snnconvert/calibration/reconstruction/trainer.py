@@ -13,6 +13,9 @@ from torch import Tensor, fx
 from snnconvert.calibration.reconstruction.blocks import Block
 from snnconvert.calibration.reconstruction.runner import BlockRunner, SoftBlock, Values
 
+_THRESHOLD_RATE = 2e-2
+_WEIGHT_RATE = 3e-3
+_KEPT = 0.5
 View = Callable[[Tensor], Tensor]
 
 
@@ -22,19 +25,25 @@ class Schedule:
 
     Attributes:
         steps: optimizer steps of each block.
+        rate: learning rate: of weights in their standard deviations, of thresholds in their logarithm.
         batch: samples a step.
-        weight_rate: learning rate of weights, in their standard deviations.
-        threshold_rate: learning rate of the logarithm of thresholds.
         kept: share of neurons that fire without rounding in a step, and of inputs as the ANN has them.
-        threshold_share: share of the steps in which thresholds are trained, too.
     """
 
     steps: int
+    rate: float
+    kept: float = 0.0
     batch: int = 32
-    weight_rate: float = 3e-3
-    threshold_rate: float = 2e-3
-    kept: float = 0.5
-    threshold_share: float = 0.5
+
+
+def threshold_schedule(steps: int) -> Schedule:
+    """For thresholds: a quarter of the steps."""
+    return Schedule(max(steps // 4, 1), _THRESHOLD_RATE)
+
+
+def weight_schedule(steps: int) -> Schedule:
+    """For weights and biases."""
+    return Schedule(steps, _WEIGHT_RATE, _KEPT)
 
 
 @dataclass(frozen=True)
@@ -63,15 +72,12 @@ def train(
     soft: SoftBlock,
     lesson: Lesson,
     schedule: Schedule,
-    steps: int,
     random: torch.Generator,
 ) -> None:
     """Minimizes Σ over outputs of ‖view(soft) − view(ANN)‖² / ‖view(ANN) − mean‖² with Adam and a cosine schedule."""
-    weights = [p for synapse in soft.synapses.values() for p in synapse.parameters()]
-    groups: list[dict[str, Any]] = [{"params": weights, "lr": schedule.weight_rate}]
-    if len(soft.factors):
-        groups.append({"params": list(soft.factors), "lr": schedule.threshold_rate})
-    optimizer = torch.optim.Adam(groups)
+    weights = [parameter for synapse in soft.synapses.values() for parameter in synapse.parameters()]
+    steps = schedule.steps
+    optimizer = torch.optim.Adam([*soft.factors, *weights], schedule.rate)
     decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / steps)))
     scales = {node: _scale(lesson.views[node](target)) for node, target in lesson.targets.items()}
     batch = min(schedule.batch, lesson.samples)

@@ -1,0 +1,172 @@
+"""Reconstruction: its differentiable forms, its blocks, and what training them is worth."""
+
+import pytest
+import torch
+from torch import nn
+
+import snnconvert
+from snnconvert.calibration.reconstruction.blocks import find_blocks
+from snnconvert.calibration.reconstruction.runner import BlockRunner, SoftBlock
+from snnconvert.calibration.reconstruction.soft import SoftSynapse, soft_fire
+from snnconvert.conversion import prepare
+from snnconvert.neurons.neuron import SpikingNeuron
+from snnconvert.neurons.packed import PackedCode
+from snnconvert.neurons.synapse import Synapse
+from snnconvert.neurons.threshold import Threshold
+
+
+class Residual(nn.Module):
+    """Three convolutions with a shortcut around the last two, ReLU or what else is given."""
+
+    def __init__(self, activation=nn.ReLU):
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.first, self.second = nn.Conv2d(3, 12, 3), nn.Conv2d(12, 12, 3, padding=1), nn.Conv2d(12, 12, 1)
+        self.act, self.head = activation(), nn.Linear(12, 7)
+        self.eval()
+
+    def forward(self, x):
+        x = self.act(self.stem(x))
+        x = self.act(self.second(self.act(self.first(x))) + x)
+        return self.head(x.mean((2, 3)))
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.norm, self.qkv, self.out, self.head = (
+            nn.LayerNorm(16),
+            nn.Linear(16, 48),
+            nn.Linear(16, 16),
+            nn.Linear(16, 5),
+        )
+        self.eval()
+
+    def forward(self, x):
+        q, k, v = self.qkv(self.norm(x)).chunk(3, -1)
+        x = x + self.out((q @ k.transpose(-2, -1) / 4).softmax(-1) @ v)
+        return self.head(x.mean(1))
+
+
+def images(count, seed=0, size=8):
+    return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def tokens(count, seed=0):
+    return torch.randn(count, 6, 16, generator=torch.Generator().manual_seed(seed))
+
+
+def converted(net, sample, **settings):
+    snn = snnconvert.convert(net, sample, snnconvert.ConversionConfig(**settings), progress=False)
+    prepared = prepare(net, sample[:2], snn.config)
+    return snn, {node.name: node for node in prepared.graph.graph.nodes}, prepared.plan
+
+
+def soft_of(network, block, inputs):
+    spreads = BlockRunner(network).spreads(block, inputs)
+    return SoftBlock({name: SoftSynapse(network.get_submodule(name), spreads[name]) for name in block.synapses})
+
+
+def sqnr(net, snn, x):
+    with torch.no_grad():
+        expected = net(x)
+        return float(10 * torch.log10(expected.var() / (expected - snn(x)).square().mean()))
+
+
+@pytest.mark.parametrize(
+    ("net", "sample"), [(Residual(), images(8)), (Residual(nn.LeakyReLU), images(8)), (Attention(), tokens(8))]
+)
+def test_blocks_hold_every_synapse_once_and_run_like_the_network(net, sample):
+    snn, sources, _ = converted(net, sample, bits=1, T=3, weight_bits=4)
+    blocks = find_blocks(snn.network, sources)
+    assert len(blocks) > 1
+    synapses = [name for block in blocks for name in block.synapses]
+    assert sorted(synapses) == sorted(
+        name for name, module in snn.network.named_modules() if isinstance(module, Synapse)
+    )
+    runner, soft_runner = BlockRunner(snn.network), BlockRunner(snn.network)
+    values = {node: sample for node in snn.network.graph.nodes if node.op == "placeholder"}
+    with torch.no_grad():
+        for block in blocks:
+            hard = runner.run_block(block, values)
+            soft = soft_runner.run_block(block, values, soft_of(snn.network, block, values))
+            for node, value in hard.items():
+                torch.testing.assert_close(soft[node].float(), torch.as_tensor(value).float(), rtol=1e-5, atol=1e-3)
+            values = {node: values.get(node, hard.get(node)) for node in block.outputs}
+        (last,) = values.values()
+    assert torch.equal(last, snn.network(sample))
+
+
+def test_gradients_are_those_of_learned_step_sizes():
+    neuron = SpikingNeuron(PackedCode(1, 2), torch.tensor(0.5), torch.tensor(1.0))
+    potential = torch.tensor([-3.0, 0.4, 1.3, 2.9, 5.1, 7.7], requires_grad=True)
+    factor = torch.tensor(1.25, requires_grad=True)
+    fired = soft_fire(neuron, potential, factor, None)
+    fired.sum().backward()
+    scaled = potential.detach() * 0.5 / 1.25
+    inside = (scaled.round() >= 0) & (scaled.round() <= 3) & (scaled > -0.5)
+    words = scaled.round().clamp(0, 3)
+    assert torch.equal(fired.detach(), words * 1.25)
+    assert torch.allclose(potential.grad, 0.5 * inside.float())
+    assert factor.grad.item() == pytest.approx(float(torch.where(inside, words - scaled, words).sum()), abs=1e-5)
+
+
+def test_learned_factor_is_of_the_threshold():
+    neuron = SpikingNeuron(PackedCode(1, 3), torch.tensor(0.125), torch.tensor(0.25))
+    potential = torch.arange(-50.0, 150.0)
+    doubled = SpikingNeuron(PackedCode(1, 3), torch.tensor(0.0625), torch.tensor(0.5))
+    fired = soft_fire(neuron, potential, torch.tensor(2.0), None)
+    assert torch.equal(fired * neuron.step, doubled(potential) * doubled.step)
+    threshold = Threshold(0.25, neuron.code, (0.25, 0.125))
+    assert threshold.scaled(1.5) == Threshold(0.375, neuron.code, (0.375, 0.1875))
+
+
+def test_training_brings_the_network_closer_on_images_it_has_not_seen():
+    net, sample, unseen = Residual(), images(128), images(64, seed=1)
+    settings = {"bits": 1, "T": 2, "weight_bits": 3, "first_last_weight_bits": 4, "weight_rounding": "gptq"}
+    before, *_ = converted(net, sample, **settings)
+    after, *_ = converted(net, sample, **settings, reconstruction_steps=150)
+    again, *_ = converted(net, sample.flip(0), **settings, reconstruction_steps=150)
+    assert sqnr(net, after, unseen) > sqnr(net, before, unseen) + 1.0
+    state, repeated = after.state_dict(), again.state_dict()
+    assert all(torch.equal(value, repeated[name]) for name, value in state.items())
+    assert torch.equal(after(unseen), after.simulate(unseen).output)
+    assert after.report.totals.bit_budget == before.report.totals.bit_budget
+    steps = {layer.name: layer.step for layer in after.report.layers}
+    for name, neuron in after.neurons():
+        if name in ("act", "act#2"):
+            assert float(neuron.step) in [pytest.approx(step) for step in steps.values()]
+
+
+def test_artifact_of_a_trained_network(tmp_path):
+    net, sample = Residual(nn.GELU), images(40)
+    snn, *_ = converted(net, sample, bits=1, T=3, weight_bits=4, reconstruction_steps=10)
+    snn.save(tmp_path / "out")
+    assert torch.equal(snnconvert.load(tmp_path / "out")(sample), snn(sample))
+    assert torch.equal(snn(sample), snn.simulate(sample).output)
+
+
+def test_attention_is_trained():
+    net, sample = Attention(), tokens(64)
+    settings = {"bits": 1, "T": 4, "weight_bits": 3, "last_bits": 4}
+    snn, *_ = converted(net, sample, **settings)
+    trained, *_ = converted(net, sample, **settings, reconstruction_steps=100)
+    assert sqnr(net, trained, tokens(64, 1)) > sqnr(net, snn, tokens(64, 1))
+    assert torch.equal(trained(sample), trained.simulate(sample).output)
+
+
+def test_capped_neurons_stay_below_their_cap():
+    net, sample = Residual(nn.ReLU6), images(64) * 30
+    snn, *_ = converted(net, sample, bits=1, T=2, weight_bits=4, reconstruction_steps=40)
+    for name, neuron in snn.neurons():
+        if name.startswith("act"):
+            assert float(neuron.step) * neuron.ceiling <= 6.5
+
+
+def test_rate_codes_are_left_as_they_are():
+    settings = {"neuron": "if", "bits": 1, "T": 4}
+    plain, *_ = converted(Residual(), images(16), **settings)
+    asked, *_ = converted(Residual(), images(16), **settings, reconstruction_steps=5)
+    assert torch.equal(plain(images(4)), asked(images(4)))
+    assert any("reconstruction" in note for note in asked.report.notes)
