@@ -17,8 +17,9 @@ from snnconvert.inputs import Inputs
 
 SYNTHESIZED = "synthesized images"
 _FEWEST, _MOST, _PIXELS = 16, 64, 1 << 20
-_FEWEST_STEPS, _MOST_STEPS, _STEP_MACS = 8, 50, 2 * 10**12
+_FEWEST_STEPS, _MOST_STEPS, _STEP_MACS = 8, 50, 10**12
 _USUAL = {3: ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))}
+_ASSUMPTIONS = {True: "ImageNet's normalization", False: "values in 0..1"}
 _MOST_CHANNELS = 16
 
 
@@ -87,7 +88,7 @@ def synthesize(
 ) -> Synthesis:
     """Makes the images to calibrate a network on: dead leaves, distilled where BatchNorm statistics are known.
 
-    There are 16 to 64 of them, 2^20 pixels where possible; 8 to 50 steps of optimization, at most 2·10^12
+    There are 16 to 64 of them, 2^20 pixels where possible; 8 to 50 steps of optimization, at most 10^12
     multiply-accumulates (each counted once forward) where possible.
 
     Args:
@@ -107,7 +108,8 @@ def synthesize(
     count = min(max(_PIXELS // (size[1] * size[2]), _FEWEST), _MOST)
     pixels = dead_leaves(count, size, torch.Generator().manual_seed(seed)).to(device)
     statistics = known_nodes(graph_module.graph)
-    what = f"calibrated without data: on {count} {SYNTHESIZED} (seed {seed})"
+    assumed = "" if data.mean is not None else f", {_ASSUMPTIONS[size[0] in _USUAL]} assumed"
+    what = f"calibrated without data: on {count} {SYNTHESIZED} (seed {seed}{assumed})"
     if not statistics:
         note = f"{what}; there are no BatchNorm statistics to match, so that thresholds fit real images less well"
         return Synthesis((pixels - mean) / std, note)

@@ -119,10 +119,14 @@ def test_without_batchnorm_the_images_stay_as_they_are():
     assert "no BatchNorm statistics" in snn.report.notes[0]
 
 
-@pytest.mark.parametrize(("channels", "low", "high"), [(1, 0.0, 1.0), (3, -2.12, 2.65)])
-def test_usual_normalization(channels, low, high):
+@pytest.mark.parametrize(
+    ("channels", "low", "high", "words"),
+    [(1, 0.0, 1.0, "values in 0..1 assumed"), (3, -2.12, 2.65, "ImageNet's normalization assumed")],
+)
+def test_usual_normalization(channels, low, high, words):
     net = nn.Sequential(nn.Conv2d(channels, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1)).eval()
     snn = convert(net, snnconvert.NoData(torch.zeros(1, channels, 32, 32)), threshold="max")
+    assert words in snn.report.notes[0]
     (site,) = [layer for layer in snn.report.layers if layer.reads_input]
     assert low - 0.1 < -site.step * site.offset <= low + 0.1
     assert site.step * (255 - site.offset) == pytest.approx(high, abs=0.1)
