@@ -16,6 +16,7 @@ from snnconvert.neurons.threshold import Threshold
 _COARSE = np.geomspace(1.05, 0.004, 40)
 _FINE = np.linspace(0.86, 1.14, 15)
 _SMALLEST_SHARE = 2.0**-12
+_SURPRISES = 2.0**-10
 _NOTHING = 1e-6
 _LEAST_POWER = 1e-300
 
@@ -32,8 +33,7 @@ def choose_channel_threshold(
 
     Spikes have one zero point o, whatever their channel. Where values are negative it is the one, among the site's
     own, the middle and the channels' median, with the smallest mean of E[(x − Q(x))²] / E[x²].
-    Channels that are always zero get the site's Δ, others at least 2^-12 of it, so that rare values beyond what
-    calibration saw aren't lost.
+    Channels that are always zero get the site's Δ, others at least :func:`insured_steps`.
 
     Args:
         shared: the site's threshold, for its code.
@@ -45,10 +45,24 @@ def choose_channel_threshold(
     """
     found = [_Candidate.of(code, histogram, method, percentile, before) for code in _codes(shared.code, histogram)]
     best = found[0] if len(found) == 1 else min(found, key=lambda candidate: candidate.loss(histogram))
-    steps = np.where(best.steps > 0, np.maximum(best.steps, _SMALLEST_SHARE * shared.step), shared.step)
+    steps = np.where(best.steps > 0, np.maximum(best.steps, insured_steps(shared, histogram)), shared.step)
     if cap is not None and best.code.maximum > 0:
         steps = np.minimum(steps, cap / best.code.maximum)
     return Threshold.per_channel(steps, best.code)
+
+
+def insured_steps(shared: Threshold, histogram: ChannelHistogram) -> FloatArray:
+    """Δ·s/(s + n) with s = 12·m²·κ of channels of n counted values [C], at least 2^-12·Δ: coarse enough for surprises.
+
+    It minimizes (κ/n)·(m·Δ − m·Δ_c)² + Δ_c²/12: the error of κ = 1/1024 more values as large as the site's
+    threshold m·Δ beside the n a channel has shown, and that of rounding. Few values, or levels m that are cheap, tell
+    little about how far a channel can go; without it channels that are rarely active are clipped on new images.
+    """
+    counted = np.zeros(histogram.minimum.shape)
+    for counts in (histogram.counts, histogram.negative_counts):
+        counted = counted + (0 if counts is None else counts.sum(1).double().numpy())
+    strength = 12 * shared.code.span**2 * _SURPRISES
+    return shared.step * np.maximum(strength / (strength + counted), _SMALLEST_SHARE)
 
 
 @dataclass(frozen=True)

@@ -37,18 +37,21 @@ def test_each_channel_gets_nearly_what_it_would_get_alone(method, bits):
     scales = torch.tensor([1.0, 30.0, 0.1, 7.0]).view(1, -1, 1)
     values = torch.randn(50, 4, 300, generator=generator).relu() * scales
     code = make_code("packed", bits, 1)
-    _, found = chosen(values, code, method)
+    shared, found = chosen(values, code, method)
+    least = shared.step * 12 * code.span**2 / 1024 / (12 * code.span**2 / 1024 + 50 * 300)
     for channel in range(4):
         alone, _ = chosen(values[:, channel : channel + 1], code, method)
+        assert found.channel_steps[channel] >= least * (1 - 1e-9)
+        if alone.step < 1.1 * least:
+            assert found.channel_steps[channel] < 1.2 * least
+            continue
         if method == "percentile":
             assert found.channel_steps[channel] == pytest.approx(alone.step, rel=0.04)
             continue
         best = error_of(values[:, channel], alone.step, code)
         assert error_of(values[:, channel], found.channel_steps[channel], code) < 1.06 * best
-    if method == "max":
-        assert found.channel_steps == pytest.approx(
-            [chosen(values[:, [c]], code, method)[0].step for c in range(4)], rel=1e-12
-        )
+        if method == "max":
+            assert found.channel_steps[channel] == pytest.approx(alone.step, rel=1e-12)
 
 
 @given(st.integers(0, 2**31), st.sampled_from(METHODS), st.booleans(), st.sampled_from(["packed", "if", "ternary"]))
@@ -93,7 +96,7 @@ def test_one_zero_point_serves_all_channels():
         _, found = chosen(values, make_code("packed", 2, 4), method)
         assert 0 < found.code.offset < 255
         for channel, step in enumerate(found.channel_steps):
-            assert error_of(values[:, channel], step, found.code) < 1e-3 * float(centre[0, channel].square())
+            assert error_of(values[:, channel], step, found.code) < 5e-3 * float(centre[0, channel].square())
 
 
 @given(st.integers(0, 2**31), st.integers(1, 6), st.integers(0, 2))

@@ -160,7 +160,7 @@ def rescaled():
 @pytest.mark.parametrize("threshold", ["mse", "max", "percentile"])
 def test_channels_of_different_scales(threshold):
     torch.manual_seed(0)
-    net, images = rescaled(), torch.randn(32, 3, 8, 8)
+    net, images = rescaled(), torch.randn(1024, 3, 8, 8)
     ratios = []
     for granularity in ("tensor", "channel"):
         config = snnconvert.ConversionConfig(

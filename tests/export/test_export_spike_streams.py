@@ -370,7 +370,14 @@ def expected_checks(replay):
 
 
 @pytest.mark.parametrize(
-    ("build", "settings"), [(Branches, {}), (PreActivation, {}), (chain, {}), (Branches, {"bits": 1, "T": 3})]
+    ("build", "settings"),
+    [
+        (Branches, {}),
+        (PreActivation, {}),
+        (chain, {}),
+        (Branches, {"bits": 1, "T": 3}),
+        (Branches, {"threshold_granularity": "channel"}),
+    ],
 )
 def test_packed_networks_replay_in_integers(tmp_path, build, settings):
     snn, images, path = exported(tmp_path, build, **settings)
