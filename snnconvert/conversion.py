@@ -33,7 +33,7 @@ from snnconvert.convert.quantizers import Grid
 from snnconvert.convert.signature import Signature, argument_names
 from snnconvert.convert.structure import flatten_inputs, unflatten_inputs
 from snnconvert.engines.stepwise import is_exact
-from snnconvert.errors import InputError
+from snnconvert.errors import ConfigurationError, InputError
 from snnconvert.evaluation import compare_outputs
 from snnconvert.inputs import Inputs
 from snnconvert.neurons.code import SpikeCode
@@ -70,6 +70,9 @@ class PreparedConversion:
     dtype: torch.dtype
     notes: tuple[str, ...] = ()
     patterns: frozenset[str] = frozenset()
+
+
+Finisher = Callable[[PreparedConversion, Statistics], SpikingModel]
 
 
 def prepare(
@@ -124,19 +127,27 @@ def calibrate(
     *,
     transform: Callable[[Any], Any] | None = None,
     progress: bool = True,
+    finisher: Finisher | None = None,
 ) -> SpikingModel:
     """The second half of :func:`convert`: thresholds, neurons, weights, repair and report.
+
+    Args:
+        prepared: the network.
+        calib_loader: as for :func:`snnconvert.convert`.
+        transform: likewise.
+        progress: likewise.
+        finisher: what makes the spiking network of the statistics; by default :func:`finish`.
 
     Raises:
         InputError: as :func:`convert`.
         ConversionError: if activations reach NaN or Inf, or a sum of currents can't be proven exact.
+        ConfigurationError: as :func:`finish`.
     """
     signature = prepared.signature
     batches = (
-        signature.flatten(batch.args, batch.kwargs)
-        for batch in input_batches(calib_loader, transform, _names(signature))
+        signature.flatten(batch.args, batch.kwargs) for batch in input_batches(calib_loader, transform, signature.names)
     )
-    return calibrate_leaves(prepared, with_progress(batches, calib_loader, progress))
+    return calibrate_leaves(prepared, with_progress(batches, calib_loader, progress), finisher)
 
 
 def convert_whole(
@@ -146,6 +157,7 @@ def convert_whole(
     *,
     transform: Callable[[Any], Any] | None = None,
     progress: bool = True,
+    finisher: Finisher | None = None,
 ) -> SpikingModel:
     """:func:`snnconvert.convert` of a model that is captured as a whole, whatever ``config.parts`` says.
 
@@ -160,15 +172,17 @@ def convert_whole(
         raise InputError("the calibration loader is empty: give it at least one batch")
     prepared = prepare(model, first, config)
     leaves = (prepared.signature.flatten(batch.args, batch.kwargs) for batch in chain([first], batches))
-    return calibrate_leaves(prepared, with_progress(leaves, calib_loader, progress))
+    return calibrate_leaves(prepared, with_progress(leaves, calib_loader, progress), finisher)
 
 
-def calibrate_leaves(prepared: PreparedConversion, batches: Iterable[tuple[Tensor, ...]]) -> SpikingModel:
+def calibrate_leaves(
+    prepared: PreparedConversion, batches: Iterable[tuple[Tensor, ...]], finisher: Finisher | None = None
+) -> SpikingModel:
     """:func:`calibrate` on the tensors of each call."""
     collector = collector_of(prepared)
     for leaves in batches:
         collector.update(leaves)
-    return finish(prepared, collector.statistics())
+    return (finisher or finish)(prepared, collector.statistics())
 
 
 def collector_of(prepared: PreparedConversion) -> Collector:
@@ -180,9 +194,16 @@ def collector_of(prepared: PreparedConversion) -> Collector:
 
 
 def finish(prepared: PreparedConversion, statistics: Statistics) -> SpikingModel:
-    """The spiking network of a prepared one, once its calibration pass is over."""
+    """The spiking network of a prepared one, once its calibration pass is over.
+
+    Raises:
+        ConversionError: if a sum of currents can't be proven exact.
+        ConfigurationError: if the settings name an objective, which needs :func:`snnconvert.allocation.allocate`.
+    """
+    if prepared.config.objective is not None:
+        raise ConfigurationError(f"{prepared.config.objective[0]} takes snnconvert.convert, which allocates widths")
     graph, conversion_plan, config = prepared.graph, prepared.plan, prepared.config
-    thresholds = _thresholds(conversion_plan, statistics.histograms, config)
+    thresholds = thresholds_of(conversion_plan, statistics.histograms, config)
     network, sums = insert_neurons(graph, conversion_plan, thresholds)
     codes = {item.node: thresholds[item.family].code for item in conversion_plan.synapses}
     sample = [tensor.to(prepared.device) for tensor in statistics.sample]
@@ -221,11 +242,6 @@ def _moved(example: Tensor | Inputs, device: torch.device) -> Inputs:
     return unflatten_inputs(structure, [leaf.to(device) for leaf in leaves])
 
 
-def _names(signature: Signature) -> tuple[str, ...]:
-    """The model's arguments that take tensors."""
-    return tuple(dict.fromkeys([*signature.parameters, *map(str, signature.call.children[1].keys)]))
-
-
 def placement(model: nn.Module) -> tuple[torch.device, torch.dtype]:
     """Device of the model's tensors, and the floating type of its parameters."""
     tensors = [*model.parameters(), *model.buffers()]
@@ -239,9 +255,10 @@ def with_progress(batches: Iterator[Batch], loader: Iterable[Any] | Tensor, prog
     return tqdm(batches, desc="calibrating", total=total, unit="batch", disable=None if progress else True)
 
 
-def _thresholds(
+def thresholds_of(
     conversion_plan: Plan, histograms: dict[str, ValueHistogram], config: ConversionConfig
 ) -> dict[int, Threshold]:
+    """The threshold of each family of sites."""
     merged: dict[int, tuple[SpikeCode, ValueHistogram]] = {}
     caps: dict[int, float] = {}
     given = _given_thresholds(conversion_plan)

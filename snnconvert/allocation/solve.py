@@ -24,7 +24,8 @@ from snnconvert.errors import ConfigurationError, ConversionError
 
 _GAP = 1e-5
 _LOOSE_GAP = 0.02
-_SCALE = 1e4
+_SCALE = 1e3
+_ROW_SCALE = 1e2
 _SLACK = 1e-9
 _TRIALS = 4
 _TINY = float(np.finfo(np.float64).tiny)
@@ -88,14 +89,14 @@ class _Program:
         """Solves once; again with a slightly lower limit where the solver's own tolerance has exceeded it."""
         target = self.limit
         for _ in range(_TRIALS):
-            scale = _SCALE / max(target, _TINY)
+            scale = _ROW_SCALE / max(target, _TINY)
             within = LinearConstraint(np.where(usable, self.row * scale, 0.0)[None], -np.inf, target * scale)
             result = milp(
                 np.where(usable, objective, 0.0),
                 integrality=np.ones(len(objective)),
                 bounds=Bounds(0.0, usable.astype(np.float64)),
                 constraints=[_agreement(self.problem), within],
-                options={"mip_rel_gap": gap},
+                options={"mip_rel_gap": gap, "presolve": False},
             )
             if result.x is None:
                 raise ConversionError(f"the allocation can't be solved: {result.message}")

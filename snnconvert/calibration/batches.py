@@ -58,6 +58,21 @@ def items_of(loader: Iterable[Any] | Tensor) -> Iterable[Any]:
     return loader
 
 
+def labels_of(item: Any, samples: int) -> Tensor | None:
+    """The labels int64 [N] that an item of a loader brings: of an (input, label) pair, or under a usual key.
+
+    None if it brings none, or any of them is below 0, which stands for an unknown one.
+    """
+    if isinstance(item, Mapping):
+        found = next((item[key] for key in _LABEL_KEYS if key in item), None)
+    else:
+        found = item[1] if isinstance(item, (tuple, list)) and len(item) == 2 else None
+    integral = isinstance(found, Tensor) and not found.is_floating_point() and not found.is_complex()
+    if not isinstance(found, Tensor) or not integral or found.shape != (samples,) or bool((found < 0).any()):
+        return None
+    return found.long()
+
+
 def checked(inputs: Inputs, index: int) -> Inputs:
     """The same arguments with floating tensors as float32; integers, such as indices, stay.
 
