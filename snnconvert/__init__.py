@@ -1,5 +1,6 @@
 """Convert pretrained neural networks into spiking neural networks, and account for every bit."""
 
+from snnconvert.allocation.pareto import ParetoPoint
 from snnconvert.api import convert, convert_parts, plan
 from snnconvert.config import ConversionConfig, LayerOverride
 from snnconvert.convert.plan import Plan
@@ -7,6 +8,7 @@ from snnconvert.engines.stepwise import Simulation
 from snnconvert.errors import ArtifactError, ConfigurationError, ConversionError, InputError, SnnConvertError
 from snnconvert.hybrid import HybridModel
 from snnconvert.inputs import Inputs
+from snnconvert.pareto_search import search
 from snnconvert.report.report import Report
 from snnconvert.spiking_model import SpikingModel, load
 from snnconvert.version import __version__
@@ -20,6 +22,7 @@ __all__ = [
     "InputError",
     "Inputs",
     "LayerOverride",
+    "ParetoPoint",
     "Plan",
     "Report",
     "Simulation",
@@ -30,4 +33,5 @@ __all__ = [
     "convert_parts",
     "load",
     "plan",
+    "search",
 ]
