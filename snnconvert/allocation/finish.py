@@ -9,7 +9,7 @@ from torch import Tensor
 
 from snnconvert.allocation.allocate import allocate
 from snnconvert.allocation.drop import Drop, LabelledBatches
-from snnconvert.calibration.batches import input_batches, items_of, labels_of
+from snnconvert.calibration.batches import inputs_of_item, items_of, labels_of
 from snnconvert.calibration.collect import Statistics
 from snnconvert.conversion import Finisher, PreparedConversion, finish
 from snnconvert.errors import ConfigurationError, InputError
@@ -73,7 +73,7 @@ def labelled_leaves(
     Raises:
         InputError: as :func:`~snnconvert.calibration.batches.input_batches`.
     """
-    for item in items_of(loader):
-        for inputs in input_batches([item], transform, prepared.signature.names):
-            leaves = prepared.signature.flatten(inputs.args, inputs.kwargs)
-            yield leaves, labels_of(item, prepared.signature.batch_of(leaves))
+    for index, item in enumerate(items_of(loader)):
+        inputs = inputs_of_item(item, index, transform, prepared.signature.names)
+        leaves = prepared.signature.flatten(inputs.args, inputs.kwargs)
+        yield leaves, labels_of(item, prepared.signature.batch_of(leaves))

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
-import torch
-from torch import Tensor, fx
+from torch import Tensor
 from tqdm import tqdm
 
-from snnconvert.allocation.fake_weights import FakeWeights
 from snnconvert.allocation.groups import Groups
 from snnconvert.allocation.problem import Solution
-from snnconvert.allocation.twin import Branch, Quantization, Twin, channel_means, quantized, relative_error
+from snnconvert.allocation.survey import Survey
+from snnconvert.allocation.twin import Branch, Quantization, Twin, relative_error
 from snnconvert.calibration.collect import Statistics
-from snnconvert.calibration.histogram import fixed_subset
 from snnconvert.conversion import PreparedConversion, thresholds_of
-from snnconvert.neurons.activity import activity_of_words
-from snnconvert.neurons.packed import PackedCode
+from snnconvert.errors import ConversionError
 from snnconvert.neurons.threshold import Threshold
 
 _MOST_IMAGES, _FEWEST_IMAGES = 64, 4
@@ -35,6 +30,9 @@ class Laboratory:
         statistics: of its calibration pass.
         groups: what may be quantized by itself.
         progress: show progress bars.
+
+    Raises:
+        ConversionError: if the network returns nothing but integers or zeros.
 
     Attributes:
         groups: the same.
@@ -56,13 +54,15 @@ class Laboratory:
         self.weight_options = [_some(layer.options, _FEW_WEIGHTS if few else None) for layer in groups.layers]
         self.images = self._affordable_images(statistics)
         self.sample = _first(prepared, statistics, self.images)
-        survey = _Survey(self)
-        survey.run_all()
+        survey = Survey(prepared, self._thresholds, self._rounded_widths(), self.images)
+        survey.see(self.sample)
         self.set_bits: Mapping[tuple[int, int], float] = survey.set_bits
         self._weights = survey.weights
         means = survey.means if prepared.config.bias_correction else {}
         self.twin = Twin(prepared.graph, prepared.plan, means)
         self.reference = Twin(prepared.graph, prepared.plan).run_from_start(self.sample, Quantization())
+        if not any(bool(output.any()) for output in self.reference):
+            raise ConversionError("nothing to measure widths by: the network has no floating output that isn't zero")
 
     def words(self, group: int, option: int) -> Quantization:
         """The neurons of a group at one of its widths."""
@@ -98,6 +98,11 @@ class Laboratory:
             found[index] = relative_error(self.reference, outputs)
         return found
 
+    def _rounded_widths(self) -> dict[str, tuple[int, ...]]:
+        """The widths to round each synapse's weights at, by node name."""
+        measured = zip(self.groups.layers, self.weight_options, strict=True)
+        return {item.node: options for layer, options in measured for item in layer.items}
+
     def _runs(self) -> float:
         """Whole runs that measuring every option takes: a run from the middle is half of one."""
         options = [*(group.options for group in self.groups.words), *(layer.options for layer in self.groups.layers)]
@@ -108,74 +113,6 @@ class Laboratory:
         affordable = int(_MOST_MACS / (runs * max(self._prepared.plan.total_macs, 1)))
         available = self._prepared.signature.batch_of(statistics.sample)
         return min(max(affordable, _FEWEST_IMAGES), _MOST_IMAGES, available)
-
-    def survey_needs(
-        self,
-    ) -> tuple[PreparedConversion, Mapping[tuple[int, int], Threshold], dict[str, tuple[int, ...]]]:
-        """The network, the threshold of each (family, word bits), and the widths to round each synapse at."""
-        widths = {
-            item.node: options
-            for layer, options in zip(self.groups.layers, self.weight_options, strict=True)
-            for item in layer.items
-        }
-        return self._prepared, self._thresholds, widths
-
-
-class _Survey(fx.Interpreter):
-    """One run of the ANN that sees each synapse's inputs and outputs, and each site's values."""
-
-    def __init__(self, laboratory: Laboratory) -> None:
-        self._prepared, self._thresholds, self._widths = laboratory.survey_needs()
-        super().__init__(self._prepared.graph)
-        self._sample, self._images = laboratory.sample, laboratory.images
-        self._sites = {site.node: site for site in self._prepared.plan.sites if site.origin != "repeater"}
-        self._synapses = {item.node: item for item in self._prepared.plan.synapses}
-        self._learns = self._prepared.config.weight_rounding == "gptq" and _is_packed(self._prepared)
-        self._words: defaultdict[int, list[int]] = defaultdict(list)
-        for family, option in self._thresholds:
-            self._words[family].append(option)
-        self._counts: defaultdict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0])
-        self.means: dict[str, Tensor] = {}
-        self.weights: dict[str, FakeWeights] = {}
-
-    def run_all(self) -> None:
-        with torch.no_grad():
-            self.run(*self._sample)
-
-    @property
-    def set_bits(self) -> dict[tuple[int, int], float]:
-        """Share of ones by (family, word bits)."""
-        return {key: ones / max(bits, 1) for key, (ones, bits) in self._counts.items()}
-
-    def run_node(self, n: fx.Node) -> Any:
-        value = super().run_node(n)
-        if n.name in self._sites:
-            self._count(n.name, value)
-        if n.name in self._widths:
-            self.means[n.name] = channel_means(n, value, self._images)
-            self._round(n)
-        return value
-
-    def _round(self, node: fx.Node) -> None:
-        item, (source, *_) = self._synapses[node.name], node.args
-        assert isinstance(source, fx.Node)
-        middle = self._words[item.family][(len(self._words[item.family]) - 1) // 2]
-        step = self._thresholds[item.family, middle].step
-        weights = FakeWeights(self._prepared.graph, node, step, self.env[source] if self._learns else None)
-        weights.prepare(self._widths[node.name])
-        self.weights[node.name] = weights
-
-    def _count(self, name: str, value: Tensor) -> None:
-        site = self._sites[name]
-        subset = fixed_subset(value.flatten(1)) if value.dim() > 1 else value
-        for option in self._words[site.family]:
-            threshold = self._thresholds[site.family, option]
-            if isinstance(threshold.code, PackedCode):
-                words = (quantized(subset, threshold, site) / threshold.step).round()
-                activity = activity_of_words(words, threshold.code)
-                counts = self._counts[site.family, option]
-                counts[0] += activity.set_bits
-                counts[1] += activity.windows * threshold.code.word_bits
 
 
 def _all_thresholds(
@@ -208,7 +145,3 @@ def _first(prepared: PreparedConversion, statistics: Statistics, images: int) ->
         (tensor[:images] if spec.batched else tensor).to(prepared.device)
         for spec, tensor in zip(specs, statistics.sample, strict=True)
     ]
-
-
-def _is_packed(prepared: PreparedConversion) -> bool:
-    return all(isinstance(site.code, PackedCode) for site in prepared.plan.sites)

@@ -37,8 +37,19 @@ def input_batches(
         InputError: on an item with no input tensor, an empty batch, or NaN or Inf, naming the batch.
     """
     for index, item in enumerate(items_of(loader)):
-        found = _transformed(transform(item), index, parameters) if transform is not None else None
-        yield checked(found or _inputs_of(item, index, parameters), index)
+        yield inputs_of_item(item, index, transform, parameters)
+
+
+def inputs_of_item(
+    item: Any, index: int, transform: Callable[[Any], Any] | None = None, parameters: Sequence[str] = ()
+) -> Inputs:
+    """The arguments of one call from one item of a loader; see :func:`input_batches`.
+
+    Raises:
+        InputError: likewise; ``index`` is the batch it names.
+    """
+    found = _transformed(transform(item), index, parameters) if transform is not None else None
+    return checked(found or _inputs_of(item, index, parameters), index)
 
 
 def items_of(loader: Iterable[Any] | Tensor) -> Iterable[Any]:

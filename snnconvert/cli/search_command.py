@@ -33,7 +33,7 @@ from snnconvert.cli.convert_command import (
 from snnconvert.errors import InputError
 from snnconvert.models.source import load_model
 from snnconvert.pareto_search import search
-from snnconvert.plots.canvas import save_figure
+from snnconvert.plots.canvas import new_figure, save_figure
 from snnconvert.plots.pareto import pareto_curve
 from snnconvert.report.tables import format_table
 
@@ -76,6 +76,7 @@ def run(options: argparse.Namespace) -> None:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     target = options.out if options.out is not None else Path(f"pareto-{folder_name(options.model)}")
+    _check_output(target)
     loaded = load_model(
         options.model,
         checkpoint=options.checkpoint,
@@ -101,6 +102,13 @@ def run(options: argparse.Namespace) -> None:
     say(options, f"{_table(points)}\n\nwritten to {target}\n")
     emit_json({"schema": "snnconvert.search/1", **about, "points": [_summary(point) for point in points]})
     sys.stdout.flush()
+
+
+def _check_output(target: Path) -> None:
+    """Refuses, before any work, a folder that is none, and to go without matplotlib."""
+    if target.exists() and not target.is_dir():
+        raise InputError(f"{target} exists and is not a folder: choose another output folder")
+    new_figure()
 
 
 class _Evaluation:

@@ -40,8 +40,24 @@ def test_a_budget_on_the_command_line_is_kept(cli, folder):
         (["digits", "--budget", "0"], ["budget must be positive"]),
         (["digits", "--budget", "1"], ["can't be met", "mean bit budget"]),
         (["search", "digits", "--budgets", "-1"], ["positive"]),
+        (["search", "digits", "--budgets", "8", "--bits", "9"], ["bits"]),
     ],
 )
 def test_impossible_objectives_are_one_line(cli, folder, arguments, words):
     assert_one_error(cli(*arguments, *SMALL), *words)
     assert list(folder.iterdir()) == []
+
+
+def test_a_file_in_the_folders_place_is_refused_before_any_work(cli, folder):
+    (folder / "taken").write_text("mine")
+    assert_one_error(cli("search", "digits", *SMALL, "-o", "taken"), "taken", "not a folder")
+    assert (folder / "taken").read_text() == "mine"
+
+
+def test_a_drop_on_the_command_line_is_kept(cli, monkeypatch):
+    monkeypatch.setattr("snnconvert.allocation.allocate._BISECTIONS", 2)
+    outcome = cli("digits", *SMALL, "--max-drop", 4, "-o", "out", "-q")
+    allocation = outcome.last_line["allocation"]
+    assert allocation["objective"] == "max_drop"
+    assert allocation["rounds"][allocation["chosen"]]["drop"] <= 4
+    assert outcome.last_line["totals"]["bit_budget"] < 64
