@@ -117,7 +117,8 @@ class _Bench:
         assert allocation is not None
         if allocation.chosen == 0:
             return first, first
-        return first, self._figures("mixed, round 2", model, allocation.rounds[1].predicted_error)
+        kept = allocation.rounds[allocation.chosen]
+        return first, self._figures(f"mixed, round {allocation.chosen + 1}", model, kept.predicted_error)
 
     def _figures(self, name: str, model: SpikingModel, predicted: float) -> Figures:
         evaluation, _ = self._test.evaluate(model.network)

@@ -1,4 +1,4 @@
-"""From sensitivities to a network: solve, convert, measure, correct the model, solve again, keep the better."""
+"""From sensitivities to a network: solve, convert, measure, correct the model, solve again, keep the best."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from snnconvert.report.allocation import Allocation, AllocationRound
 from snnconvert.spiking_model import SpikingModel
 
 _BISECTIONS = 7
+_ROUNDS = 4
 
 
 def check_budget(prepared: PreparedConversion, groups: Groups, budget: float) -> None:
@@ -180,11 +181,18 @@ class Allocator:
         return self._kept(rounds, best, "max_drop", points)
 
     def candidates(self, solve: Callable[[Sensitivity], Solution]) -> list[Candidate]:
-        """Both rounds: the solution of the sensitivities as measured, and of those corrected around it."""
-        first = self._measured(solve(self.sensitivity))
-        second = solve(corrected(self.laboratory, self.sensitivity, first.solution))
-        same = (second.words, second.weights) == (first.solution.words, first.solution.weights)
-        return [first] if same else [first, self._measured(second)]
+        """The solution of the sensitivities as measured, then of those corrected around it, while that errs less.
+
+        At most four; the last one may err more than the one before.
+        """
+        found, sensitivity = [self._measured(solve(self.sensitivity))], self.sensitivity
+        while len(found) < _ROUNDS and found[-1] is min(found, key=lambda it: it.measured.measured_error):
+            sensitivity = corrected(self.laboratory, sensitivity, found[-1].solution)
+            solution = solve(sensitivity)
+            if any((solution.words, solution.weights) == (it.solution.words, it.solution.weights) for it in found):
+                break
+            found.append(self._measured(solution))
+        return found
 
     def convert(self, solution: Solution) -> SpikingModel:
         """The network at an allocation."""
