@@ -1,5 +1,6 @@
 """Convert pretrained neural networks into spiking neural networks, and account for every bit."""
 
+from snnconvert.allocation.pareto import ParetoPoint
 from snnconvert.api import convert, convert_parts, plan
 from snnconvert.calibration.no_data import NoData
 from snnconvert.config import ConversionConfig, LayerOverride
@@ -8,6 +9,7 @@ from snnconvert.engines.stepwise import Simulation
 from snnconvert.errors import ArtifactError, ConfigurationError, ConversionError, InputError, SnnConvertError
 from snnconvert.hybrid import HybridModel
 from snnconvert.inputs import Inputs
+from snnconvert.pareto_search import search
 from snnconvert.report.report import Report
 from snnconvert.spiking_model import SpikingModel, load
 from snnconvert.version import __version__
@@ -22,6 +24,7 @@ __all__ = [
     "Inputs",
     "LayerOverride",
     "NoData",
+    "ParetoPoint",
     "Plan",
     "Report",
     "Simulation",
@@ -32,4 +35,5 @@ __all__ = [
     "convert_parts",
     "load",
     "plan",
+    "search",
 ]

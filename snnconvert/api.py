@@ -8,9 +8,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from snnconvert.allocation.finish import finisher
 from snnconvert.calibration.no_data import NoData
 from snnconvert.config import ConversionConfig
-from snnconvert.conversion import calibrate, convert_whole, prepare
+from snnconvert.conversion import PreparedConversion, convert_whole, prepare
+from snnconvert.conversion import calibrate as calibrate_prepared
 from snnconvert.convert.plan import Plan
 from snnconvert.detectors import detector_parts
 from snnconvert.errors import ConversionError, InputError
@@ -50,6 +52,7 @@ def convert(
     *,
     transform: Callable[[Any], Any] | None = None,
     progress: bool = True,
+    validation: Iterable[Any] | Tensor | None = None,
 ) -> SpikingModel | HybridModel:
     """Converts a network into a spiking one.
 
@@ -71,6 +74,7 @@ def convert(
         config: the settings; defaults to ``ConversionConfig()``: 2-bit spikes, 4 steps, 8-bit weights.
         transform: turns an item of the loader into an input tensor, a dict or Inputs.
         progress: show a progress bar on stderr if it is a terminal.
+        validation: another loader on which ``config.max_drop`` is measured; by default the calibration loader.
 
     Returns:
         The spiking network on the model's device, in the model's type, in evaluation mode. If ``config.parts``
@@ -82,12 +86,32 @@ def convert(
             that takes no images or is converted by parts.
         ConversionError: if the network can't be captured, none of its layers would spike, activations
             reach NaN or Inf, or a sum of currents can't be proven exact.
-        ConfigurationError: if an override matches no layer.
+        ConfigurationError: if an override matches no layer, or an objective can't be met.
     """
     network = _network(model)
     if _is_taken_apart(network, config):
         return convert_parts(network, calib_loader, (), config, transform=transform, progress=progress)
-    return convert_whole(network, calib_loader, config, transform=transform, progress=progress)
+    ending = finisher(calib_loader, transform, validation, progress=progress)
+    return convert_whole(network, calib_loader, config, transform=transform, progress=progress, finisher=ending)
+
+
+def calibrate(
+    prepared: PreparedConversion,
+    calib_loader: Iterable[Any] | Tensor | NoData,
+    *,
+    transform: Callable[[Any], Any] | None = None,
+    progress: bool = True,
+    validation: Iterable[Any] | Tensor | None = None,
+) -> SpikingModel:
+    """The second half of :func:`convert`: allocation of widths, thresholds, neurons, weights, repair and report.
+
+    Raises:
+        InputError: as :func:`convert`.
+        ConversionError: if activations reach NaN or Inf, or a sum of currents can't be proven exact.
+        ConfigurationError: if an objective can't be met.
+    """
+    ending = finisher(calib_loader, transform, validation, progress=progress)
+    return calibrate_prepared(prepared, calib_loader, transform=transform, progress=progress, finisher=ending)
 
 
 def _is_taken_apart(network: nn.Module, config: ConversionConfig | None) -> bool:

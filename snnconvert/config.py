@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ THRESHOLD_METHODS = ("mse", "max", "percentile", "gaussian", "balanced", "entrop
 CHANNEL_METHODS = ("mse", "max", "percentile", "gaussian")
 GRANULARITIES = ("tensor", "channel")
 ROUNDING_METHODS = ("nearest", "gptq")
+OBJECTIVES = ("budget", "max_drop", "target_energy")
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,12 @@ class ConversionConfig:
         parts: names of submodules to convert each for itself, where the network can't be captured as a whole;
             empty: the whole network, or, of the detectors in torchvision, the parts that are neural networks.
         overrides: layer name or regular expression (full match) to LayerOverride or a dict of its fields.
+        budget: allocate T, spike bits and weight bits layer by layer, for the least error at a mean bit budget
+            T·b_w·b_s (weighted by multiply-accumulates) of at most this; what overrides say of a layer is kept.
+        max_drop: allocate them for the smallest bit budget at which at most this many points are lost: of
+            accuracy, if the calibration loader gives labels, else of decisions that are the ANN's.
+        target_energy: allocate them for the least error at no more microjoules per image than this, by
+            :class:`~snnconvert.allocation.energy.TwinEnergy`. One of these three at most.
         seed: seed of whatever is random: images synthesized where there are no data, the projections of the outputs
             for the threshold "fisher", the order of samples in a reconstruction.
     """
@@ -94,6 +102,9 @@ class ConversionConfig:
     dynamic_sizes: bool = False
     parts: tuple[str, ...] = ()
     overrides: Mapping[str, LayerOverride] = field(default_factory=dict)
+    budget: float | None = None
+    max_drop: float | None = None
+    target_energy: float | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -129,10 +140,26 @@ class ConversionConfig:
         if isinstance(self.parts, str) or not all(isinstance(part, str) and part for part in self.parts):
             raise ConfigurationError(f"parts must be names of submodules, got {self.parts!r}")
         object.__setattr__(self, "parts", tuple(self.parts))
+        self._check_objectives()
         if not isinstance(self.overrides, Mapping) or not all(isinstance(key, str) for key in self.overrides):
             raise ConfigurationError("overrides must map layer names or regular expressions to settings")
         checked = {pattern: self._checked_override(pattern, value) for pattern, value in self.overrides.items()}
         object.__setattr__(self, "overrides", checked)
+
+    @property
+    def objective(self) -> tuple[str, float] | None:
+        """Name and value of what widths are allocated for; None if they are as told."""
+        return next(((name, getattr(self, name)) for name in OBJECTIVES if getattr(self, name) is not None), None)
+
+    def _check_objectives(self) -> None:
+        given = [name for name in OBJECTIVES if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ConfigurationError(f"{' and '.join(given)} exclude each other: give one of them")
+        for name in given:
+            value, least = getattr(self, name), "not be negative" if name == "max_drop" else "be positive"
+            known = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+            if not known or value < 0 or (value == 0 and name != "max_drop"):
+                raise ConfigurationError(f"{name} must {least}, got {value!r}")
 
     def _checked_override(self, pattern: str, value: LayerOverride | Mapping[str, Any]) -> LayerOverride:
         try:

@@ -38,7 +38,7 @@ from snnconvert.convert.planner import make_plan, narrows_synapses
 from snnconvert.convert.signature import Signature, argument_names
 from snnconvert.convert.structure import flatten_inputs, unflatten_inputs
 from snnconvert.engines.stepwise import is_exact
-from snnconvert.errors import InputError
+from snnconvert.errors import ConfigurationError, InputError
 from snnconvert.evaluation import compare_outputs
 from snnconvert.inputs import Inputs
 from snnconvert.neurons.product import Product
@@ -84,6 +84,9 @@ class PreparedConversion:
         return spike_channels(self.graph, self.plan) if wanted else SpikeChannels()
 
 
+Finisher = Callable[[PreparedConversion, Statistics], SpikingModel]
+
+
 def prepare(
     model: nn.Module,
     example: Tensor | Inputs,
@@ -91,6 +94,7 @@ def prepare(
     *,
     sizes: Sizes | None = None,
     prefix: str = "",
+    narrow: bool = False,
 ) -> PreparedConversion:
     """The first half of :func:`convert`: captures and plans; needs no images beyond an example [N, ...].
 
@@ -100,6 +104,7 @@ def prepare(
         config: the settings.
         sizes: see :func:`~snnconvert.convert.capture.capture_call`; by default what the settings say.
         prefix: of a part of a larger model, what its layers' names begin with in the overrides.
+        narrow: whether synapses may come to read narrower windows than the settings say.
 
     Raises:
         InputError: if the example is neither tensor nor Inputs.
@@ -117,7 +122,7 @@ def prepare(
     patterns: frozenset[str] = frozenset()
     if prefix:
         config, patterns = _of_part(config, graph, prefix)
-    if narrows_synapses(config):
+    if narrow or narrows_synapses(config):
         graph = split_shortcuts(graph)
     conversion_plan = make_plan(graph, config)
     return PreparedConversion(graph, captured.signature, conversion_plan, config, device, dtype, notes, patterns)
@@ -138,21 +143,29 @@ def calibrate(
     *,
     transform: Callable[[Any], Any] | None = None,
     progress: bool = True,
+    finisher: Finisher | None = None,
 ) -> SpikingModel:
     """The second half of :func:`convert`: thresholds, neurons, weights, repair and report.
+
+    Args:
+        prepared: the network.
+        calib_loader: as for :func:`snnconvert.convert`.
+        transform: likewise.
+        progress: likewise.
+        finisher: what makes the spiking network of the statistics; by default :func:`finish`.
 
     Raises:
         InputError: as :func:`convert`.
         ConversionError: if activations reach NaN or Inf, or a sum of currents can't be proven exact.
+        ConfigurationError: as :func:`finish`.
     """
     signature = prepared.signature
     if isinstance(calib_loader, NoData):
-        return finish(prepared, _statistics_without(prepared, calib_loader, progress))
+        return (finisher or finish)(prepared, _statistics_without(prepared, calib_loader, progress))
     batches = (
-        signature.flatten(batch.args, batch.kwargs)
-        for batch in input_batches(calib_loader, transform, _names(signature))
+        signature.flatten(batch.args, batch.kwargs) for batch in input_batches(calib_loader, transform, signature.names)
     )
-    return calibrate_leaves(prepared, with_progress(batches, calib_loader, progress))
+    return calibrate_leaves(prepared, with_progress(batches, calib_loader, progress), finisher)
 
 
 def convert_whole(
@@ -162,6 +175,7 @@ def convert_whole(
     *,
     transform: Callable[[Any], Any] | None = None,
     progress: bool = True,
+    finisher: Finisher | None = None,
 ) -> SpikingModel:
     """:func:`snnconvert.convert` of a model that is captured as a whole, whatever ``config.parts`` says.
 
@@ -171,7 +185,8 @@ def convert_whole(
         ConfigurationError: as :func:`snnconvert.convert`.
     """
     if isinstance(calib_loader, NoData):
-        return calibrate(prepare(model, calib_loader.example, config), calib_loader, progress=progress)
+        prepared = prepare(model, calib_loader.example, config)
+        return calibrate(prepared, calib_loader, progress=progress, finisher=finisher)
     batches = input_batches(calib_loader, transform, argument_names(model))
     with failing_together():
         seen = list(islice(batches, 1))
@@ -180,17 +195,19 @@ def convert_whole(
         raise InputError("the calibration loader is empty: give it at least one batch")
     prepared = prepare(model, example, config)
     leaves = (prepared.signature.flatten(batch.args, batch.kwargs) for batch in chain(seen, batches))
-    return calibrate_leaves(prepared, with_progress(leaves, calib_loader, progress))
+    return calibrate_leaves(prepared, with_progress(leaves, calib_loader, progress), finisher)
 
 
-def calibrate_leaves(prepared: PreparedConversion, batches: Iterable[tuple[Tensor, ...]]) -> SpikingModel:
+def calibrate_leaves(
+    prepared: PreparedConversion, batches: Iterable[tuple[Tensor, ...]], finisher: Finisher | None = None
+) -> SpikingModel:
     """:func:`calibrate` on the tensors of each call."""
     collector = collector_of(prepared)
     with failing_together():
         for leaves in batches:
             collector.update(leaves)
     share(collector)
-    return finish(prepared, collector.statistics())
+    return (finisher or finish)(prepared, collector.statistics())
 
 
 def _statistics_without(prepared: PreparedConversion, data: NoData, progress: bool) -> Statistics:
@@ -225,9 +242,16 @@ def collector_of(prepared: PreparedConversion) -> Collector:
 
 
 def finish(prepared: PreparedConversion, statistics: Statistics) -> SpikingModel:
-    """The spiking network of a prepared one, once its calibration pass is over."""
+    """The spiking network of a prepared one, once its calibration pass is over.
+
+    Raises:
+        ConversionError: if a sum of currents can't be proven exact.
+        ConfigurationError: if the settings name an objective, which needs :func:`snnconvert.allocation.allocate`.
+    """
+    if prepared.config.objective is not None:
+        raise ConfigurationError(f"{prepared.config.objective[0]} takes snnconvert.convert, which allocates widths")
     graph, conversion_plan, config = prepared.graph, prepared.plan, prepared.config
-    thresholds, threshold_notes = _thresholds(prepared, statistics)
+    thresholds, threshold_notes = thresholds_of(prepared, statistics)
     sample = [tensor.to(prepared.device) for tensor in statistics.sample]
     images = prepared.signature.batch_of(sample)
     network, sums = insert_neurons(graph, conversion_plan, thresholds, prepared.channels)
@@ -302,11 +326,6 @@ def _moved(example: Tensor | Inputs, device: torch.device) -> Inputs:
     return unflatten_inputs(structure, [leaf.to(device) for leaf in leaves])
 
 
-def _names(signature: Signature) -> tuple[str, ...]:
-    """The model's arguments that take tensors."""
-    return tuple(dict.fromkeys([*signature.parameters, *map(str, signature.call.children[1].keys)]))
-
-
 def placement(model: nn.Module) -> tuple[torch.device, torch.dtype]:
     """Device of the model's tensors, and the floating type of its parameters."""
     tensors = [*model.parameters(), *model.buffers()]
@@ -321,8 +340,8 @@ def with_progress(batches: Iterator[Batch], loader: Iterable[Any] | Tensor, prog
     return tqdm(batches, desc="calibrating", total=total, unit="batch", disable=None if shown else True)
 
 
-def _thresholds(prepared: PreparedConversion, statistics: Statistics) -> tuple[dict[int, Threshold], tuple[str, ...]]:
-    """The thresholds, and notes for the report."""
+def thresholds_of(prepared: PreparedConversion, statistics: Statistics) -> tuple[dict[int, Threshold], tuple[str, ...]]:
+    """The threshold of each family of sites, and notes for the report."""
     graph, conversion_plan, config = prepared.graph, prepared.plan, prepared.config
     weighted: dict[int, Bins] = {}
     notes: tuple[str, ...] = ()

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from snnconvert.allocation.finish import finish_part
 from snnconvert.calibration.batches import checked, input_batches, items_of
 from snnconvert.calibration.collect import Collector
 from snnconvert.calibration.no_data import NoData
 from snnconvert.config import ConversionConfig
-from snnconvert.conversion import PreparedConversion, collector_of, finish, placement, prepare, with_progress
+from snnconvert.conversion import PreparedConversion, collector_of, placement, prepare, with_progress
 from snnconvert.convert.capture_checks import frozen_copy
 from snnconvert.convert.signature import parameters_of
 from snnconvert.convert.structure import flatten_inputs, unflatten_inputs
@@ -84,7 +85,7 @@ class _PartsConversion:
         collectors = {name: collector_of(item) for name, item in prepared.items()}
         macs = OutsideMacs(self.model, tuple(prepared))
         self._collect(prepared, collectors, macs, with_progress(chain(seen, calls), loader, progress))
-        parts = {name: finish(item, collectors[name].statistics()) for name, item in prepared.items()}
+        parts = {name: finish_part(item, collectors[name].statistics()) for name, item in prepared.items()}
         coverage = _coverage(parts, collectors, macs)
         outside = [
             Outside(name, reason) for name, reason in outside_modules(self.model, tuple(parts), self.left).items()

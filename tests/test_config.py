@@ -187,3 +187,30 @@ def test_unknown_settings_are_named():
 def test_values_are_checked_when_read_back():
     with pytest.raises(ConfigurationError, match="weight_bits"):
         ConversionConfig.from_dict({**ConversionConfig().to_dict(), "weight_bits": 16})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"budget": 8, "max_drop": 1}, "budget and max_drop exclude"),
+        ({"budget": 8.0, "target_energy": 1.0}, "exclude"),
+        ({"budget": 0}, "budget must be positive"),
+        ({"budget": True}, "budget must be positive"),
+        ({"budget": float("nan")}, "budget must be positive"),
+        ({"max_drop": -0.1}, "max_drop must not be negative"),
+        ({"target_energy": "1"}, "target_energy must be positive"),
+    ],
+)
+def test_objectives_out_of_range_are_refused(settings, message):
+    with pytest.raises(ConfigurationError, match=message):
+        ConversionConfig(**settings)
+
+
+def test_an_objective_is_read_back_and_old_settings_have_none():
+    config = ConversionConfig(max_drop=0)
+    assert config.objective == ("max_drop", 0)
+    data = json.loads(json.dumps(config.to_dict()))
+    assert ConversionConfig.from_dict(data) == config
+    for name in ("budget", "max_drop", "target_energy"):
+        del data[name]
+    assert ConversionConfig.from_dict(data).objective is None

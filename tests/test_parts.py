@@ -272,3 +272,16 @@ def test_a_module_used_under_two_names_is_replaced_in_both():
 def test_the_configuration_is_read_back():
     config = snnconvert.ConversionConfig(parts=["a", "b.c"], dynamic_sizes=True)
     assert snnconvert.ConversionConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_a_budget_holds_for_each_part_and_other_objectives_are_refused():
+    config = snnconvert.ConversionConfig(budget=20)
+    hybrid = snnconvert.convert_parts(detector(), loader(), ("body", "head"), config, progress=False)
+    assert set(hybrid.report) == {"body", "head"}
+    for report in hybrid.report.values():
+        assert report.totals.bit_budget <= 20
+        assert report.allocation.objective == "budget"
+    with pytest.raises(ConfigurationError, match="max_drop needs a network that is converted as a whole"):
+        snnconvert.convert_parts(
+            detector(), loader(), ("body",), snnconvert.ConversionConfig(max_drop=1.0), progress=False
+        )

@@ -37,8 +37,19 @@ def input_batches(
         InputError: on an item with no input tensor, an empty batch, or NaN or Inf, naming the batch.
     """
     for index, item in enumerate(items_of(loader)):
-        found = _transformed(transform(item), index, parameters) if transform is not None else None
-        yield checked(found or _inputs_of(item, index, parameters), index)
+        yield inputs_of_item(item, index, transform, parameters)
+
+
+def inputs_of_item(
+    item: Any, index: int, transform: Callable[[Any], Any] | None = None, parameters: Sequence[str] = ()
+) -> Inputs:
+    """The arguments of one call from one item of a loader; see :func:`input_batches`.
+
+    Raises:
+        InputError: likewise; ``index`` is the batch it names.
+    """
+    found = _transformed(transform(item), index, parameters) if transform is not None else None
+    return checked(found or _inputs_of(item, index, parameters), index)
 
 
 def items_of(loader: Iterable[Any] | Tensor) -> Iterable[Any]:
@@ -57,6 +68,21 @@ def items_of(loader: Iterable[Any] | Tensor) -> Iterable[Any]:
             "snnconvert.NoData(example) to calibrate without data"
         )
     return loader
+
+
+def labels_of(item: Any, samples: int) -> Tensor | None:
+    """The labels int64 [N] that an item of a loader brings: of an (input, label) pair, or under a usual key.
+
+    None if it brings none, or any of them is below 0, which stands for an unknown one.
+    """
+    if isinstance(item, Mapping):
+        found = next((item[key] for key in _LABEL_KEYS if key in item), None)
+    else:
+        found = item[1] if isinstance(item, (tuple, list)) and len(item) == 2 else None
+    integral = isinstance(found, Tensor) and not found.is_floating_point() and not found.is_complex()
+    if not isinstance(found, Tensor) or not integral or found.shape != (samples,) or bool((found < 0).any()):
+        return None
+    return found.long()
 
 
 def checked(inputs: Inputs, index: int) -> Inputs:

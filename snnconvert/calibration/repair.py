@@ -195,7 +195,7 @@ def finish_synapses(network: fx.GraphModule) -> None:
             module.finish()
 
 
-def _image_means(values: Tensor, axis: int, images: int) -> Tensor:
+def image_means(values: Tensor, axis: int, images: int) -> Tensor:
     """Channel means of each image [K, C]; windows or tokens folded into the batch are averaged, too."""
     others = [dim for dim in range(1, values.dim()) if dim != axis % values.dim()]
     means = (values.mean(others) if others else values).double()
@@ -203,11 +203,15 @@ def _image_means(values: Tensor, axis: int, images: int) -> Tensor:
     return means.view(images, -1, means.shape[-1]).mean(1) if folded else means
 
 
+def significant_mean(differences: Tensor) -> Tensor:
+    """Means [C] of differences [K, C] over images; 0 where within twice their standard error."""
+    images, shift = len(differences), differences.mean(0)
+    error = differences.std(0) / images**0.5 if images > 1 else torch.full_like(shift, torch.inf)
+    return torch.where(shift.abs() > _SIGNIFICANT * error, shift, torch.zeros_like(shift))
+
+
 def _correction(synapse: Synapse, current: Tensor, expected: Tensor, images: int) -> Tensor:
     axis = synapse.channel_axis(current.dim())
-    difference = _image_means(expected, axis, images) - _image_means(current, axis, images) * synapse.unit
-    shift = difference.mean(0)
-    error = difference.std(0) / images**0.5 if images > 1 else torch.full_like(shift, torch.inf)
-    shift = torch.where(shift.abs() > _SIGNIFICANT * error, shift, torch.zeros_like(shift))
+    shift = significant_mean(image_means(expected, axis, images) - image_means(current, axis, images) * synapse.unit)
     added = synapse.shift_bias(shift / (synapse.unit * synapse.multiplier))
     return synapse.channelwise(added.double() * synapse.multiplier, current.dim())

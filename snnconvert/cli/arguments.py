@@ -29,18 +29,16 @@ def build_parser() -> argparse.ArgumentParser:
         prog="snnconvert",
         description="Convert a pretrained network into a spiking one and report what it costs and keeps.",
         epilog="snnconvert simulate FOLDER runs a converted network in time, snnconvert export FOLDER writes it for "
-        "other tools; each has its own --help. The last line on stdout is one JSON object. Exit code 2 means bad "
-        "input: nothing was written. Under torchrun, the processes share the calibration.",
+        "other tools, snnconvert search MODEL finds the best widths at each of several budgets; each has its own "
+        "--help. The last line on stdout is one JSON object. Exit code 2 means bad input: nothing was written. Under "
+        "torchrun, the processes share the calibration.",
     )
-    parser.add_argument(
-        "model",
-        help='a timm model name, the path of an .onnx file, or "digits" for the small network that comes with the '
-        "package",
-    )
+    add_model(parser)
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    _add_conversion(parser.add_argument_group("conversion"))
-    _add_weights(parser.add_argument_group("weights"))
-    _add_data(parser.add_argument_group("images"))
+    add_conversion(parser.add_argument_group("conversion"))
+    _add_objectives(parser.add_argument_group("allocation of widths, layer by layer (one of these)"))
+    add_weights(parser.add_argument_group("weights"))
+    add_data(parser.add_argument_group("images"))
     _add_run(parser.add_argument_group("run and output"))
     return parser
 
@@ -73,6 +71,9 @@ def config_from(options: argparse.Namespace) -> ConversionConfig:
         reconstruction_steps=options.reconstruction_steps,
         bias_correction=options.bias_correction,
         overrides=overrides,
+        budget=getattr(options, "budget", None),
+        max_drop=getattr(options, "max_drop", None),
+        target_energy=getattr(options, "target_energy", None),
         seed=options.seed,
     )
 
@@ -103,7 +104,17 @@ def parse_override(text: str) -> tuple[str, LayerOverride]:
     )
 
 
-def _add_conversion(group: argparse._ArgumentGroup) -> None:
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """The network to convert."""
+    parser.add_argument(
+        "model",
+        help='a timm model name, the path of an .onnx file, or "digits" for the small network that comes with the '
+        "package",
+    )
+
+
+def add_conversion(group: argparse._ArgumentGroup) -> None:
+    """How values and weights are quantized."""
     group.add_argument(
         "--bits",
         type=int,
@@ -192,7 +203,24 @@ def _add_conversion(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def _add_weights(group: argparse._ArgumentGroup) -> None:
+def _add_objectives(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--budget", type=float, metavar="BB",
+        help="least error at a mean bit budget b_w x b_s x T of at most BB, weighted by multiply-accumulates",
+    )  # fmt: skip
+    group.add_argument(
+        "--max-drop", type=float, metavar="P",
+        help="smallest bit budget that loses at most P points: of accuracy on the calibration images if they have "
+        "labels, else of decisions that are the ANN's",
+    )  # fmt: skip
+    group.add_argument(
+        "--target-energy", type=float, metavar="UJ",
+        help="least error at no more than UJ microjoules an image in the synapses",
+    )  # fmt: skip
+
+
+def add_weights(group: argparse._ArgumentGroup) -> None:
+    """Where the network's weights come from."""
     group.add_argument(
         "--checkpoint", type=Path, metavar="FILE", help="weights from a .safetensors, .pth, .pt or .th file"
     )
@@ -203,7 +231,8 @@ def _add_weights(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--image-size", type=int, metavar="PX", help="input size, if not the network's default")
 
 
-def _add_data(group: argparse._ArgumentGroup) -> None:
+def add_data(group: argparse._ArgumentGroup) -> None:
+    """The images."""
     group.add_argument(
         "--data", type=Path, metavar="DIR|NPZ",
         help="DIR/val/<class>/... or DIR/<class>/..., or an .npz of images and labels; without it, crops of "
@@ -251,6 +280,12 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--dry-run", action="store_true", help="print the plan and stop: no calibration, nothing written"
     )
+    add_machine(group)
+    group.add_argument("-q", "--quiet", action="store_true", help="no tables and no progress bar: only the last line")
+
+
+def add_machine(group: argparse._ArgumentGroup) -> None:
+    """Where it runs, and the seed."""
     group.add_argument("--device", default="cpu", help="torch device to run on (default %(default)s)")
     group.add_argument("--threads", type=int, metavar="N", help="CPU threads of torch")
     group.add_argument(
@@ -259,4 +294,3 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
         default=0,
         help="seed of random weights and of the choice of images (default %(default)s)",
     )
-    group.add_argument("-q", "--quiet", action="store_true", help="no tables and no progress bar: only the last line")

@@ -50,29 +50,29 @@ def run(options: argparse.Namespace) -> None:
 
 def _run(options: argparse.Namespace, share: Share) -> None:
     config = config_from(options)
-    _check_numbers(options)
-    device = _device(options.device)
+    check_numbers(options)
+    device = torch_device(options.device)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    target = options.out if options.out is not None else Path(f"snn-{_folder_name(options.model)}")
+    target = options.out if options.out is not None else Path(f"snn-{folder_name(options.model)}")
     if not options.dry_run:
         check_target(target, force=options.force)
     loaded = load_model(
         options.model,
         checkpoint=options.checkpoint,
-        random_weights=options.random_weights or _needs_no_weights(options),
+        random_weights=options.random_weights or needs_no_weights(options),
         num_classes=options.num_classes,
         image_size=options.image_size,
         seed=options.seed,
     )
-    images = None if options.dry_run and options.data is None else _images(options, loaded)
+    images = None if options.dry_run and options.data is None else image_sets(options, loaded)
     ann = loaded.module.to(device)
-    prepared = prepare(ann, _example(loaded), config)
-    weights = "no weights loaded" if _needs_no_weights(options) else f"{loaded.weights} weights"
-    _say(options, f"{loaded.name} ({weights})\n\n{plan_table(prepared.plan)}\n\n")
+    prepared = prepare(ann, example_of(loaded), config)
+    weights = "no weights loaded" if needs_no_weights(options) else f"{loaded.weights} weights"
+    say(options, f"{loaded.name} ({weights})\n\n{plan_table(prepared.plan)}\n\n")
     if options.dry_run:
         if share.is_first:
-            _emit_json(_plan_summary(prepared.plan, loaded))
+            emit_json(_plan_summary(prepared.plan, loaded))
         return
     assert images is not None
     snn = calibrate(prepared, _calibration(images, loaded, options, share), progress=not options.quiet)
@@ -82,27 +82,34 @@ def _run(options: argparse.Namespace, share: Share) -> None:
     evaluation = _evaluate(ann, snn, images, options)
     snn.report = _completed(snn.report, evaluation, images, loaded)
     snn.save(target, force=options.force)
-    _say(options, f"{report_table(snn.report)}\n\nwritten to {target}{os.sep}\n")
-    _emit_json(snn.report.summary())
+    say(options, f"{report_table(snn.report)}\n\nwritten to {target}{os.sep}\n")
+    emit_json(snn.report.summary())
 
 
-def _needs_no_weights(options: argparse.Namespace) -> bool:
+def needs_no_weights(options: argparse.Namespace) -> bool:
     """A plan depends on the architecture alone, so a dry run downloads nothing."""
     own_weights = options.model == DIGITS or is_onnx(options.model)
     return bool(options.dry_run and options.checkpoint is None and not own_weights)
 
 
-def _say(options: argparse.Namespace, text: str) -> None:
+def say(options: argparse.Namespace, text: str) -> None:
+    """Writes text to stdout, unless told to be quiet."""
     if not options.quiet:
         sys.stdout.write(text)
         sys.stdout.flush()
 
 
-def _emit_json(data: dict[str, Any]) -> None:
+def emit_json(data: dict[str, Any]) -> None:
+    """Writes one line of JSON to stdout."""
     sys.stdout.write(json.dumps(data, allow_nan=False) + "\n")
 
 
-def _check_numbers(options: argparse.Namespace) -> None:
+def check_numbers(options: argparse.Namespace) -> None:
+    """Refuses counts out of their ranges.
+
+    Raises:
+        InputError: naming the option.
+    """
     most_threads = 4 * (os.cpu_count() or 1)
     ranges = {
         "calib_images": (1, None),
@@ -120,7 +127,12 @@ def _check_numbers(options: argparse.Namespace) -> None:
             raise InputError(f"{option} must be at most {high} on this machine, got {value}")
 
 
-def _device(name: str) -> torch.device:
+def torch_device(name: str) -> torch.device:
+    """The device of a name.
+
+    Raises:
+        InputError: if it can't be used.
+    """
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).item()
@@ -130,11 +142,13 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _folder_name(model: str) -> str:
+def folder_name(model: str) -> str:
+    """What a folder for a model's results is called."""
     return re.sub(r"[^\w.-]+", "_", Path(model).stem if is_onnx(model) else model)
 
 
-def _images(options: argparse.Namespace, loaded: LoadedModel) -> ImageSets:
+def image_sets(options: argparse.Namespace, loaded: LoadedModel) -> ImageSets:
+    """The images the options name: their own, the digits or photographs."""
     if options.data is not None:
         return open_images(
             options.data,
@@ -159,7 +173,8 @@ def _images(options: argparse.Namespace, loaded: LoadedModel) -> ImageSets:
     )
 
 
-def _example(loaded: LoadedModel) -> Tensor:
+def example_of(loaded: LoadedModel) -> Tensor:
+    """Two random samples to capture the network with."""
     return torch.randn(2, *loaded.input_size, generator=torch.Generator().manual_seed(0))
 
 
@@ -167,17 +182,18 @@ def _calibration(
     images: ImageSets, loaded: LoadedModel, options: argparse.Namespace, share: Share
 ) -> DataLoader[Any] | NoData:
     if options.calib == "none":
-        return NoData(_example(loaded), loaded.preprocessing.mean, loaded.preprocessing.std)
-    return _loader(share.of(images.calibration), options)
+        return NoData(example_of(loaded), loaded.preprocessing.mean, loaded.preprocessing.std)
+    return image_loader(share.of(images.calibration), options)
 
 
-def _loader(dataset: Any, options: argparse.Namespace) -> DataLoader[Any]:
+def image_loader(dataset: Any, options: argparse.Namespace) -> DataLoader[Any]:
+    """Batches of images, in their order."""
     return DataLoader(dataset, batch_size=options.batch_size, num_workers=options.workers)
 
 
 def _evaluate(ann: nn.Module, snn: SpikingModel, images: ImageSets, options: argparse.Namespace) -> Evaluation:
     device = next(snn.buffers()).device
-    loader = _loader(images.evaluation, options)
+    loader = image_loader(images.evaluation, options)
 
     def batches() -> Iterator[tuple[Tensor, Tensor | None]]:
         for index, (inputs, labels) in enumerate(

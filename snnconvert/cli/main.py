@@ -11,7 +11,11 @@ from collections.abc import Sequence
 from snnconvert.cli.arguments import build_parser
 from snnconvert.errors import SnnConvertError
 
-_COMMANDS = {"simulate": "snnconvert.cli.simulate_command", "export": "snnconvert.cli.export_command"}
+_COMMANDS = {
+    "simulate": "snnconvert.cli.simulate_command",
+    "export": "snnconvert.cli.export_command",
+    "search": "snnconvert.cli.search_command",
+}
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141

@@ -191,7 +191,7 @@ class _Emitter:
             (bias.double() / scale).round(),
             multiplier,
             unit,
-            geometry=_geometry(node),
+            geometry=geometry_of(node),
             weight_bits=plan.weight_bits,
             word_range=threshold.code.extremes,
             wide=source.wide,
@@ -210,7 +210,7 @@ class _Emitter:
             left.step * right.step,
             _shaped(torch.from_numpy(source.multiplier), self.flows[node.name].axis, len(hinted_shape(node))),
             (largest_magnitude(left.code), largest_magnitude(right.code), most_terms(node)),
-            geometry=_geometry(node),
+            geometry=geometry_of(node),
             wide=source.wide,
         )
         return self._call("product", node, product, self._words(plan.source), self._words(plan.held))
@@ -365,7 +365,8 @@ def _nonzero(gain: Tensor) -> Tensor:
     return torch.where(gain.abs() < _SMALLEST_GAIN, torch.full_like(gain, _SMALLEST_GAIN), gain)
 
 
-def _geometry(node: fx.Node) -> ConvGeometry | None:
+def geometry_of(node: fx.Node) -> ConvGeometry | None:
+    """Stride, padding, dilation and groups of a convolution, transposed or not; None for anything else."""
     if node.target in TRANSPOSED:
         rank = TRANSPOSED[node.target]
         _, _, stride, padding, extra, groups, dilation = with_defaults(node, None, None, 1, 0, 0, 1, 1)

@@ -343,7 +343,8 @@ def narrows_synapses(config: ConversionConfig) -> bool:
     """Whether some synapse may read packed windows narrower than those of shortcuts."""
     codes = [(config.neuron, config.bits, config.T)]
     codes += [_overridden(codes[0], override) for override in config.overrides.values()]
-    return config.neuron == "packed" and any(bits * T < config.shortcut_bits for _, bits, T in codes)
+    narrow = config.objective is not None or any(bits * T < config.shortcut_bits for _, bits, T in codes)
+    return config.neuron == "packed" and narrow
 
 
 def _overridden(code: _Code, override: LayerOverride) -> _Code:

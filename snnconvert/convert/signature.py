@@ -123,6 +123,11 @@ class Signature:
             raise InputError(f"the inputs' batch sizes differ: {sorted(batches)}")
         return tuple(leaf.float() if leaf.is_floating_point() else leaf for leaf in leaves)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The arguments that take tensors."""
+        return tuple(dict.fromkeys([*self.parameters, *map(str, self.call.children[1].keys)]))
+
     def batch_of(self, leaves: Sequence[Tensor]) -> int:
         """The batch size of a call's tensors."""
         return next(leaf.shape[0] for spec, leaf in zip(self.tensors, leaves, strict=True) if spec.batched)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from snnconvert.errors import ArtifactError
+from snnconvert.report.allocation import Allocation
 
 SCHEMA = "snnconvert.report/1"
 
@@ -123,11 +124,14 @@ class Report:
     preprocessing: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
+    allocation: Allocation | None = None
     schema: str = SCHEMA
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON-able form; the schema comes first."""
+        """The JSON-able form; the schema comes first, and there is no "allocation" where nothing was allocated."""
         values = dataclasses.asdict(self)
+        if self.allocation is None:
+            del values["allocation"]
         return {"schema": values.pop("schema"), **values}
 
     def summary(self) -> dict[str, Any]:
@@ -161,6 +165,8 @@ class Report:
             values["layers"] = tuple(LayerReport(**layer) for layer in data["layers"])
             values["analog"] = tuple(AnalogReport(**item) for item in data["analog"])
             values["notes"] = tuple(data["notes"])
+            if data.get("allocation") is not None:
+                values["allocation"] = Allocation.from_dict(data["allocation"])
             return cls(**values)
         except (KeyError, TypeError) as error:
             raise ArtifactError(f"the report is incomplete or damaged: {error}") from None

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from snnconvert.convert.plan import Plan
+from snnconvert.report.allocation import Allocation
 from snnconvert.report.report import LayerReport, Report
 
 _ANALOG_SHOWN = 12
@@ -83,6 +84,8 @@ def report_table(report: Report) -> str:
     parts = [format_table(headers, [_layer_row(layer) for layer in report.layers], left=2), _LEGEND]
     if report.analog:
         parts.append(_analog_lines(report))
+    if report.allocation is not None:
+        parts.append(_allocation_lines(report.allocation))
     parts.append(_headline(report))
     return "\n\n".join(parts)
 
@@ -110,6 +113,26 @@ def _analog_lines(report: Report) -> str:
     hidden = len(grouped) - len(shown)
     more = [f"  and {hidden} more kinds, all named in report.json"] if hidden > 0 else []
     return "\n".join([f"stays analog ({len(report.analog)} nodes, each named in report.json):", *shown, *more])
+
+
+def _allocation_lines(allocation: Allocation) -> str:
+    rows = [
+        [
+            f"{index + 1}{' (kept)' if index == allocation.chosen else ''}",
+            f"{item.bit_budget:.4g}",
+            "-" if item.energy_uj is None else f"{item.energy_uj:.4g}",
+            f"{item.predicted_error:.3g}",
+            f"{item.measured_error:.3g}",
+            "-" if item.top1_agreement is None else f"{item.top1_agreement:.1%}",
+            "-" if item.drop is None else f"{item.drop:.2f}",
+        ]
+        for index, item in enumerate(allocation.rounds)
+    ]
+    headers = ["round", "BB", "energy uJ", "predicted error", "measured error", "agreement", "drop"]
+    return (
+        f"allocation for {allocation.objective} {allocation.target:g}: b_w/b_s/T of every layer as above; errors are\n"
+        f"relative squared errors of the output on {allocation.images} images\n{format_table(headers, rows)}"
+    )
 
 
 def _headline(report: Report) -> str:

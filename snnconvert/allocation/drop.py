@@ -1,0 +1,63 @@
+"""The drop: points a converted network loses against the ANN."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from snnconvert.conversion import PreparedConversion
+from snnconvert.engines.stepwise import is_exact, simulate
+from snnconvert.errors import ConversionError
+from snnconvert.evaluation import Evaluation, compare_outputs
+
+Leaves = tuple[Tensor, ...]
+LabelledBatches = Iterable[tuple[Leaves, Tensor | None]]
+
+
+def network_output(network: fx.GraphModule, leaves: Sequence[Tensor]) -> Any:
+    """A spiking graph's outputs: packed where that is exact, else in time."""
+    with torch.no_grad():
+        return network(*leaves) if is_exact(network) else simulate(network, [tuple(leaves)]).output
+
+
+class Drop:
+    """Measures the drop of spiking networks on the same images.
+
+    Accuracy lost in points if every batch has labels, else the share of decisions that aren't the ANN's.
+    """
+
+    def __init__(self, prepared: PreparedConversion, batches: Callable[[], LabelledBatches]) -> None:
+        """Takes the ANN and what gives the batches, anew each time."""
+        self._prepared, self._batches = prepared, batches
+
+    def evaluate(self, network: fx.GraphModule) -> tuple[Evaluation, bool]:
+        """Counts over all batches, and whether all of them have labels."""
+        labelled: list[bool] = []
+
+        def outputs() -> Iterable[tuple[int, Any, Any, Tensor | None]]:
+            for leaves, labels in self._batches():
+                placed = [leaf.to(self._prepared.device) for leaf in leaves]
+                with torch.no_grad():
+                    expected = self._prepared.graph(*placed)
+                labelled.append(labels is not None)
+                actual = network_output(network, placed)
+                unflatten = self._prepared.signature.unflatten
+                yield self._prepared.signature.batch_of(placed), unflatten(expected), unflatten(actual), labels
+
+        return compare_outputs(outputs()), all(labelled)
+
+    def of(self, network: fx.GraphModule) -> float:
+        """The drop of a network in points; negative where it is better than the ANN.
+
+        Raises:
+            InputError: if there are no images.
+            ConversionError: if it isn't clear which output holds the decisions.
+        """
+        evaluation, labelled = self.evaluate(network)
+        if evaluation.agreeing is None:
+            raise ConversionError("max_drop needs one output that decides: the network returns several")
+        lost = evaluation.only_ann - evaluation.only_snn if labelled else evaluation.images - evaluation.agreeing
+        return 100 * lost / evaluation.images
