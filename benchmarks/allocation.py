@@ -86,7 +86,7 @@ class _Bench:
         calibration, _ = load_cifar_images(folder, "train", options.calibration_images)
         images, labels = load_cifar_images(folder, "test", options.test_images)
         config = snnconvert.ConversionConfig(bits=1, T=4, weight_rounding=options.weight_rounding)
-        self._prepared = prepare(ann, calibration[:2], config)
+        self._prepared = prepare(ann, calibration[:2], config, narrow=True)
         collector = collector_of(self._prepared)
         for batch in torch.split(calibration, _BATCH):
             collector.update((batch,))

@@ -69,7 +69,7 @@ class ConversionConfig:
         weight_rounding: "nearest", or "gptq": each layer's integers minimize the error of its output on a sample of
             the calibration images, what the layers before lost included.
         reconstruction_steps: optimizer steps in which each block of the network learns to give what the ANN gives on
-            a sample of up to 1,024 calibration images: weights, biases and thresholds, without labels; 0: none.
+            a sample of up to 1,024 calibration images: its weights and biases, without labels; 0: none.
         bias_correction: correct each channel's mean output on the calibration images.
         dynamic_sizes: let the network run at any height and width of its inputs [N, C, H, W].
         parts: names of submodules to convert each for itself, where the network can't be captured as a whole;

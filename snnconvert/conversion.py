@@ -18,9 +18,8 @@ from snnconvert.calibration.batches import input_batches
 from snnconvert.calibration.collect import Collector, Statistics
 from snnconvert.calibration.distributed import common_example, failing_together, is_first, share
 from snnconvert.calibration.no_data import SYNTHESIZED, NoData, synthesize
-from snnconvert.calibration.reconstruction.factors import rescaled
-from snnconvert.calibration.reconstruction.reconstruct import learn_thresholds, learn_weights
-from snnconvert.calibration.reconstruction.trainer import threshold_schedule, weight_schedule
+from snnconvert.calibration.reconstruction.reconstruct import learn_weights
+from snnconvert.calibration.reconstruction.trainer import Schedule
 from snnconvert.calibration.repair import finish_synapses, repair_and_measure
 from snnconvert.calibration.rounder import WeightRounder
 from snnconvert.calibration.threshold_mse import Bins
@@ -255,16 +254,12 @@ def finish(prepared: PreparedConversion, statistics: Statistics) -> SpikingModel
     sample = [tensor.to(prepared.device) for tensor in statistics.sample]
     images = prepared.signature.batch_of(sample)
     network, sums = insert_neurons(graph, conversion_plan, thresholds, prepared.channels)
-    training = _Training(prepared, statistics) if config.reconstruction_steps and is_exact(network) else None
-    if training is not None:
-        thresholds = training.thresholds(network, thresholds)
-        network, sums = insert_neurons(graph, conversion_plan, thresholds, prepared.channels)
     codes = {item.node: thresholds[item.family].code for item in conversion_plan.synapses}
     rounder, notes = _rounder(prepared, network, thresholds)
     correct = config.bias_correction
     measured = repair_and_measure(graph, network, codes, sample, images, correct=correct, rounder=rounder)
-    if training is not None:
-        training.weights(network)
+    if config.reconstruction_steps and is_exact(network):
+        _reconstruct(prepared, network, statistics)
         measured = repair_and_measure(graph, network, codes, sample, images, correct=correct)
     elif config.reconstruction_steps:
         notes = (*notes, "no reconstruction: it needs packed neurons throughout")
@@ -280,30 +275,11 @@ def finish(prepared: PreparedConversion, statistics: Statistics) -> SpikingModel
     return SpikingModel(network, conversion_plan, config, report, prepared.signature, prepared.dtype).eval()
 
 
-class _Training:
-    """Reconstruction of one network on the sample that was kept for it."""
-
-    def __init__(self, prepared: PreparedConversion, statistics: Statistics) -> None:
-        self._prepared, self._config = prepared, prepared.config
-        self._sample = [tensor.to(prepared.device) for tensor in statistics.training_sample or statistics.sample]
-        self._images = prepared.signature.batch_of(self._sample)
-
-    def thresholds(self, network: fx.GraphModule, thresholds: Mapping[int, Threshold]) -> dict[int, Threshold]:
-        """Learns the thresholds for the nearest integers of the weights."""
-        plan = self._prepared.plan
-        schedule = threshold_schedule(self._config.reconstruction_steps)
-        factors = learn_thresholds(
-            self._prepared.graph, network, plan, self._sample, self._images, schedule, self._config.seed
-        )
-        return {
-            family: rescaled(threshold, factors.get(family, 1.0), plan, family)
-            for family, threshold in thresholds.items()
-        }
-
-    def weights(self, network: fx.GraphModule) -> None:
-        """Learns the weights of a network in place."""
-        schedule = weight_schedule(self._config.reconstruction_steps)
-        learn_weights(self._prepared.graph, network, self._sample, self._images, schedule, self._config.seed)
+def _reconstruct(prepared: PreparedConversion, network: fx.GraphModule, statistics: Statistics) -> None:
+    """Trains a network's weights in place on the sample that was kept for it."""
+    sample = [tensor.to(prepared.device) for tensor in statistics.training_sample or statistics.sample]
+    images, config = prepared.signature.batch_of(sample), prepared.config
+    learn_weights(prepared.graph, network, sample, images, Schedule(config.reconstruction_steps), config.seed)
 
 
 def _rounder(

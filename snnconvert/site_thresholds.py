@@ -8,6 +8,7 @@ from math import inf
 
 from torch import Tensor, fx
 
+from snnconvert.aligned_steps import aligned_steps
 from snnconvert.calibration.channel_thresholds import choose_channel_threshold
 from snnconvert.calibration.collect import Statistics
 from snnconvert.calibration.threshold_fisher import gradient_weighted
@@ -73,7 +74,7 @@ def site_thresholds(
             caps.get(family),
             statistics.channels.get(before.get(node, "")),
         )
-    return chosen
+    return aligned_steps(graph, plan, chosen)
 
 
 def weighted_bins(

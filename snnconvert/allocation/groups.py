@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -201,8 +201,15 @@ def bits_price(item: SynapsePlan, weight_bits: int, word_bits: int) -> float:
     return float(item.macs * weight_bits * word_bits)
 
 
-def solution_at(groups: Groups, problem: Problem, word_bits: int, weights: Mapping[str, int]) -> Solution:
-    """The solution that gives every open group one width and every layer its own, each kept one its only option."""
-    words = tuple(0 if group.kept else group.options.index(word_bits) for group in groups.words)
+def _widest(options: Sequence[int], word: int) -> int:
+    """The position of the widest option that is no wider than a word; of the narrowest if none is."""
+    return max((index for index, option in enumerate(options) if option <= word), default=0)
+
+
+def solution_at(groups: Groups, problem: Problem, plan: Plan) -> Solution:
+    """The solution that gives every open group and layer the width a plan has, each kept one its only option."""
+    word_of = {site.family: site.bits * site.T for site in plan.sites}
+    weights = {item.layer: item.weight_bits for item in plan.synapses}
+    words = tuple(0 if group.kept else _widest(group.options, word_of[min(group.families)]) for group in groups.words)
     widths = tuple(0 if layer.kept else layer.options.index(weights[layer.name]) for layer in groups.layers)
     return Solution(words, widths, problem.error(words, widths), problem.cost(words, widths))

@@ -251,12 +251,10 @@ def uniform_allocations(
     problem = problem or groups.problem_of_costs(bits_price)
     found = []
     for weight_bits in groups.choices.weight_bits:
-        config = dataclasses.replace(prepared.config, weight_bits=weight_bits)
-        widths = {item.layer: item.weight_bits for item in make_plan(prepared.graph, config).synapses}
         for word in groups.choices.word_bits:
             bits, steps = groups.choices.split(word)
-            solution = solution_at(groups, problem, word, widths)
-            chosen = dataclasses.replace(config, bits=bits, T=steps)
+            chosen = dataclasses.replace(prepared.config, weight_bits=weight_bits, bits=bits, T=steps)
+            solution = solution_at(groups, problem, make_plan(prepared.graph, chosen))
             budget = solution.cost / max(prepared.plan.spiking_macs, 1)
             found.append(UniformAllocation(chosen, f"{weight_bits}/{bits}/{steps}", solution, budget))
     return found

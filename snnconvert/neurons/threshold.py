@@ -27,7 +27,3 @@ class Threshold:
         """A threshold of steps Δ_c; ``step`` is their maximum."""
         listed = tuple(float(step) for step in steps)
         return cls(max(listed), code, listed)
-
-    def scaled(self, factor: float) -> Threshold:
-        """All steps times a factor."""
-        return Threshold(self.step * factor, self.code, tuple(step * factor for step in self.channel_steps))

@@ -6,13 +6,12 @@ from torch import nn
 
 import snnconvert
 from snnconvert.calibration.reconstruction.blocks import find_blocks
-from snnconvert.calibration.reconstruction.runner import BlockRunner, SoftBlock
+from snnconvert.calibration.reconstruction.runner import BlockRunner
 from snnconvert.calibration.reconstruction.soft import SoftSynapse, soft_fire
 from snnconvert.conversion import prepare
 from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.neurons.packed import PackedCode
 from snnconvert.neurons.synapse import Synapse
-from snnconvert.neurons.threshold import Threshold
 
 
 class Residual(nn.Module):
@@ -65,7 +64,7 @@ def converted(net, sample, **settings):
 
 def soft_of(network, block, inputs):
     spreads = BlockRunner(network).spreads(block, inputs)
-    return SoftBlock({name: SoftSynapse(network.get_submodule(name), spreads[name]) for name in block.synapses})
+    return {name: SoftSynapse(network.get_submodule(name), spreads[name]) for name in block.synapses}
 
 
 def sqnr(net, snn, x):
@@ -98,33 +97,29 @@ def test_blocks_hold_every_synapse_once_and_run_like_the_network(net, sample):
     assert torch.equal(last, snn.network(sample))
 
 
-def test_gradients_are_those_of_learned_step_sizes():
+def test_every_potential_that_rounds_to_a_word_gets_a_gradient():
     neuron = SpikingNeuron(PackedCode(1, 2), torch.tensor(0.5), torch.tensor(1.0))
-    potential = torch.tensor([-3.0, 0.4, 1.3, 2.9, 5.1, 7.7], requires_grad=True)
-    factor = torch.tensor(1.25, requires_grad=True)
-    fired = soft_fire(neuron, potential, factor, None)
+    potential = torch.linspace(-4, 10, 1401, requires_grad=True)
+    fired = soft_fire(neuron, potential)
     fired.sum().backward()
-    scaled = potential.detach() * 0.5 / 1.25
-    inside = (scaled.round() >= 0) & (scaled.round() <= 3) & (scaled > -0.5)
-    words = scaled.round().clamp(0, 3)
-    assert torch.equal(fired.detach(), words * 1.25)
-    assert torch.allclose(potential.grad, 0.5 * inside.float())
-    assert factor.grad.item() == pytest.approx(float(torch.where(inside, words - scaled, words).sum()), abs=1e-5)
+    steps = potential.detach() * 0.5
+    assert torch.allclose(fired.detach(), neuron(potential.detach()))
+    inside = (steps > -0.5) & (steps < 3.5)
+    assert torch.equal(potential.grad[inside], torch.full_like(steps[inside], 0.5))
+    assert not potential.grad[(steps < -0.5) | (steps > 3.5)].any()
 
 
-def test_learned_factor_is_of_the_threshold():
-    neuron = SpikingNeuron(PackedCode(1, 3), torch.tensor(0.125), torch.tensor(0.25))
-    potential = torch.arange(-50.0, 150.0)
-    doubled = SpikingNeuron(PackedCode(1, 3), torch.tensor(0.0625), torch.tensor(0.5))
-    fired = soft_fire(neuron, potential, torch.tensor(2.0), None)
-    assert torch.equal(fired * neuron.step, doubled(potential) * doubled.step)
-    threshold = Threshold(0.25, neuron.code, (0.25, 0.125))
-    assert threshold.scaled(1.5) == Threshold(0.375, neuron.code, (0.375, 0.1875))
+def test_neurons_that_do_not_round_still_saturate():
+    neuron = SpikingNeuron(PackedCode(1, 2), torch.tensor(0.5), torch.tensor(1.0))
+    potential = torch.linspace(-4, 10, 1401)
+    rounds = torch.arange(1401) % 3 == 0
+    fired = soft_fire(neuron, potential, rounds.float())
+    assert torch.allclose(fired, torch.where(rounds, neuron(potential), (potential * 0.5).clamp(0, 3)))
 
 
 def test_training_brings_the_network_closer_on_images_it_has_not_seen():
     net, sample, unseen = Residual(), images(128), images(64, seed=1)
-    settings = {"bits": 1, "T": 2, "weight_bits": 3, "first_last_weight_bits": 4, "weight_rounding": "gptq"}
+    settings = {"bits": 1, "T": 4, "weight_bits": 2, "first_last_weight_bits": 4, "weight_rounding": "gptq"}
     before, *_ = converted(net, sample, **settings)
     after, *_ = converted(net, sample, **settings, reconstruction_steps=150)
     again, *_ = converted(net, sample.flip(0), **settings, reconstruction_steps=150)

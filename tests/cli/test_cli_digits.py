@@ -182,5 +182,5 @@ def test_weight_and_input_bits_show_layer_by_layer(cli, folder):
     layers = json.loads((folder / "out" / "report.json").read_text())["layers"]
     settings = {layer["name"]: (layer["weight_bits"], layer["spike_bits"], layer["T"]) for layer in layers}
     assert settings.pop("stem.0") == (5, 6, 1)
-    assert settings.pop("fc") == (5, 1, 2)
+    assert settings.pop("fc") == (5, 4, 2)
     assert set(settings.values()) == {(3, 1, 2)}

@@ -13,7 +13,7 @@ from torch import nn
 
 import snnconvert
 from snnconvert.api import calibrate, prepare
-from snnconvert.conversion import _thresholds, collector_of
+from snnconvert.conversion import collector_of, thresholds_of
 from snnconvert.convert.channels import Steps, spike_channels
 from snnconvert.convert.currents import folded_parameters
 from snnconvert.convert.insert import insert_neurons
@@ -40,7 +40,7 @@ def test_any_steps_keep_the_function(name):
     wanted = dataclasses.replace(prepared, config=config)
     collector = collector_of(wanted)
     collector.update((images,))
-    thresholds, _ = _thresholds(wanted, collector.statistics())
+    thresholds, _ = thresholds_of(wanted, collector.statistics())
     random = np.random.default_rng(0)
     caps = {site.family: site.cap for site in wanted.plan.sites if site.cap is not None}
     for family in wanted.channels.sites:
@@ -61,7 +61,7 @@ def test_equal_steps_are_one_step(name):
     wanted = dataclasses.replace(prepared, config=config)
     collector = collector_of(wanted)
     collector.update((images,))
-    plain, _ = _thresholds(
+    plain, _ = thresholds_of(
         dataclasses.replace(wanted, config=snnconvert.ConversionConfig(bits=2, T=2)), collector.statistics()
     )
     sizes = {family: len(wanted.channels.maps[node].index) for family, node in wanted.channels.sites.items()}

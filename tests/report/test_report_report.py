@@ -91,7 +91,7 @@ def test_layers_are_named_and_set_as_told(report):
         "stem": ("conv2d", 8, 8, 1),
         "grouped": ("conv2d", 4, 1, 4),
         "last": ("conv2d", 5, 2, 3),
-        "head": ("linear", 8, 1, 4),
+        "head": ("linear", 8, 2, 4),
     }
     assert {layer["name"] for layer in report["layers"] if layer["reads_input"]} == {"stem"}
     assert "mix" in {item["name"] for item in report["analog"]}

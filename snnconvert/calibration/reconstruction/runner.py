@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
 from snnconvert.calibration.reconstruction.blocks import Block
 from snnconvert.calibration.reconstruction.soft import SoftSynapse, soft_fire, soft_transfer
@@ -18,32 +17,13 @@ from snnconvert.neurons.transfer import TableTransfer
 Values = dict[fx.Node, Any]
 
 
-@dataclass(frozen=True)
-class SoftBlock:
-    """What is trained in one block.
-
-    Attributes:
-        synapses: by module name.
-        factors: the logarithms of what thresholds are multiplied by.
-        groups: the position of each module of neurons among them.
-    """
-
-    synapses: Mapping[str, SoftSynapse]
-    factors: nn.ParameterList = field(default_factory=nn.ParameterList)
-    groups: Mapping[str, int] = field(default_factory=dict)
-
-    def factor_of(self, neuron: str) -> Tensor | None:
-        """The factor r of a module of neurons."""
-        return self.factors[self.groups[neuron]].exp() if neuron in self.groups else None
-
-
 class BlockRunner(fx.Interpreter):
     """Runs blocks of one network on values of their inputs."""
 
     def __init__(self, network: fx.GraphModule) -> None:
         super().__init__(network, garbage_collect_values=False)
         self.extra_traceback = False
-        self._soft: SoftBlock | None = None
+        self._soft: Mapping[str, SoftSynapse] | None = None
         self._random: torch.Generator | None = None
         self._kept = 0.0
         self._seen: dict[str, Tensor] | None = None
@@ -52,7 +32,7 @@ class BlockRunner(fx.Interpreter):
         self,
         block: Block,
         inputs: Mapping[fx.Node, Any],
-        soft: SoftBlock | None = None,
+        soft: Mapping[str, SoftSynapse] | None = None,
         random: torch.Generator | None = None,
         kept: float = 0.0,
     ) -> Values:
@@ -61,7 +41,7 @@ class BlockRunner(fx.Interpreter):
         Args:
             block: the block.
             inputs: values of its inputs.
-            soft: runs it in its differentiable form.
+            soft: runs it in its differentiable form, with these in place of its synapses, by module name.
             random: what drops roundings.
             kept: the share of neurons that fire without rounding.
         """
@@ -92,10 +72,10 @@ class BlockRunner(fx.Interpreter):
             if self._seen is not None and isinstance(module, Synapse):
                 self._seen[name] = _spread(module, current)
             return current
-        if name in self._soft.synapses:
-            return self._soft.synapses[name](args[0])
+        if name in self._soft:
+            return self._soft[name](args[0])
         if isinstance(module, SpikingNeuron):
-            return soft_fire(module, args[0], self._soft.factor_of(name), self._drawn(args[0]))
+            return soft_fire(module, args[0], self._drawn(args[0]))
         if isinstance(module, TableTransfer):
             return soft_transfer(module, args[0])
         return super().call_module(target, args, kwargs)

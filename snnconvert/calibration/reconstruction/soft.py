@@ -3,10 +3,9 @@
 With the straight-through rounding ⌊x⌉ (its gradient is 1):
 
     synapse   I = (clip(⌊W⌉, −q, q)·z + b)·m         with W and b real
-    neuron    z = r·clip(⌊u/r⌉, z_min, z_max)        with u = (v + β)·g and a factor r of the threshold
+    neuron    z = clip(⌊(v + β)·g⌉, z_min, z_max)
 
-so that ∂z/∂r = z/r − u/r inside the range and its end outside, the step-size gradient of LSQ (Esser et al., ICLR
-2020). While a network is trained each neuron fires without rounding with probability p (QDrop, Wei et al., ICLR 2022).
+While a network is trained each neuron fires without rounding with probability p (QDrop, Wei et al., ICLR 2022).
 """
 
 from __future__ import annotations
@@ -58,10 +57,16 @@ class SoftSynapse(nn.Module):
 
     def settle(self) -> None:
         """Leaves the integers in the synapse."""
+        self._before = self.synapse.weight.clone(), self.synapse.bias.clone()
         with torch.no_grad():
             self.synapse.weight.copy_(self.integers().round().to(torch.int8))
             self.synapse.bias += self.added_bias().round().to(torch.int32)
             self.synapse.prepare()
+
+    def restore(self) -> None:
+        """Gives the synapse back what it had before it settled."""
+        self.synapse.weight, self.synapse.bias = self._before
+        self.synapse.prepare()
 
     def forward(self, words: Tensor) -> Tensor:
         """The current of real or integer words, float32."""
@@ -76,24 +81,23 @@ def unrounded(neuron: SpikingNeuron, potential: Tensor) -> Tensor:
     return values.clamp(max=neuron.ceiling) if neuron.is_capped else values
 
 
-def soft_fire(neuron: SpikingNeuron, potential: Tensor, factor: Tensor | None, rounded: Tensor | None) -> Tensor:
+def soft_fire(neuron: SpikingNeuron, potential: Tensor, rounded: Tensor | None = None) -> Tensor:
     """Values of the windows fired, with gradients.
 
     Args:
         neuron: the neurons.
         potential: their membrane potential.
-        factor: r, what their threshold is multiplied by; None for 1.
         rounded: 1 where they round, 0 where they don't; None: everywhere.
     """
     values = neuron.in_steps(potential.float())
-    if factor is not None:
-        values = values / factor
+    low, high = neuron.code.minimum, float(neuron.ceiling)
+    passing = values.clamp(low - 0.5, high + 0.5)  # what rounds to a word of the code gets its gradient
     with torch.no_grad():
-        rest = values.round().sub_(values)
+        fired = values.round().clamp_(low, high)
         if rounded is not None:
-            rest.mul_(rounded)
-    fired = (values + rest).clamp(neuron.code.minimum, neuron.ceiling)
-    return fired if factor is None else fired * factor
+            fired = torch.lerp(values.clamp(low, high), fired, rounded)
+        rest = fired.sub_(passing)
+    return passing + rest
 
 
 def soft_transfer(transfer: TableTransfer, potential: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx
 
 from snnconvert.calibration.reconstruction.blocks import Block, is_batched, source_of
-from snnconvert.calibration.reconstruction.runner import BlockRunner, SoftBlock, Values
+from snnconvert.calibration.reconstruction.runner import BlockRunner, Values
 from snnconvert.calibration.reference import Reference
 from snnconvert.convert.insert import UNIT
 
@@ -68,21 +68,19 @@ class Stream:
                 self._passed = place
         return found
 
-    def advance(
-        self, runner: BlockRunner, block: Block, targets: dict[fx.Node, Tensor], soft: SoftBlock | None = None
-    ) -> None:
-        """Runs the spiking block on what it sees, in its differentiable form if it has one, and goes behind it."""
-        results = self._results(runner, block, soft)
+    def advance(self, block: Block, targets: dict[fx.Node, Tensor], results: Values) -> None:
+        """Goes behind a block that gave these results."""
         self.spiking = {node: self.spiking.get(node, results.get(node)) for node in block.outputs}
         self.ideal = {
             node: self.ideal[node] if node in self.ideal else targets.get(node, results.get(node))
             for node in block.outputs
         }
 
-    def _results(self, runner: BlockRunner, block: Block, soft: SoftBlock | None) -> Values:
+    def results(self, runner: BlockRunner, block: Block) -> Values:
+        """What the spiking block gives for what it sees."""
         with torch.no_grad():
             parts = [
-                runner.run_block(block, self._part(self.spiking, start), soft)
+                runner.run_block(block, self._part(self.spiking, start))
                 for start in range(0, self.samples, self._chunk)
             ]
         joined: Values = {}

@@ -11,11 +11,9 @@ import torch
 from torch import Tensor, fx
 
 from snnconvert.calibration.reconstruction.blocks import Block
-from snnconvert.calibration.reconstruction.runner import BlockRunner, SoftBlock, Values
+from snnconvert.calibration.reconstruction.runner import BlockRunner, Values
+from snnconvert.calibration.reconstruction.soft import SoftSynapse
 
-_THRESHOLD_RATE = 2e-2
-_WEIGHT_RATE = 3e-3
-_KEPT = 0.5
 View = Callable[[Tensor], Tensor]
 
 
@@ -25,25 +23,15 @@ class Schedule:
 
     Attributes:
         steps: optimizer steps of each block.
-        rate: learning rate: of weights in their standard deviations, of thresholds in their logarithm.
+        rate: learning rate of weights and biases, in standard deviations of weights and currents.
         batch: samples a step.
         kept: share of neurons that fire without rounding in a step, and of inputs as the ANN has them.
     """
 
     steps: int
-    rate: float
-    kept: float = 0.0
+    rate: float = 1e-2
+    kept: float = 0.5
     batch: int = 32
-
-
-def threshold_schedule(steps: int) -> Schedule:
-    """For thresholds: a quarter of the steps."""
-    return Schedule(max(steps // 4, 1), _THRESHOLD_RATE)
-
-
-def weight_schedule(steps: int) -> Schedule:
-    """For weights and biases."""
-    return Schedule(steps, _WEIGHT_RATE, _KEPT)
 
 
 @dataclass(frozen=True)
@@ -69,22 +57,22 @@ class Lesson:
 def train(
     runner: BlockRunner,
     block: Block,
-    soft: SoftBlock,
+    synapses: Mapping[str, SoftSynapse],
     lesson: Lesson,
     schedule: Schedule,
     random: torch.Generator,
 ) -> None:
     """Minimizes Σ over outputs of ‖view(soft) − view(ANN)‖² / ‖view(ANN) − mean‖² with Adam and a cosine schedule."""
-    weights = [parameter for synapse in soft.synapses.values() for parameter in synapse.parameters()]
     steps = schedule.steps
-    optimizer = torch.optim.Adam([*soft.factors, *weights], schedule.rate)
+    weights = [parameter for synapse in synapses.values() for parameter in synapse.parameters()]
+    optimizer = torch.optim.Adam(weights, schedule.rate)
     decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / steps)))
     scales = {node: _scale(lesson.views[node](target)) for node, target in lesson.targets.items()}
     batch = min(schedule.batch, lesson.samples)
     for _ in range(steps):
         chosen = torch.randperm(lesson.samples, generator=random)[:batch]
         inputs = _mixed(lesson, chosen, schedule.kept, random)
-        results = runner.run_block(block, inputs, soft, random, schedule.kept)
+        results = runner.run_block(block, inputs, synapses, random, schedule.kept)
         loss = torch.zeros(())
         for node, target in lesson.targets.items():
             view = lesson.views[node]
@@ -93,6 +81,16 @@ def train(
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         decay.step()
+
+
+def error_of(results: Mapping[fx.Node, Tensor], lesson: Lesson) -> float:
+    """What training minimizes, on all samples, for what a block really gives."""
+    total = 0.0
+    for node, target in lesson.targets.items():
+        view = lesson.views[node]
+        expected = view(target)
+        total += float((view(results[node].float()) - expected).square().mean()) / _scale(expected)
+    return total
 
 
 def _mixed(lesson: Lesson, chosen: Tensor, kept: float, random: torch.Generator) -> Values:
