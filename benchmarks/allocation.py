@@ -16,7 +16,8 @@ from snnconvert.allocation.drop import Drop
 from snnconvert.allocation.pareto import UniformAllocation, uniform_allocations
 from snnconvert.allocation.solve import least_error
 from snnconvert.config import ROUNDING_METHODS
-from snnconvert.conversion import collector_of, prepare
+from snnconvert.conversion import collector_of
+from snnconvert.preparation import prepare
 from snnconvert.spiking_model import SpikingModel
 
 _BATCH = 100

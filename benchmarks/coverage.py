@@ -32,10 +32,11 @@ from benchmarks.markdown import table_lines
 from benchmarks.real_data import emit, emit_json, emit_table
 from benchmarks.sources import ROOT, package_hash
 from snnconvert.config import ConversionConfig
-from snnconvert.conversion import PreparedConversion, calibrate, prepare
+from snnconvert.conversion import calibrate
 from snnconvert.convert.plan import Plan
 from snnconvert.errors import SnnConvertError, first_line
 from snnconvert.evaluation import compare
+from snnconvert.preparation import PreparedConversion, prepare
 from snnconvert.spiking_model import SpikingModel
 
 MODES = ("plan", "convert", "stepwise")

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from snnconvert.allocation.finish import finisher
 from snnconvert.calibration.no_data import NoData
 from snnconvert.config import ConversionConfig
-from snnconvert.conversion import PreparedConversion, convert_whole, prepare
 from snnconvert.conversion import calibrate as calibrate_prepared
+from snnconvert.conversion import convert_whole
 from snnconvert.convert.plan import Plan
 from snnconvert.detectors import detector_parts
 from snnconvert.errors import ConversionError, InputError
@@ -21,6 +21,7 @@ from snnconvert.inputs import Inputs
 from snnconvert.models.onnx.classifier import is_onnx
 from snnconvert.models.onnx.model import load_onnx
 from snnconvert.parts import convert_parts
+from snnconvert.preparation import PreparedConversion, prepare
 from snnconvert.spiking_model import SpikingModel
 
 __all__ = ["calibrate", "convert", "convert_parts", "plan", "prepare"]

@@ -15,9 +15,10 @@ from snnconvert.allocation.pareto import ParetoFile, ParetoPoint, fingerprint_of
 from snnconvert.calibration.batches import input_batches
 from snnconvert.calibration.collect import Statistics
 from snnconvert.config import ConversionConfig
-from snnconvert.conversion import PreparedConversion, collector_of, prepare, with_progress
+from snnconvert.conversion import collector_of, with_progress
 from snnconvert.convert.signature import argument_names
 from snnconvert.errors import InputError
+from snnconvert.preparation import PreparedConversion, prepare
 
 FILE_NAME = "pareto.json"
 

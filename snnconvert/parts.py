@@ -15,7 +15,7 @@ from snnconvert.calibration.batches import checked, input_batches, items_of
 from snnconvert.calibration.collect import Collector
 from snnconvert.calibration.no_data import NoData
 from snnconvert.config import ConversionConfig
-from snnconvert.conversion import PreparedConversion, collector_of, placement, prepare, with_progress
+from snnconvert.conversion import collector_of, with_progress
 from snnconvert.convert.capture_checks import frozen_copy
 from snnconvert.convert.signature import parameters_of
 from snnconvert.convert.structure import flatten_inputs, unflatten_inputs
@@ -24,6 +24,7 @@ from snnconvert.errors import ConfigurationError, ConversionError, InputError, S
 from snnconvert.hybrid import HybridModel, Outside, replace_parts
 from snnconvert.inputs import Inputs
 from snnconvert.outside import OutsideMacs, outside_modules
+from snnconvert.preparation import PreparedConversion, placement, prepare
 from snnconvert.spiking_model import SpikingModel
 
 _MOST_TRIALS = 16

@@ -18,9 +18,10 @@ from snnconvert.allocation.solve import least_error
 from snnconvert.allocation.twin import floating_outputs, relative_error
 from snnconvert.calibration.collect import Statistics
 from snnconvert.config import ConversionConfig
-from snnconvert.conversion import PreparedConversion, finish
 from snnconvert.convert.planner import make_plan
 from snnconvert.errors import ConfigurationError
+from snnconvert.finishing import finish
+from snnconvert.preparation import PreparedConversion
 from snnconvert.report.allocation import Allocation, AllocationRound
 from snnconvert.spiking_model import SpikingModel
 

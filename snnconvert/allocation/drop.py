@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from snnconvert.conversion import PreparedConversion
 from snnconvert.engines.stepwise import is_exact, simulate
 from snnconvert.errors import ConversionError
 from snnconvert.evaluation import Evaluation, compare_outputs
+from snnconvert.preparation import PreparedConversion
 
 Leaves = tuple[Tensor, ...]
 LabelledBatches = Iterable[tuple[Leaves, Tensor | None]]

@@ -13,13 +13,15 @@ from snnconvert.calibration.batches import inputs_of_item, items_of, labels_of
 from snnconvert.calibration.collect import Statistics
 from snnconvert.calibration.distributed import is_shared
 from snnconvert.calibration.no_data import NoData
-from snnconvert.conversion import Finisher, PreparedConversion, finish
+from snnconvert.conversion import Finisher
 from snnconvert.errors import ConfigurationError, InputError
+from snnconvert.finishing import finish
+from snnconvert.preparation import PreparedConversion
 from snnconvert.spiking_model import SpikingModel
 
 
 def finish_allocated(prepared: PreparedConversion, statistics: Statistics) -> SpikingModel:
-    """:func:`~snnconvert.conversion.finish`, with widths allocated if the settings name an objective."""
+    """:func:`~snnconvert.finishing.finish`, with widths allocated if the settings name an objective."""
     return finish(prepared, statistics) if prepared.config.objective is None else allocate(prepared, statistics)
 
 

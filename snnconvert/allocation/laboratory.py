@@ -13,10 +13,11 @@ from snnconvert.allocation.problem import Solution
 from snnconvert.allocation.survey import Survey
 from snnconvert.allocation.twin import Branch, Quantization, Twin, relative_error
 from snnconvert.calibration.collect import Statistics
-from snnconvert.conversion import PreparedConversion, thresholds_of
 from snnconvert.convert.plan import Site
 from snnconvert.errors import ConversionError
+from snnconvert.finishing import thresholds_of
 from snnconvert.neurons.threshold import Threshold
+from snnconvert.preparation import PreparedConversion
 
 _MOST_IMAGES, _FEWEST_IMAGES = 64, 4
 _MOST_MACS = 8e12

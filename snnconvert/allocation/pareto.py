@@ -20,9 +20,9 @@ from snnconvert.allocation.problem import Problem, Solution
 from snnconvert.artifact.atomic import replaced_file
 from snnconvert.calibration.collect import Statistics
 from snnconvert.config import ConversionConfig
-from snnconvert.conversion import PreparedConversion
 from snnconvert.convert.planner import make_plan
 from snnconvert.errors import ArtifactError, ConfigurationError, InputError
+from snnconvert.preparation import PreparedConversion
 from snnconvert.report.report import Metric
 from snnconvert.spiking_model import SpikingModel
 

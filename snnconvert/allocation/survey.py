@@ -12,10 +12,10 @@ from torch import Tensor, fx
 from snnconvert.allocation.fake_weights import FakeWeights
 from snnconvert.allocation.twin import channel_means, quantized
 from snnconvert.calibration.histogram import fixed_subset
-from snnconvert.conversion import PreparedConversion
 from snnconvert.neurons.activity import activity_of_words
 from snnconvert.neurons.packed import PackedCode
 from snnconvert.neurons.threshold import Threshold
+from snnconvert.preparation import PreparedConversion
 
 
 class Survey(fx.Interpreter):

@@ -9,7 +9,8 @@ import snnconvert
 from snnconvert.allocation.choices import Choices
 from snnconvert.allocation.groups import group_layers
 from snnconvert.allocation.laboratory import Laboratory
-from snnconvert.conversion import collector_of, prepare
+from snnconvert.conversion import collector_of
+from snnconvert.preparation import prepare
 
 PLAIN = snnconvert.ConversionConfig(bias_correction=False)
 

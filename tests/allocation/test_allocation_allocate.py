@@ -12,6 +12,7 @@ import snnconvert
 from snnconvert.allocation.allocate import Allocator, allocate
 from snnconvert.allocation.pareto import uniform_allocations
 from snnconvert.errors import ConfigurationError, ConversionError, InputError
+from snnconvert.finishing import finish
 from snnconvert.report.report import Report
 from snnconvert.report.tables import report_table
 
@@ -233,7 +234,7 @@ def test_decisions_take_the_place_of_labels(monkeypatch):
 def test_the_second_half_alone_refuses_an_objective():
     prepared, statistics = calibrated(Residual, snnconvert.ConversionConfig(budget=8))
     with pytest.raises(ConfigurationError, match="budget takes snnconvert"):
-        snnconvert.conversion.finish(prepared, statistics)
+        finish(prepared, statistics)
 
 
 class Decision(Residual):

@@ -12,8 +12,8 @@ import snnconvert
 from snnconvert.allocation.choices import Choices
 from snnconvert.allocation.groups import bits_price, group_layers
 from snnconvert.allocation.problem import Solution
-from snnconvert.conversion import prepare
 from snnconvert.convert.planner import make_plan
+from snnconvert.preparation import prepare
 
 PREPARED = {kind: prepare(seeded(kind), images_for(kind)[:2], PLAIN) for kind in (Residual, Attention)}
 

@@ -18,9 +18,9 @@ from snnconvert.allocation.problem import Solution
 from snnconvert.allocation.sensitivity import corrected, measured_sensitivity
 from snnconvert.allocation.solve import least_error
 from snnconvert.allocation.twin import Branch, Quantization, floating_outputs, relative_error
-from snnconvert.conversion import finish
 from snnconvert.convert.planner import make_plan
 from snnconvert.convert.weights import natural_scale, quantize
+from snnconvert.finishing import finish
 
 FEW = Choices(word_bits=(2, 4, 7), weight_bits=(2, 4, 6), T=4)
 

@@ -8,10 +8,10 @@ import snnconvert
 from snnconvert.calibration.reconstruction.blocks import find_blocks
 from snnconvert.calibration.reconstruction.runner import BlockRunner
 from snnconvert.calibration.reconstruction.soft import SoftSynapse, soft_fire
-from snnconvert.conversion import prepare
 from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.neurons.packed import PackedCode
 from snnconvert.neurons.synapse import Synapse
+from snnconvert.preparation import prepare
 
 
 class Residual(nn.Module):
@@ -119,11 +119,12 @@ def test_neurons_that_do_not_round_still_saturate():
 
 def test_training_brings_the_network_closer_on_images_it_has_not_seen():
     net, sample, unseen = Residual(), images(128), images(64, seed=1)
-    settings = {"bits": 1, "T": 4, "weight_bits": 2, "first_last_weight_bits": 4, "weight_rounding": "gptq"}
+    settings = {"bits": 1, "T": 4, "weight_bits": 2, "first_last_weight_bits": 4}
     before, *_ = converted(net, sample, **settings)
     after, *_ = converted(net, sample, **settings, reconstruction_steps=150)
     again, *_ = converted(net, sample.flip(0), **settings, reconstruction_steps=150)
     assert sqnr(net, after, unseen) > sqnr(net, before, unseen) + 1.0
+    assert any("weights trained block by block on 128 images" in note for note in after.report.notes)
     state, repeated = after.state_dict(), again.state_dict()
     assert all(torch.equal(value, repeated[name]) for name, value in state.items())
     assert torch.equal(after(unseen), after.simulate(unseen).output)
@@ -132,6 +133,15 @@ def test_training_brings_the_network_closer_on_images_it_has_not_seen():
     for name, neuron in after.neurons():
         if name in ("act", "act#2"):
             assert float(neuron.step) in [pytest.approx(step) for step in steps.values()]
+
+
+def test_training_never_takes_the_outputs_further_away():
+    net, sample = Residual(), images(64)
+    settings = {"bits": 1, "T": 2, "weight_bits": 3, "weight_rounding": "gptq"}
+    before, *_ = converted(net, sample, **settings)
+    for steps in (1, 20):
+        after, *_ = converted(net, sample, **settings, reconstruction_steps=steps)
+        assert after.report.fidelity.logit_sqnr_db >= before.report.fidelity.logit_sqnr_db - 1e-6
 
 
 def test_artifact_of_a_trained_network(tmp_path):

@@ -13,10 +13,11 @@ from torch import nn
 
 import snnconvert
 from snnconvert.api import calibrate, prepare
-from snnconvert.conversion import collector_of, thresholds_of
+from snnconvert.conversion import collector_of
 from snnconvert.convert.channels import Steps, spike_channels
 from snnconvert.convert.currents import folded_parameters
 from snnconvert.convert.insert import insert_neurons
+from snnconvert.finishing import thresholds_of
 from snnconvert.neurons.threshold import Threshold
 
 PER_CHANNEL = {"threshold_granularity": "channel"}

@@ -1,0 +1,131 @@
+"""The end of a conversion: thresholds, neurons, weights, repair and report from a calibration pass's statistics."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+from torch import fx
+
+from snnconvert.calibration.collect import Statistics
+from snnconvert.calibration.reconstruction.reconstruct import learn_weights
+from snnconvert.calibration.reconstruction.trainer import Schedule
+from snnconvert.calibration.repair import Measurement, finish_synapses, relative_noise, repair_and_measure
+from snnconvert.calibration.rounder import WeightRounder
+from snnconvert.calibration.threshold_mse import Bins
+from snnconvert.convert.channels import Steps
+from snnconvert.convert.currents import folded_parameters
+from snnconvert.convert.insert import insert_neurons
+from snnconvert.engines.stepwise import is_exact
+from snnconvert.errors import ConfigurationError
+from snnconvert.evaluation import compare_outputs
+from snnconvert.neurons.product import Product
+from snnconvert.neurons.synapse import Synapse
+from snnconvert.neurons.threshold import Threshold
+from snnconvert.preparation import PreparedConversion
+from snnconvert.report.build import build_report
+from snnconvert.site_thresholds import site_thresholds, weighted_bins
+from snnconvert.spiking_model import SpikingModel
+
+_GRADIENT_BATCH = 8
+
+
+def finish(prepared: PreparedConversion, statistics: Statistics) -> SpikingModel:
+    """The spiking network of a prepared one, once its calibration pass is over.
+
+    Raises:
+        ConversionError: if a sum of currents can't be proven exact.
+        ConfigurationError: if the settings name an objective, which needs :func:`snnconvert.allocation.allocate`.
+    """
+    if prepared.config.objective is not None:
+        raise ConfigurationError(f"{prepared.config.objective[0]} takes snnconvert.convert, which allocates widths")
+    graph, conversion_plan, config = prepared.graph, prepared.plan, prepared.config
+    thresholds, threshold_notes = thresholds_of(prepared, statistics)
+    sample = [tensor.to(prepared.device) for tensor in statistics.sample]
+    images = prepared.signature.batch_of(sample)
+    network, sums = insert_neurons(graph, conversion_plan, thresholds, prepared.channels)
+    codes = {item.node: thresholds[item.family].code for item in conversion_plan.synapses}
+    rounder, notes = _rounder(prepared, network, thresholds)
+
+    def repaired(rounder: WeightRounder | None = None) -> Measurement:
+        correct = config.bias_correction
+        return repair_and_measure(graph, network, codes, sample, images, correct=correct, rounder=rounder)
+
+    measured = repaired(rounder)
+    if config.reconstruction_steps and is_exact(network):
+        measured, trained = _reconstructed(prepared, network, statistics, measured, repaired)
+        notes = (*notes, trained)
+    elif config.reconstruction_steps:
+        notes = (*notes, "no reconstruction: it needs packed neurons throughout")
+    finish_synapses(network)
+    sums.widen()
+    outputs = [prepared.signature.unflatten(output) for output in (measured.ann_output, measured.snn_output)]
+    fidelity = compare_outputs([(images, *outputs, None)]).fidelity(statistics.sampled_from)
+    report = build_report(
+        conversion_plan, thresholds, measured.layers, _weight_counts(network), fidelity, config, statistics.count
+    )
+    notes = (*prepared.channels.notes(), *threshold_notes, *notes)
+    report = dataclasses.replace(report, notes=(*report.notes, *prepared.notes, *statistics.notes, *notes))
+    return SpikingModel(network, conversion_plan, config, report, prepared.signature, prepared.dtype).eval()
+
+
+def _reconstructed(
+    prepared: PreparedConversion,
+    network: fx.GraphModule,
+    statistics: Statistics,
+    before: Measurement,
+    repaired: Callable[[], Measurement],
+) -> tuple[Measurement, str]:
+    """Trains a network's weights in place, unless that takes its outputs away from the ANN's; a note for the report."""
+    sample = [tensor.to(prepared.device) for tensor in statistics.training_sample or statistics.sample]
+    images, config = prepared.signature.batch_of(sample), prepared.config
+    untrained = {name: value.clone() for name, value in network.state_dict().items()}
+    learn_weights(prepared.graph, network, sample, images, Schedule(config.reconstruction_steps), config.seed)
+    after = repaired()
+    if relative_noise(after) <= relative_noise(before):
+        return after, f"weights trained block by block on {images} images, {config.reconstruction_steps} steps each"
+    network.load_state_dict(untrained)
+    return before, "weights as they were rounded: training took the outputs away from the ANN's"
+
+
+def _rounder(
+    prepared: PreparedConversion, network: fx.GraphModule, thresholds: Mapping[int, Threshold]
+) -> tuple[WeightRounder | None, tuple[str, ...]]:
+    """What rounds the weights anew, and notes for the report if it can't."""
+    if prepared.config.weight_rounding == "nearest":
+        return None, ()
+    if not is_exact(network):
+        return None, ("weights are rounded to the nearest integers: gptq needs packed neurons throughout",)
+    nodes = {node.name: node for node in prepared.graph.graph.nodes}
+    steps = Steps(thresholds, prepared.channels)
+    inputs = {item.node: steps.at(item.source, item.family) for item in prepared.plan.synapses}
+    return WeightRounder(lambda name: folded_parameters(prepared.graph, nodes[name], inputs[name])[0]), ()
+
+
+def thresholds_of(prepared: PreparedConversion, statistics: Statistics) -> tuple[dict[int, Threshold], tuple[str, ...]]:
+    """The threshold of each family of sites, and notes for the report."""
+    graph, conversion_plan, config = prepared.graph, prepared.plan, prepared.config
+    weighted: dict[int, Bins] = {}
+    notes: tuple[str, ...] = ()
+    if config.threshold == "fisher":
+        batched = [spec.batched for spec in prepared.signature.tensors]
+        leaves = [leaf.to(prepared.device) for leaf in statistics.sample]
+        images = prepared.signature.batch_of(leaves)
+        calls = [
+            [leaf[start : start + _GRADIENT_BATCH] if cut else leaf for leaf, cut in zip(leaves, batched, strict=True)]
+            for start in range(0, images, _GRADIENT_BATCH)
+        ]
+        weighted, notes = weighted_bins(graph, conversion_plan, calls, config.seed)
+    found = site_thresholds(graph.graph, conversion_plan, config, statistics, prepared.channels, weighted)
+    return found, notes
+
+
+def _weight_counts(network: fx.GraphModule) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for node in network.graph.nodes:
+        module = network.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if isinstance(module, Product):
+            counts[str(node.meta["source"])] = 0
+        if isinstance(module, Synapse):
+            counts[str(node.meta["source"])] = module.weight.numel()
+    return counts
