@@ -5,6 +5,7 @@ from snnconvert.api import convert, convert_parts, plan
 from snnconvert.calibration.no_data import NoData
 from snnconvert.config import ConversionConfig, LayerOverride
 from snnconvert.convert.plan import Plan
+from snnconvert.effort import EFFORTS
 from snnconvert.engines.stepwise import Simulation
 from snnconvert.errors import ArtifactError, ConfigurationError, ConversionError, InputError, SnnConvertError
 from snnconvert.hybrid import HybridModel
@@ -15,6 +16,7 @@ from snnconvert.spiking_model import SpikingModel, load
 from snnconvert.version import __version__
 
 __all__ = [
+    "EFFORTS",
     "ArtifactError",
     "ConfigurationError",
     "ConversionConfig",

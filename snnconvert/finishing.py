@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 
-from torch import fx
+from torch import Tensor, fx
 
 from snnconvert.calibration.collect import Statistics
 from snnconvert.calibration.reconstruction.reconstruct import learn_weights
@@ -13,6 +13,7 @@ from snnconvert.calibration.reconstruction.trainer import Schedule
 from snnconvert.calibration.repair import Measurement, finish_synapses, relative_noise, repair_and_measure
 from snnconvert.calibration.rounder import WeightRounder
 from snnconvert.calibration.threshold_mse import Bins
+from snnconvert.config import ConversionConfig
 from snnconvert.convert.channels import Steps
 from snnconvert.convert.currents import folded_parameters
 from snnconvert.convert.insert import insert_neurons
@@ -45,7 +46,8 @@ def finish(prepared: PreparedConversion, statistics: Statistics) -> SpikingModel
     images = prepared.signature.batch_of(sample)
     network, sums = insert_neurons(graph, conversion_plan, thresholds, prepared.channels)
     codes = {item.node: thresholds[item.family].code for item in conversion_plan.synapses}
-    rounder, notes = _rounder(prepared, network, thresholds)
+    weights = _Weights(prepared, thresholds)
+    rounder, notes = _rounder(config, network, weights)
 
     def repaired(rounder: WeightRounder | None = None) -> Measurement:
         correct = config.bias_correction
@@ -53,7 +55,7 @@ def finish(prepared: PreparedConversion, statistics: Statistics) -> SpikingModel
 
     measured = repaired(rounder)
     if config.reconstruction_steps and is_exact(network):
-        measured, trained = _reconstructed(prepared, network, statistics, measured, repaired)
+        measured, trained = _reconstructed(prepared, network, weights, statistics, measured, repaired)
         notes = (*notes, trained)
     elif config.reconstruction_steps:
         notes = (*notes, "no reconstruction: it needs packed neurons throughout")
@@ -72,6 +74,7 @@ def finish(prepared: PreparedConversion, statistics: Statistics) -> SpikingModel
 def _reconstructed(
     prepared: PreparedConversion,
     network: fx.GraphModule,
+    weights: _Weights,
     statistics: Statistics,
     before: Measurement,
     repaired: Callable[[], Measurement],
@@ -80,7 +83,8 @@ def _reconstructed(
     sample = [tensor.to(prepared.device) for tensor in statistics.training_sample or statistics.sample]
     images, config = prepared.signature.batch_of(sample), prepared.config
     untrained = {name: value.clone() for name, value in network.state_dict().items()}
-    learn_weights(prepared.graph, network, sample, images, Schedule(config.reconstruction_steps), config.seed)
+    schedule = Schedule(config.reconstruction_steps)
+    learn_weights(prepared.graph, network, weights.in_counts, sample, images, schedule, config.seed)
     after = repaired()
     if relative_noise(after) <= relative_noise(before):
         return after, f"weights trained block by block on {images} images, {config.reconstruction_steps} steps each"
@@ -88,18 +92,37 @@ def _reconstructed(
     return before, "weights as they were rounded: training took the outputs away from the ANN's"
 
 
+class _Weights:
+    """The ANN's weights as synapses take them."""
+
+    def __init__(self, prepared: PreparedConversion, thresholds: Mapping[int, Threshold]) -> None:
+        self._graph = prepared.graph
+        self._nodes = {node.name: node for node in prepared.graph.graph.nodes}
+        steps = Steps(thresholds, prepared.channels)
+        self._steps = {item.node: steps.at(item.source, item.family) for item in prepared.plan.synapses}
+        self.corrected: dict[str, Tensor] = {}
+
+    def folded(self, name: str) -> Tensor:
+        """In units of the input's step, [O, ...]."""
+        return folded_parameters(self._graph, self._nodes[name], self._steps[name])[0]
+
+    def in_counts(self, name: str, synapse: Synapse) -> Tensor:
+        """In counts of the synapse, as corrected for what the layers before lost if that was done."""
+        if name in self.corrected:
+            return self.corrected[name]
+        scale = (synapse.unit * synapse.multiplier).to(synapse.weight.device)
+        return (self.folded(name).double() / synapse.channelwise(scale, synapse.weight.dim(), axis=0)).float()
+
+
 def _rounder(
-    prepared: PreparedConversion, network: fx.GraphModule, thresholds: Mapping[int, Threshold]
+    config: ConversionConfig, network: fx.GraphModule, weights: _Weights
 ) -> tuple[WeightRounder | None, tuple[str, ...]]:
     """What rounds the weights anew, and notes for the report if it can't."""
-    if prepared.config.weight_rounding == "nearest":
+    if config.weight_rounding == "nearest":
         return None, ()
     if not is_exact(network):
         return None, ("weights are rounded to the nearest integers: gptq needs packed neurons throughout",)
-    nodes = {node.name: node for node in prepared.graph.graph.nodes}
-    steps = Steps(thresholds, prepared.channels)
-    inputs = {item.node: steps.at(item.source, item.family) for item in prepared.plan.synapses}
-    return WeightRounder(lambda name: folded_parameters(prepared.graph, nodes[name], inputs[name])[0]), ()
+    return WeightRounder(weights.folded, weights.corrected if config.reconstruction_steps else None), ()
 
 
 def thresholds_of(prepared: PreparedConversion, statistics: Statistics) -> tuple[dict[int, Threshold], tuple[str, ...]]:

@@ -78,16 +78,26 @@ def rounded(weight: Tensor, moments: Moments, largest: int) -> Tensor:
 
     A channel keeps its nearest integers where these leave no larger error on the sample.
     """
-    identity = torch.eye(weight.shape[-1], dtype=torch.float64, device=weight.device)
-    hessian = moments.inputs + moments.ridge * identity
-    factor, failed = torch.linalg.cholesky_ex(hessian)
     nearest = weight.round().clamp(-largest, largest)
-    if bool(failed.any()):  # inputs that never change, so that there is nothing to learn from them
+    real = corrected(weight, moments)
+    if real is None:
         return nearest
-    corrected = weight + torch.cholesky_solve(moments.errors.mT, factor).mT
-    chosen = _spread(corrected, hessian, largest)
+    chosen = _spread(real, _hessian(moments), largest)
     better = _error(chosen - weight, moments) < _error(nearest - weight, moments)
     return torch.where(better[..., None], chosen, nearest)
+
+
+def corrected(weight: Tensor, moments: Moments) -> Tensor | None:
+    """Real weights float64 [G, O, I] after the first step; None for inputs that never change, which teach nothing."""
+    factor, failed = torch.linalg.cholesky_ex(_hessian(moments))
+    if bool(failed.any()):
+        return None
+    return weight + torch.cholesky_solve(moments.errors.mT, factor).mT
+
+
+def _hessian(moments: Moments) -> Tensor:
+    identity = torch.eye(moments.inputs.shape[-1], dtype=torch.float64, device=moments.inputs.device)
+    return moments.inputs + moments.ridge * identity
 
 
 def _error(change: Tensor, moments: Moments) -> Tensor:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from snnconvert.config import GRANULARITIES, ROUNDING_METHODS, THRESHOLD_METHODS, ConversionConfig, LayerOverride
+from snnconvert.effort import EFFORTS
 from snnconvert.errors import ConfigurationError
 from snnconvert.neurons.registry import neuron_names
 from snnconvert.version import __version__
@@ -67,8 +68,7 @@ def config_from(options: argparse.Namespace) -> ConversionConfig:
         threshold=options.threshold,
         percentile=options.percentile,
         threshold_granularity=options.threshold_granularity,
-        weight_rounding=options.weight_rounding,
-        reconstruction_steps=options.reconstruction_steps,
+        **_effort_of(options),
         bias_correction=options.bias_correction,
         overrides=overrides,
         budget=getattr(options, "budget", None),
@@ -76,6 +76,12 @@ def config_from(options: argparse.Namespace) -> ConversionConfig:
         target_energy=getattr(options, "target_energy", None),
         seed=options.seed,
     )
+
+
+def _effort_of(options: argparse.Namespace) -> dict[str, Any]:
+    """What the effort stands for, with single options on top."""
+    told = {name: getattr(options, name) for name in ("weight_rounding", "reconstruction_steps")}
+    return {**EFFORTS.get(options.effort, {}), **{name: value for name, value in told.items() if value is not None}}
 
 
 def parse_override(text: str) -> tuple[str, LayerOverride]:
@@ -177,14 +183,18 @@ def add_conversion(group: argparse._ArgumentGroup) -> None:
         "(default %(default)s)",
     )  # fmt: skip
     group.add_argument(
-        "--weight-rounding", choices=ROUNDING_METHODS, default=_DEFAULTS.weight_rounding,
+        "--weight-rounding", choices=ROUNDING_METHODS,
         help="nearest, or gptq, which keeps each layer's output on calibration images: slower, better below 8 bits "
-        "(default %(default)s)",
+        "(default nearest)",
     )  # fmt: skip
     group.add_argument(
-        "--reconstruction-steps", type=int, default=_DEFAULTS.reconstruction_steps, metavar="N",
+        "--reconstruction-steps", type=int, metavar="N",
         help="steps in which each block learns to give what the ANN gives on calibration images, without labels "
-        "(default %(default)s)",
+        "(default 0)",
+    )  # fmt: skip
+    group.add_argument(
+        "--effort", choices=list(EFFORTS),
+        help="for few bits: fast rounds weights by gptq; balanced and best train them, too, 300 and 2000 steps a block",
     )  # fmt: skip
     group.add_argument(
         "--bias-correction", action=argparse.BooleanOptionalAction, default=True,

@@ -1,8 +1,8 @@
 """Reconstruction: block after block, the spiking network learns to give what the ANN gives on sample images.
 
 What is minimized is the squared error of a block's outputs as the neurons behind them see it; no labels are used.
-After BRECQ (Li et al., ICLR 2021) and QDrop (Wei et al., ICLR 2022), with straight-through rounding in place of
-AdaRound's regularizer. Only one block's activations are held at a time.
+After AdaRound (Nagel et al., ICML 2020), BRECQ (Li et al., ICLR 2021) and QDrop (Wei et al., ICLR 2022). Only one
+block's activations are held at a time.
 """
 
 from __future__ import annotations
@@ -24,10 +24,13 @@ from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.neurons.synapse import Synapse
 from snnconvert.neurons.transfer import LeakyTransfer, TableTransfer
 
+RealWeights = Callable[[str, Synapse], Tensor]
+
 
 def learn_weights(
     ann: fx.GraphModule,
     network: fx.GraphModule,
+    weights: RealWeights,
     sample: Sequence[Tensor],
     images: int,
     schedule: Schedule,
@@ -40,13 +43,14 @@ def learn_weights(
     Args:
         ann: the canonical graph.
         network: the spiking graph made of it.
+        weights: what a synapse's weights would be without rounding, in counts.
         sample: the tensors of one call.
         images: how many samples they hold.
         schedule: how long and how fast.
         seed: of the order of samples and of dropped roundings.
         progress: show a progress bar on stderr if it is a terminal.
     """
-    lessons = _Lessons(network, ann, schedule, seed)
+    lessons = _Lessons(network, ann, weights, schedule, seed)
     with torch.no_grad():
         stream = Stream(ann, network, sample, images)
     blocks = find_blocks(network, {node.name: node for node in ann.graph.nodes})
@@ -59,8 +63,11 @@ def learn_weights(
 
 
 class _Lessons:
-    def __init__(self, network: fx.GraphModule, ann: fx.GraphModule, schedule: Schedule, seed: int) -> None:
-        self._network, self._schedule = network, schedule
+    def __init__(
+        self, network: fx.GraphModule, ann: fx.GraphModule, weights: RealWeights, schedule: Schedule, seed: int
+    ) -> None:
+        self._network, self._weights, self._schedule = network, weights, schedule
+        self._nodes = {str(node.target): source_of(node) for node in network.graph.nodes if node.op == "call_module"}
         self._sources = {node.name: node for node in ann.graph.nodes}
         self._random = torch.Generator().manual_seed(seed)
         self._runner = BlockRunner(network)
@@ -77,12 +84,13 @@ class _Lessons:
             stream.samples,
         )
         spreads = self._runner.spreads(block, stream.first_chunk())
-        synapses = {name: SoftSynapse(self._synapse(name), spreads[name]) for name in block.synapses}
-        train(self._runner, block, synapses, lesson, self._schedule, self._random)
+        error = error_of(before, lesson)
+        synapses = {name: self._soft(name, spreads[name]) for name in block.synapses}
+        train(self._runner, block, synapses, lesson, self._schedule, error, self._random)
         for soft in synapses.values():
             soft.settle()
         after = stream.results(self._runner, block)
-        if error_of(after, lesson) < error_of(before, lesson):
+        if error_of(after, lesson) < error:
             return after
         for soft in synapses.values():
             soft.restore()
@@ -92,10 +100,10 @@ class _Lessons:
         """The results of a block without anything to learn."""
         return stream.results(self._runner, block)
 
-    def _synapse(self, name: str) -> Synapse:
-        module = self._network.get_submodule(name)
-        assert isinstance(module, Synapse)
-        return module
+    def _soft(self, name: str, spread: Tensor) -> SoftSynapse:
+        synapse = self._network.get_submodule(name)
+        assert isinstance(synapse, Synapse)
+        return SoftSynapse(synapse, self._weights(self._nodes[name], synapse), spread)
 
     def _view(self, node: fx.Node) -> View:
         """How the neurons behind a value see it: rectified, through their function, or as it is in the ANN's unit."""

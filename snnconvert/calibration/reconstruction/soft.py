@@ -1,11 +1,8 @@
-"""Differentiable forms of neurons, synapses and transfers: rounding passes gradients straight through.
+"""Differentiable forms of neurons, synapses and transfers.
 
-With the straight-through rounding ⌊x⌉ (its gradient is 1):
-
-    synapse   I = (clip(⌊W⌉, −q, q)·z + b)·m         with W and b real
-    neuron    z = clip(⌊(v + β)·g⌉, z_min, z_max)
-
-While a network is trained each neuron fires without rounding with probability p (QDrop, Wei et al., ICLR 2022).
+Weights move between two integers (AdaRound, Nagel et al., ICML 2020); the rounding of neurons passes gradients
+straight through, z = clip(⌊(v + β)·g⌉, z_min, z_max), and while a network is trained each neuron fires without rounding
+with probability p (QDrop, Wei et al., ICLR 2022).
 """
 
 from __future__ import annotations
@@ -17,49 +14,51 @@ from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.neurons.synapse import Synapse
 from snnconvert.neurons.transfer import TableTransfer
 
-
-def straight_through_round(values: Tensor) -> Tensor:
-    """⌊x⌉ with the gradient of x."""
-    return values + (values.round() - values).detach()
+_STRETCH = 0.1
 
 
 class SoftSynapse(nn.Module):
-    """Real weights and biases of one synapse, in counts.
+    """Weights between two integers each, and a bias, of one synapse.
+
+    W = clip(⌊w⌋ + h(V), −q, q) with h(V) = clip(1.2·σ(V) − 0.1, 0, 1), which starts at w.
 
     Parameters:
-        weight: [O, ...], in units of ``spread``.
+        position: V, [O, ...].
         bias: [O], what is added to the synapse's own bias, in units of ``current_spread``.
     """
 
-    def __init__(self, synapse: Synapse, current_spread: Tensor) -> None:
-        """Starts from the synapse's integers.
+    def __init__(self, synapse: Synapse, weight: Tensor, current_spread: Tensor) -> None:
+        """Starts from real weights.
 
         Args:
             synapse: the synapse.
+            weight: w in counts, [O, ...].
             current_spread: standard deviation of its current in counts, [O].
         """
         super().__init__()
         self.synapse = synapse
         self.largest = (1 << (synapse.weight_bits - 1)) - 1
-        weight = synapse.weight.float()
-        self.spread = max(float(weight.std()), 1.0) if weight.numel() > 1 else 1.0
+        real = weight.float().view(synapse.weight.shape).clamp(-self.largest, self.largest)
+        self.floor = real.floor()
+        share = ((real - self.floor) + _STRETCH) / (1 + 2 * _STRETCH)
         self.current_spread = current_spread
-        self.weight = nn.Parameter(weight / self.spread)
+        self.position = nn.Parameter(torch.logit(share))
         self.bias = nn.Parameter(torch.zeros_like(current_spread))
 
-    def integers(self) -> Tensor:
-        """clip(⌊W⌉, −q, q) with straight-through gradients."""
-        return straight_through_round(self.weight * self.spread).clamp(-self.largest, self.largest)
+    def share(self) -> Tensor:
+        """h(V), what lies above the lower integer."""
+        return ((1 + 2 * _STRETCH) * torch.sigmoid(self.position) - _STRETCH).clamp(0, 1)
 
     def added_bias(self) -> Tensor:
         """What is added to the bias, in counts."""
         return self.bias * self.current_spread
 
     def settle(self) -> None:
-        """Leaves the integers in the synapse."""
+        """Leaves the nearer integers in the synapse."""
         self._before = self.synapse.weight.clone(), self.synapse.bias.clone()
         with torch.no_grad():
-            self.synapse.weight.copy_(self.integers().round().to(torch.int8))
+            integers = (self.floor + (self.share() >= 0.5)).clamp(-self.largest, self.largest)
+            self.synapse.weight.copy_(integers.to(torch.int8))
             self.synapse.bias += self.added_bias().round().to(torch.int32)
             self.synapse.prepare()
 
@@ -70,7 +69,8 @@ class SoftSynapse(nn.Module):
 
     def forward(self, words: Tensor) -> Tensor:
         """The current of real or integer words, float32."""
-        return self.synapse.current_with(self.integers(), self.synapse.bias + self.added_bias(), words)
+        weight = (self.floor + self.share()).clamp(-self.largest, self.largest)
+        return self.synapse.current_with(weight, self.synapse.bias + self.added_bias(), words)
 
 
 def unrounded(neuron: SpikingNeuron, potential: Tensor) -> Tensor:

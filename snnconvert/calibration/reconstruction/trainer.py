@@ -14,6 +14,7 @@ from snnconvert.calibration.reconstruction.blocks import Block
 from snnconvert.calibration.reconstruction.runner import BlockRunner, Values
 from snnconvert.calibration.reconstruction.soft import SoftSynapse
 
+_WARM_UP, _FIRST_BETA, _LAST_BETA, _GROWTH = 0.2, 20.0, 2.0, 1e3
 View = Callable[[Tensor], Tensor]
 
 
@@ -23,13 +24,16 @@ class Schedule:
 
     Attributes:
         steps: optimizer steps of each block.
-        rate: learning rate of weights and biases, in standard deviations of weights and currents.
+        rate: learning rate of V, the weights' positions between two integers.
+        bias_rate: learning rate of biases, in standard deviations of currents.
         batch: samples a step.
         kept: share of neurons that fire without rounding in a step, and of inputs as the ANN has them.
     """
 
     steps: int
-    rate: float = 1e-2
+    rate: float = 5e-2
+    bias_rate: float = 1e-3
+    pressure: float = 1.0
     kept: float = 0.5
     batch: int = 32
 
@@ -60,16 +64,25 @@ def train(
     synapses: Mapping[str, SoftSynapse],
     lesson: Lesson,
     schedule: Schedule,
+    error: float,
     random: torch.Generator,
 ) -> None:
-    """Minimizes Σ over outputs of ‖view(soft) − view(ANN)‖² / ‖view(ANN) − mean‖² with Adam and a cosine schedule."""
-    steps = schedule.steps
-    weights = [parameter for synapse in synapses.values() for parameter in synapse.parameters()]
-    optimizer = torch.optim.Adam(weights, schedule.rate)
-    decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / steps)))
+    """Minimizes Σ over outputs of ‖view(soft) − view(ANN)‖² / var(view(ANN)) + λ·Σ(1 − |2h − 1|^β) with Adam.
+
+    β falls from 20 to 2 after a fifth of the steps, which drives weights to integers; λ is the error of the
+    untrained block, shared among its weights.
+    """
+    positions = [synapse.position for synapse in synapses.values()]
+    optimizer = torch.optim.Adam(
+        [
+            {"params": positions, "lr": schedule.rate},
+            {"params": [synapse.bias for synapse in synapses.values()], "lr": schedule.bias_rate},
+        ]
+    )
     scales = {node: _scale(lesson.views[node](target)) for node, target in lesson.targets.items()}
+    pressure = schedule.pressure * error / max(sum(position.numel() for position in positions), 1)
     batch = min(schedule.batch, lesson.samples)
-    for _ in range(steps):
+    for step in range(schedule.steps):
         chosen = torch.randperm(lesson.samples, generator=random)[:batch]
         inputs = _mixed(lesson, chosen, schedule.kept, random)
         results = runner.run_block(block, inputs, synapses, random, schedule.kept)
@@ -77,10 +90,14 @@ def train(
         for node, target in lesson.targets.items():
             view = lesson.views[node]
             loss = loss + (view(results[node].float()) - view(target[chosen].float())).square().mean() / scales[node]
+        progress = (step / schedule.steps - _WARM_UP) / (1 - _WARM_UP)
+        if progress > 0:
+            beta = _LAST_BETA + (_FIRST_BETA - _LAST_BETA) * 0.5 * (1 + math.cos(math.pi * progress))
+            for synapse in synapses.values():
+                loss = loss + pressure * _GROWTH**progress * (1 - (2 * synapse.share() - 1).abs().pow(beta)).sum()
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        decay.step()
 
 
 def error_of(results: Mapping[fx.Node, Tensor], lesson: Lesson) -> float:
