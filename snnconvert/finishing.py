@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from torch import Tensor, fx
 
 from snnconvert.calibration.collect import Statistics
+from snnconvert.calibration.noise import output_noise
 from snnconvert.calibration.reconstruction.reconstruct import learn_weights
 from snnconvert.calibration.reconstruction.trainer import Schedule
-from snnconvert.calibration.repair import Measurement, finish_synapses, relative_noise, repair_and_measure
+from snnconvert.calibration.repair import Measurement, finish_synapses, repair_and_measure
 from snnconvert.calibration.rounder import WeightRounder
 from snnconvert.calibration.threshold_mse import Bins
 from snnconvert.config import ConversionConfig
@@ -49,14 +50,13 @@ def finish(prepared: PreparedConversion, statistics: Statistics) -> SpikingModel
     weights = _Weights(prepared, thresholds)
     rounder, notes = _rounder(config, network, weights)
 
-    def repaired(rounder: WeightRounder | None = None) -> Measurement:
-        correct = config.bias_correction
+    def measure(rounder: WeightRounder | None = None, *, correct: bool = False) -> Measurement:
         return repair_and_measure(graph, network, codes, sample, images, correct=correct, rounder=rounder)
 
-    measured = repaired(rounder)
+    measured = measure(rounder, correct=config.bias_correction)
     if config.reconstruction_steps and is_exact(network):
-        measured, trained = _reconstructed(prepared, network, weights, statistics, measured, repaired)
-        notes = (*notes, trained)
+        notes = (*notes, _reconstruct(prepared, network, weights, statistics))
+        measured = measure()
     elif config.reconstruction_steps:
         notes = (*notes, "no reconstruction: it needs packed neurons throughout")
     finish_synapses(network)
@@ -71,25 +71,24 @@ def finish(prepared: PreparedConversion, statistics: Statistics) -> SpikingModel
     return SpikingModel(network, conversion_plan, config, report, prepared.signature, prepared.dtype).eval()
 
 
-def _reconstructed(
+def _reconstruct(
     prepared: PreparedConversion,
     network: fx.GraphModule,
     weights: _Weights,
     statistics: Statistics,
-    before: Measurement,
-    repaired: Callable[[], Measurement],
-) -> tuple[Measurement, str]:
+) -> str:
     """Trains a network's weights in place, unless that takes its outputs away from the ANN's; a note for the report."""
     sample = [tensor.to(prepared.device) for tensor in statistics.training_sample or statistics.sample]
     images, config = prepared.signature.batch_of(sample), prepared.config
+    batched = [spec.batched for spec in prepared.signature.tensors]
     untrained = {name: value.clone() for name, value in network.state_dict().items()}
+    before = output_noise(prepared.graph, network, sample, batched, images)
     schedule = Schedule(config.reconstruction_steps)
     learn_weights(prepared.graph, network, weights.in_counts, sample, images, schedule, config.seed)
-    after = repaired()
-    if relative_noise(after) <= relative_noise(before):
-        return after, f"weights trained block by block on {images} images, {config.reconstruction_steps} steps each"
+    if output_noise(prepared.graph, network, sample, batched, images) <= before:
+        return f"weights trained block by block on {images} images, {config.reconstruction_steps} steps each"
     network.load_state_dict(untrained)
-    return before, "weights as they were rounded: training took the outputs away from the ANN's"
+    return "weights as they were rounded: training took the outputs away from the ANN's"
 
 
 class _Weights:

@@ -38,9 +38,7 @@ def test_steps_of_one_membrane_are_powers_of_two_apart():
         found = thresholds(bits=1, T=3, threshold_granularity=granularity)
         ((name, (shortcut, _)),) = [(name, item) for name, item in found.items() if name.endswith(".shortcut")]
         first, _ = found[name.removesuffix(".shortcut")]
-        steps = zip(
-            first.channel_steps or (first.step,), shortcut.channel_steps or (shortcut.step,), strict=True
-        )
+        steps = zip(first.channel_steps or (first.step,), shortcut.channel_steps or (shortcut.step,), strict=True)
         for one, other in steps:
             exponent = math.log2(one / other)
             assert exponent == round(exponent)

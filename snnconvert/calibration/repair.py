@@ -188,20 +188,6 @@ def repair_and_measure(
     return Measurement(workshop.measurements, expected, actual)
 
 
-def relative_noise(measured: Measurement) -> float:
-    """‖y − z‖²/‖y‖² of ANN and SNN, averaged over the outputs that aren't all zeros; 0 without any."""
-    expected, actual = (
-        [output] if isinstance(output, Tensor) else list(output)
-        for output in (measured.ann_output, measured.snn_output)
-    )
-    shares = [
-        float((one.double() - other.double()).square().sum() / one.double().square().sum())
-        for one, other in zip(expected, actual, strict=True)
-        if isinstance(one, Tensor) and one.is_floating_point() and bool(one.any())
-    ]
-    return sum(shares) / max(len(shares), 1)
-
-
 def finish_synapses(network: fx.GraphModule) -> None:
     """Ends the repair: biases stay as they are from here on."""
     for module in network.modules():
