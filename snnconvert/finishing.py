@@ -99,16 +99,13 @@ class _Weights:
         self._nodes = {node.name: node for node in prepared.graph.graph.nodes}
         steps = Steps(thresholds, prepared.channels)
         self._steps = {item.node: steps.at(item.source, item.family) for item in prepared.plan.synapses}
-        self.corrected: dict[str, Tensor] = {}
 
     def folded(self, name: str) -> Tensor:
         """In units of the input's step, [O, ...]."""
         return folded_parameters(self._graph, self._nodes[name], self._steps[name])[0]
 
     def in_counts(self, name: str, synapse: Synapse) -> Tensor:
-        """In counts of the synapse, as corrected for what the layers before lost if that was done."""
-        if name in self.corrected:
-            return self.corrected[name]
+        """In counts of the synapse."""
         scale = (synapse.unit * synapse.multiplier).to(synapse.weight.device)
         return (self.folded(name).double() / synapse.channelwise(scale, synapse.weight.dim(), axis=0)).float()
 
@@ -121,7 +118,7 @@ def _rounder(
         return None, ()
     if not is_exact(network):
         return None, ("weights are rounded to the nearest integers: gptq needs packed neurons throughout",)
-    return WeightRounder(weights.folded, weights.corrected if config.reconstruction_steps else None), ()
+    return WeightRounder(weights.folded), ()
 
 
 def thresholds_of(prepared: PreparedConversion, statistics: Statistics) -> tuple[dict[int, Threshold], tuple[str, ...]]:

@@ -79,7 +79,7 @@ def rounded(weight: Tensor, moments: Moments, largest: int) -> Tensor:
     A channel keeps its nearest integers where these leave no larger error on the sample.
     """
     nearest = weight.round().clamp(-largest, largest)
-    real = corrected(weight, moments)
+    real = _corrected(weight, moments)
     if real is None:
         return nearest
     chosen = _spread(real, _hessian(moments), largest)
@@ -87,7 +87,7 @@ def rounded(weight: Tensor, moments: Moments, largest: int) -> Tensor:
     return torch.where(better[..., None], chosen, nearest)
 
 
-def corrected(weight: Tensor, moments: Moments) -> Tensor | None:
+def _corrected(weight: Tensor, moments: Moments) -> Tensor | None:
     """Real weights float64 [G, O, I] after the first step; None for inputs that never change, which teach nothing."""
     factor, failed = torch.linalg.cholesky_ex(_hessian(moments))
     if bool(failed.any()):

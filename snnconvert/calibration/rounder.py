@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from snnconvert.calibration.gptq import MomentSums, corrected, rounded
+from snnconvert.calibration.gptq import MomentSums, rounded
 from snnconvert.calibration.patches import patches
 from snnconvert.neurons.synapse import Synapse
 
@@ -17,14 +17,13 @@ _ELEMENTS = 1 << 24
 class WeightRounder:
     """Gives synapses the integers of :func:`~snnconvert.calibration.gptq.rounded`, one after another."""
 
-    def __init__(self, weights: Callable[[str], Tensor], real: dict[str, Tensor] | None = None) -> None:
+    def __init__(self, weights: Callable[[str], Tensor]) -> None:
         """Takes the ANN's weights.
 
         Args:
             weights: of a node's name in the ANN's graph, its weights in units of its input's step, [O, ...].
-            real: takes each synapse's corrected weights before they are rounded, in counts, by its node's name.
         """
-        self._weights, self._real = weights, real
+        self._weights = weights
 
     def round(self, source: str, synapse: Synapse, words: Tensor, expected: Tensor) -> None:
         """Sets a synapse's weights in place; transposed convolutions keep the nearest integers.
@@ -49,7 +48,5 @@ class WeightRounder:
             sums.update(x, (wanted / scale).float() - weight.float() @ x)
         largest = (1 << (synapse.weight_bits - 1)) - 1
         integers = rounded(weight, sums.moments(), largest)
-        if self._real is not None and (real := corrected(weight, sums.moments())) is not None:
-            self._real[source] = real.view(synapse.weight.shape).float()
         synapse.weight.copy_(integers.view(synapse.weight.shape).to(torch.int8))
         synapse.prepare()

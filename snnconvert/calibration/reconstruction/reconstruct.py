@@ -43,7 +43,7 @@ def learn_weights(
     Args:
         ann: the canonical graph.
         network: the spiking graph made of it.
-        weights: what a synapse's weights would be without rounding, in counts.
+        weights: the ANN's weights of a synapse, in counts.
         sample: the tensors of one call.
         images: how many samples they hold.
         schedule: how long and how fast.
