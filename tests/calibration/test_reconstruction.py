@@ -8,6 +8,8 @@ import snnconvert
 from snnconvert.calibration.reconstruction.blocks import find_blocks
 from snnconvert.calibration.reconstruction.runner import BlockRunner
 from snnconvert.calibration.reconstruction.soft import SoftSynapse, soft_fire
+from snnconvert.data.images import digits_images
+from snnconvert.models.source import load_model
 from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.neurons.packed import PackedCode
 from snnconvert.neurons.synapse import Synapse
@@ -121,21 +123,19 @@ def test_neurons_that_do_not_round_still_saturate():
 
 
 def test_training_brings_the_network_closer_on_images_it_has_not_seen():
-    net, sample, unseen = Residual(), images(128), images(64, seed=1)
-    settings = {"bits": 1, "T": 4, "weight_bits": 2, "first_last_weight_bits": 4}
-    before, *_ = converted(net, sample, **settings)
-    after, *_ = converted(net, sample, **settings, reconstruction_steps=150)
-    again, *_ = converted(net, sample.flip(0), **settings, reconstruction_steps=150)
-    assert sqnr(net, after, unseen) > sqnr(net, before, unseen) + 0.5
-    assert any("weights trained block by block on 128 images" in note for note in after.report.notes)
+    loaded = load_model("digits")
+    drawn = digits_images(loaded.preprocessing, calibration_images=256, evaluation_images=200, seed=0)
+    sample, unseen = (torch.stack([image for image, _ in part]) for part in (drawn.calibration, drawn.evaluation))
+    settings = {"bits": 1, "T": 4, "weight_bits": 2}
+    before, *_ = converted(loaded.module, sample, **settings)
+    after, *_ = converted(loaded.module, sample, **settings, reconstruction_steps=60)
+    again, *_ = converted(loaded.module, sample.flip(0), **settings, reconstruction_steps=60)
+    assert sqnr(loaded.module, after, unseen) > sqnr(loaded.module, before, unseen) + 3.0
+    assert any("weights trained block by block on 256 images" in note for note in after.report.notes)
     state, repeated = after.state_dict(), again.state_dict()
     assert all(torch.equal(value, repeated[name]) for name, value in state.items())
     assert torch.equal(after(unseen), after.simulate(unseen).output)
     assert after.report.totals.bit_budget == before.report.totals.bit_budget
-    steps = {layer.name: layer.step for layer in after.report.layers}
-    for name, neuron in after.neurons():
-        if name in ("act", "act#2"):
-            assert float(neuron.step) in [pytest.approx(step) for step in steps.values()]
 
 
 def test_training_never_takes_the_outputs_further_away():
@@ -144,7 +144,9 @@ def test_training_never_takes_the_outputs_further_away():
     before, *_ = converted(net, sample, **settings)
     for steps in (1, 20):
         after, *_ = converted(net, sample, **settings, reconstruction_steps=steps)
-        assert after.report.fidelity.logit_sqnr_db >= before.report.fidelity.logit_sqnr_db - 1e-6
+        with torch.no_grad():
+            errors = [(net(sample) - snn(sample)).square().sum() for snn in (before, after)]
+        assert errors[1] <= errors[0]
 
 
 def test_artifact_of_a_trained_network(tmp_path):
