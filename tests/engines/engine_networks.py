@@ -313,7 +313,8 @@ def settled(network, images):
 
 def replanned(prepared, images, **settings):
     """Converts a captured graph with other settings; thresholds that cut off the largest values."""
-    config = snnconvert.ConversionConfig(**{"threshold": "percentile", "percentile": 97.0, **settings})
+    one_width = {"shortcut_bits": 1, "last_bits": 1}
+    config = snnconvert.ConversionConfig(**{"threshold": "percentile", "percentile": 97.0, **one_width, **settings})
     plan = make_plan(prepared.graph, config)
     return calibrate(dataclasses.replace(prepared, config=config, plan=plan), images, progress=False)
 

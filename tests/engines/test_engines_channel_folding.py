@@ -165,7 +165,7 @@ def test_channels_of_different_scales(threshold):
     ratios = []
     for granularity in ("tensor", "channel"):
         config = snnconvert.ConversionConfig(
-            bits=1, T=4, threshold=threshold, threshold_granularity=granularity, percentile=99.0
+            bits=1, T=4, last_bits=4, threshold=threshold, threshold_granularity=granularity, percentile=99.0
         )
         snn = snnconvert.convert(net, images, config, progress=False)
         ratios.append({layer.name: layer.sqnr_db for layer in snn.report.layers})
