@@ -69,7 +69,7 @@ class _Lessons:
         self._network, self._weights, self._schedule = network, weights, schedule
         self._nodes = {str(node.target): source_of(node) for node in network.graph.nodes if node.op == "call_module"}
         self._sources = {node.name: node for node in ann.graph.nodes}
-        self._random = torch.Generator().manual_seed(seed)
+        self._random = torch.Generator(_device_of(network)).manual_seed(seed)
         self._runner = BlockRunner(network)
 
     def learn(self, block: Block, stream: Stream, targets: dict[fx.Node, Tensor]) -> Values:
@@ -86,7 +86,8 @@ class _Lessons:
         spreads = self._runner.spreads(block, stream.first_chunk())
         error = error_of(before, lesson)
         synapses = {name: self._soft(name, spreads[name]) for name in block.synapses}
-        train(self._runner, block, synapses, lesson, self._schedule, error, self._random)
+        with torch.enable_grad():
+            train(self._runner, block, synapses, lesson, self._schedule, error, self._random)
         for soft in synapses.values():
             soft.settle()
         after = stream.results(self._runner, block)
@@ -121,6 +122,10 @@ class _Lessons:
                 return first.forward
         unit = node.meta[UNIT].float()
         return lambda value: value * unit
+
+
+def _device_of(network: fx.GraphModule) -> torch.device:
+    return next((buffer.device for buffer in network.buffers()), torch.device("cpu"))
 
 
 def _rectified(neuron: SpikingNeuron) -> Callable[[Tensor], Tensor]:

@@ -83,7 +83,7 @@ def train(
     pressure = schedule.pressure * error / max(sum(position.numel() for position in positions), 1)
     batch = min(schedule.batch, lesson.samples)
     for step in range(schedule.steps):
-        chosen = torch.randperm(lesson.samples, generator=random)[:batch]
+        chosen = torch.randperm(lesson.samples, generator=random, device=random.device)[:batch]
         inputs = _mixed(lesson, chosen, schedule.kept, random)
         results = runner.run_block(block, inputs, synapses, random, schedule.kept)
         loss = torch.zeros(())
