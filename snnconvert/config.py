@@ -16,7 +16,7 @@ from snnconvert.neurons.registry import make_code
 CONFIG_VERSION = 1
 THRESHOLD_METHODS = ("mse", "max", "percentile", "gaussian", "balanced", "entropy", "fisher")
 CHANNEL_METHODS = ("mse", "max", "percentile", "gaussian")
-GRANULARITIES = ("tensor", "channel")
+GRANULARITIES = ("tensor", "channel", "smoothed")
 ROUNDING_METHODS = ("nearest", "gptq")
 OBJECTIVES = ("budget", "max_drop", "target_energy")
 
@@ -65,7 +65,8 @@ class ConversionConfig:
             Kullback-Leibler divergence) or "fisher" (squared error weighted by squared gradients of the outputs).
         percentile: share of values below the threshold, in percent, for "percentile".
         threshold_granularity: "tensor": one threshold for all channels; "channel": one each, where every layer that
-            reads the spikes sees their channels apart.
+            reads the spikes sees their channels apart; "smoothed": the same, but no more different than is good for
+            the weights that read them.
         weight_rounding: "nearest", or "gptq": each layer's integers minimize the error of its output on a sample of
             the calibration images, what the layers before lost included.
         reconstruction_steps: optimizer steps in which each block of the network learns to give what the ANN gives on
@@ -121,7 +122,7 @@ class ConversionConfig:
             raise ConfigurationError(
                 f"threshold_granularity must be one of {known}, got {self.threshold_granularity!r}"
             )
-        if self.threshold_granularity == "channel" and self.threshold not in CHANNEL_METHODS:
+        if self.threshold_granularity != "tensor" and self.threshold not in CHANNEL_METHODS:
             raise ConfigurationError(
                 f"thresholds per channel are chosen by {', '.join(CHANNEL_METHODS)}, not by {self.threshold}: "
                 "choose one of these, or threshold_granularity tensor"

@@ -135,7 +135,7 @@ def thresholds_of(prepared: PreparedConversion, statistics: Statistics) -> tuple
             for start in range(0, images, _GRADIENT_BATCH)
         ]
         weighted, notes = weighted_bins(graph, conversion_plan, calls, config.seed)
-    found = site_thresholds(graph.graph, conversion_plan, config, statistics, prepared.channels, weighted)
+    found = site_thresholds(graph, conversion_plan, config, statistics, prepared.channels, weighted)
     return found, notes
 
 

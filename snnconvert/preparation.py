@@ -52,7 +52,7 @@ class PreparedConversion:
     @cached_property
     def channels(self) -> SpikeChannels:
         """Which sites have thresholds per channel: none unless the settings ask for it."""
-        wanted = self.config.threshold_granularity == "channel"
+        wanted = self.config.threshold_granularity != "tensor"
         return spike_channels(self.graph, self.plan) if wanted else SpikeChannels()
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, fx
 from snnconvert.aligned_steps import aligned_steps
 from snnconvert.calibration.channel_thresholds import choose_channel_threshold
 from snnconvert.calibration.collect import Statistics
+from snnconvert.calibration.smoothing import smoothed
 from snnconvert.calibration.threshold_fisher import gradient_weighted
 from snnconvert.calibration.threshold_mse import Bins
 from snnconvert.calibration.thresholds import Evidence, choose_threshold
@@ -19,6 +20,7 @@ from snnconvert.convert.channels import SpikeChannels
 from snnconvert.convert.ops import OpKind, kind_of
 from snnconvert.convert.plan import Plan
 from snnconvert.convert.quantizers import Grid
+from snnconvert.calibration.spike_readers import spike_readers
 from snnconvert.neurons.packed import PackedCode
 from snnconvert.neurons.threshold import Threshold
 
@@ -33,7 +35,7 @@ def rectified_nodes(graph: fx.Graph, plan: Plan) -> dict[str, str]:
 
 
 def site_thresholds(
-    graph: fx.Graph,
+    graph_module: fx.GraphModule,
     plan: Plan,
     config: ConversionConfig,
     statistics: Statistics,
@@ -43,13 +45,14 @@ def site_thresholds(
     """The threshold of each family of sites.
 
     Args:
-        graph: of the canonical network.
+        graph_module: the canonical graph.
         plan: its plan.
         config: the settings.
         statistics: what the calibration pass has seen.
         channels: which thresholds are per channel.
         weighted: for the threshold "fisher", :func:`weighted_bins`.
     """
+    graph = graph_module.graph
     before = rectified_nodes(graph, plan) if config.threshold == "gaussian" else {}
     caps = _caps(plan)
     chosen = _given_thresholds(plan)
@@ -66,14 +69,17 @@ def site_thresholds(
             evidence,
         )
     for family, node in channels.sites.items():
-        chosen[family] = choose_channel_threshold(
-            chosen[family],
-            statistics.channels[node],
-            config.threshold,
-            config.percentile,
-            caps.get(family),
-            statistics.channels.get(before.get(node, "")),
+        if family not in chosen:
+            continue
+        shared, histogram, cap = chosen[family], statistics.channels[node], caps.get(family)
+        histogram_before = statistics.channels.get(before.get(node, ""))
+        separate = choose_channel_threshold(
+            shared, histogram, config.threshold, config.percentile, cap, histogram_before
         )
+        if config.threshold_granularity == "smoothed":
+            readers = spike_readers(graph_module, plan, channels, family)
+            separate = smoothed(shared, separate, histogram, readers, cap)
+        chosen[family] = separate
     return aligned_steps(graph, plan, chosen)
 
 

@@ -9,9 +9,10 @@ from torch import Tensor, fx
 
 from snnconvert.calibration.gptq import Moments, MomentSums, rounded
 from snnconvert.calibration.patches import patches
-from snnconvert.convert.currents import folded_parameters
+from snnconvert.convert.currents import folded_parameters, steps_of_inputs
 from snnconvert.convert.insert import geometry_of
-from snnconvert.convert.ops import TRANSPOSED, groups_of
+from snnconvert.convert.ops import CONVOLUTIONS, TRANSPOSED, groups_of
+from snnconvert.convert.units import FloatArray
 from snnconvert.convert.weights import natural_scale, quantize
 from snnconvert.neurons.synapse import outputs_first
 
@@ -25,18 +26,18 @@ class FakeWeights:
     Args:
         graph_module: the canonical graph.
         node: the synapse.
-        step: Δ of the words it reads, in about the width they will have.
+        steps: Δ of the words it reads, in about the width they will have: one for all or one for each input channel.
         inputs: float values it reads on a sample, if weights are rounded by their second moments (gptq).
     """
 
-    def __init__(self, graph_module: fx.GraphModule, node: fx.Node, step: float, inputs: Tensor | None) -> None:
+    def __init__(self, graph_module: fx.GraphModule, node: fx.Node, steps: FloatArray, inputs: Tensor | None) -> None:
         self._node = node
-        self._weight, self._bias = folded_parameters(graph_module, node, 1.0)
+        self._weight, self._bias = folded_parameters(graph_module, node, steps)
+        self._steps = steps_of_inputs(node, self._weight, steps)
         geometry = geometry_of(node)
         usable = inputs is not None and node.target not in TRANSPOSED and self._weight[0].numel() <= _LARGEST_INPUTS
         self._groups = 1 if geometry is None else geometry.groups
-        self._moments = self._moments_of(inputs / step) if usable and inputs is not None else None
-        self._step = step
+        self._moments = self._moments_of(self._counted(inputs, steps)) if usable and inputs is not None else None
         self._integers: dict[int, tuple[Tensor, Tensor]] = {}
 
     def prepare(self, widths: Iterable[int]) -> None:
@@ -50,7 +51,7 @@ class FakeWeights:
         if bits not in self._integers:
             self._integers[bits] = self._rounded(bits)
         integers, scale = self._integers[bits]
-        real = (integers.double() * scale.view(-1, *[1] * (integers.dim() - 1))).float()
+        real = (integers.double() * scale.view(-1, *[1] * (integers.dim() - 1)) / self._steps.double()).float()
         return outputs_first(real, groups_of(self._node)) if self._node.target in TRANSPOSED else real
 
     def _rounded(self, bits: int) -> tuple[Tensor, Tensor]:
@@ -62,6 +63,12 @@ class FakeWeights:
         counts = self._weight.double().reshape(len(scale), -1) / positive[:, None]
         chosen = rounded(counts.view(self._groups, -1, counts.shape[1]), self._moments, (1 << (bits - 1)) - 1)
         return chosen.view(self._weight.shape).to(torch.int8), scale
+
+    def _counted(self, inputs: Tensor, steps: FloatArray) -> Tensor:
+        """Inputs in steps, unrounded."""
+        axis = 1 if self._node.target in CONVOLUTIONS else inputs.dim() - 1
+        sizes = [-1 if dim == axis else 1 for dim in range(inputs.dim())]
+        return inputs / torch.as_tensor(steps).to(inputs).view(sizes)
 
     def _moments_of(self, words: Tensor) -> Moments:
         """C of the words, with K = 0: the layers before are taken to lose nothing."""

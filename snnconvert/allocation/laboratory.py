@@ -15,10 +15,11 @@ from snnconvert.allocation.twin import Branch, Quantization, Twin, relative_erro
 from snnconvert.calibration.collect import Statistics
 from snnconvert.convert.plan import Site
 from snnconvert.errors import ConversionError
-from snnconvert.finishing import thresholds_of
 from snnconvert.neurons.threshold import Threshold
 from snnconvert.preparation import PreparedConversion
+from snnconvert.site_thresholds import site_thresholds
 
+_TYPICAL_WEIGHT_BITS = 4
 _MOST_IMAGES, _FEWEST_IMAGES = 64, 4
 _MOST_MACS = 8e12
 _FEW_WORDS, _FEW_WEIGHTS = frozenset({1, 2, 3, 4, 6}), frozenset({2, 3, 4, 6})
@@ -61,8 +62,8 @@ class Laboratory:
         self.set_bits: Mapping[tuple[int, int], float] = survey.set_bits
         self._weights = survey.weights
         means = survey.means if prepared.config.bias_correction else {}
-        self.twin = Twin(prepared.graph, prepared.plan, means)
-        self.reference = Twin(prepared.graph, prepared.plan).run_from_start(self.sample, Quantization())
+        self.twin = Twin(prepared.graph, prepared.plan, prepared.channels, means)
+        self.reference = Twin(prepared.graph, prepared.plan, prepared.channels).run_from_start(self.sample, Quantization())
         if not any(bool(output.any()) for output in self.reference):
             raise ConversionError("nothing to measure widths by: the network has no floating output that isn't zero")
 
@@ -120,14 +121,15 @@ class Laboratory:
 def _all_thresholds(
     prepared: PreparedConversion, statistics: Statistics, groups: Groups
 ) -> dict[tuple[int, int], Threshold]:
-    """The threshold of each (family, option): one for all channels; by minimal squared error for "fisher"."""
+    """The threshold of each (family, option), by minimal squared error for "fisher"; smoothed for weights of 4 bits."""
     plan = prepared.plan
     method = "mse" if prepared.config.threshold == "fisher" else prepared.config.threshold
-    config = dataclasses.replace(prepared.config, threshold_granularity="tensor", threshold=method)
+    config = dataclasses.replace(prepared.config, threshold=method)
+    synapses = tuple(dataclasses.replace(item, weight_bits=_TYPICAL_WEIGHT_BITS) for item in plan.synapses)
 
     def chosen(sites: tuple[Site, ...]) -> dict[int, Threshold]:
-        at_widths = dataclasses.replace(prepared, plan=dataclasses.replace(plan, sites=sites), config=config)
-        return thresholds_of(at_widths, statistics)[0]
+        at_widths = dataclasses.replace(plan, sites=sites, synapses=synapses)
+        return site_thresholds(prepared.graph, at_widths, config, statistics, prepared.channels, {})
 
     found: dict[tuple[int, int], Threshold] = {}
     kept = {family: group.options[0] for group in groups.words if group.kept for family in group.families}

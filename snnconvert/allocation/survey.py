@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, fx
 
 from snnconvert.allocation.fake_weights import FakeWeights
-from snnconvert.allocation.twin import channel_means, quantized
+from snnconvert.allocation.twin import channel_means, steps_along, words_of
 from snnconvert.calibration.histogram import fixed_subset
+from snnconvert.convert.channels import Steps
 from snnconvert.neurons.activity import activity_of_words
 from snnconvert.neurons.packed import PackedCode
 from snnconvert.neurons.threshold import Threshold
@@ -77,19 +78,21 @@ class Survey(fx.Interpreter):
         item, (source, *_) = self._synapses[node.name], node.args
         assert isinstance(source, fx.Node)
         middle = self._words[item.family][(len(self._words[item.family]) - 1) // 2]
-        step = self._thresholds[item.family, middle].step
-        weights = FakeWeights(self._prepared.graph, node, step, self.env[source] if self._learns else None)
+        steps = Steps({item.family: self._thresholds[item.family, middle]}, self._prepared.channels)
+        seen = self.env[source] if self._learns else None
+        weights = FakeWeights(self._prepared.graph, node, steps.at(item.source, item.family), seen)
         weights.prepare(self._widths[node.name])
         self.weights[node.name] = weights
 
     def _count(self, name: str, value: Tensor) -> None:
         site = self._sites[name]
-        subset = fixed_subset(value.flatten(1)) if value.dim() > 1 else value
         for option in self._words[site.family]:
             threshold = self._thresholds[site.family, option]
             if isinstance(threshold.code, PackedCode):
-                words = (quantized(subset, threshold, site) / threshold.step).round()
-                activity = activity_of_words(words, threshold.code)
+                steps = steps_along(self._prepared.channels, threshold, site, value)
+                words = words_of(value, threshold, site, steps)
+                subset = fixed_subset(words.flatten(1)) if words.dim() > 1 else words
+                activity = activity_of_words(subset, threshold.code)
                 counts = self._counts[site.family, threshold.code.word_bits]
                 counts[0] += activity.set_bits
                 counts[1] += activity.windows * threshold.code.word_bits

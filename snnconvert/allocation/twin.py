@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx
 
 from snnconvert.calibration.repair import image_means, significant_mean
+from snnconvert.convert.channels import SpikeChannels
 from snnconvert.convert.ops import CONVOLUTIONS, TRANSPOSED
 from snnconvert.convert.plan import Plan, Site, SynapsePlan
 from snnconvert.neurons.threshold import Threshold
@@ -54,15 +55,22 @@ class Twin(fx.Interpreter):
     Args:
         graph_module: the canonical graph.
         plan: its plan.
+        channels: where the channels of spikes are.
         means: mean outputs of each synapse's channels in the ANN, [images, C]; every synapse's output is shifted to
             them as bias correction does; empty: no such correction.
     """
 
-    def __init__(self, graph_module: fx.GraphModule, plan: Plan, means: Mapping[str, Tensor] | None = None) -> None:
+    def __init__(
+        self,
+        graph_module: fx.GraphModule,
+        plan: Plan,
+        channels: SpikeChannels,
+        means: Mapping[str, Tensor] | None = None,
+    ) -> None:
         super().__init__(graph_module)
         self.extra_traceback = False
         self.nodes = list(graph_module.graph.nodes)
-        self._means = means or {}
+        self._means, self._channels = means or {}, channels
         self._synapses = {item.node: item for item in plan.synapses}
         sites = [site for site in plan.sites if site.origin != "repeater"]
         self._replaced = {site.node: site for site in sites if site.origin == "activation"}
@@ -122,7 +130,11 @@ class Twin(fx.Interpreter):
         value = super().run_node(n)
         site = self._replaced.get(n.name)
         threshold = None if site is None else self._quantization.thresholds.get(site.family)
-        return value if site is None or threshold is None else quantized(value, threshold, site)
+        return value if site is None or threshold is None else self._quantized(value, threshold, site)
+
+    def _quantized(self, values: Tensor, threshold: Threshold, site: Site) -> Tensor:
+        steps = steps_along(self._channels, threshold, site, values)
+        return words_of(values, threshold, site, steps).mul_(steps).to(values.dtype)
 
     def _sites_read_by(self, name: str) -> list[Site]:
         item = self._synapses.get(name)
@@ -136,7 +148,7 @@ class Twin(fx.Interpreter):
             site = None if source is None else self._read.get(source)
             threshold = None if site is None else self._quantization.thresholds.get(site.family)
             if site is not None and threshold is not None:
-                given[position] = quantized(given[position], threshold, site)
+                given[position] = self._quantized(given[position], threshold, site)
         if node.name in self._quantization.weights:
             given[1] = self._quantization.weights[node.name].to(given[1].dtype)
         value = self.call_function(node.target, tuple(given), keywords)
@@ -149,13 +161,20 @@ class Twin(fx.Interpreter):
         return value + shift.view([-1 if dim == axis else 1 for dim in range(value.dim())])
 
 
-def quantized(values: Tensor, threshold: Threshold, site: Site) -> Tensor:
-    """Δ·Q(x/Δ): what the words of a site stand for, its upper clip included."""
-    step, code = threshold.step, threshold.code
-    ceiling: float = math.ceil(code.maximum)
+def steps_along(channels: SpikeChannels, threshold: Threshold, site: Site, values: Tensor) -> Tensor:
+    """Δ of a site's values, a scalar or one for each place of the axis of their channels."""
+    if not threshold.channel_steps:
+        return torch.tensor(threshold.step, dtype=values.dtype, device=values.device)
+    steps = torch.tensor(threshold.channel_steps, dtype=values.dtype, device=values.device)
+    return steps.view([-1 if dim == channels.maps[site.node].axis else 1 for dim in range(values.dim())])
+
+
+def words_of(values: Tensor, threshold: Threshold, site: Site, steps: Tensor) -> Tensor:
+    """Q(x/Δ): the words of a site, its upper clip included."""
+    ceiling: float = math.ceil(threshold.code.maximum)
     if site.cap is not None and site.origin == "activation":
-        ceiling = max(min(round(site.cap / step), ceiling), 0)
-    return code.quantize_(values / step, ceiling).mul_(step).to(values.dtype)
+        ceiling = max(min(round(site.cap / threshold.step), ceiling), 0)
+    return threshold.code.quantize_(values / steps, ceiling)
 
 
 def channel_means(node: fx.Node, value: Tensor, images: int) -> Tensor:

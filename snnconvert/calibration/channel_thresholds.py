@@ -65,6 +65,18 @@ def insured_steps(shared: Threshold, histogram: ChannelHistogram) -> FloatArray:
     return shared.step * np.maximum(strength / (strength + counted), _SMALLEST_SHARE)
 
 
+def channel_powers(histogram: ChannelHistogram) -> FloatArray:
+    """E[x²] of each channel, [C]."""
+    low, high, counts = histogram.bins()
+    powers: FloatArray = ((low * low + low * high + high * high) / 3 * counts).sum(1) / np.maximum(counts.sum(1), 1)
+    return powers
+
+
+def channel_errors(histogram: ChannelHistogram, steps: FloatArray, code: SpikeCode) -> FloatArray:
+    """E[(x − Q(x))²] of each channel at positive steps [C]."""
+    return _errors(*histogram.bins(), steps, code)
+
+
 @dataclass(frozen=True)
 class _Candidate:
     """Steps [C] for one code, 0 for channels that are always zero."""
@@ -98,9 +110,8 @@ class _Candidate:
     def loss(self, histogram: ChannelHistogram) -> float:
         """The mean of E[(x − Q(x))²] / E[x²] over the channels that aren't always zero."""
         busy = self.steps > 0
-        low, high, counts = histogram.bins()
-        errors = _errors(low, high, counts, np.where(busy, self.steps, 1.0), self.code)
-        powers = ((low * low + low * high + high * high) / 3 * counts).sum(1) / np.maximum(counts.sum(1), 1)
+        errors = channel_errors(histogram, np.where(busy, self.steps, 1.0), self.code)
+        powers = channel_powers(histogram)
         return float((errors[busy] / np.maximum(powers[busy], _LEAST_POWER)).mean()) if busy.any() else 0.0
 
 

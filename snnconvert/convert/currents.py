@@ -79,11 +79,23 @@ def folded_parameters(graph_module: fx.GraphModule, node: fx.Node, steps: float 
     bias = constant_of(graph_module, node.args[2]) if len(node.args) > 2 else None
     if node.target in TRANSPOSED:
         weight = outputs_first(weight, groups_of(node))
-    scale = torch.as_tensor(steps).to(weight)
-    if scale.numel() > 1:
-        per_group = scale.view(groups_of(node), 1, -1).expand(-1, weight.shape[0] // groups_of(node), -1)
-        scale = per_group.reshape(*weight.shape[:2], *[1] * (weight.dim() - 2))
+    scale = steps_of_inputs(node, weight, steps)
     return weight * scale, weight.new_zeros(weight.shape[0]) if bias is None else bias
+
+
+def steps_of_inputs(node: fx.Node, weight: Tensor, steps: float | FloatArray) -> Tensor:
+    """Δ_i of what each of a synapse's weights [O, I, ...] reads, a scalar or [O, I, 1, ...].
+
+    Args:
+        node: the synapse.
+        weight: its weight, outputs first.
+        steps: Δ of its input, one for all or one for each input channel.
+    """
+    scale = torch.as_tensor(steps).to(weight)
+    if scale.numel() == 1:
+        return scale
+    per_group = scale.view(groups_of(node), 1, -1).expand(-1, weight.shape[0] // groups_of(node), -1)
+    return per_group.reshape(*weight.shape[:2], *[1] * (weight.dim() - 2))
 
 
 class _Builder:

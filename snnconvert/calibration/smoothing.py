@@ -1,0 +1,149 @@
+"""Steps between one for all channels and one for each: as different as the weights that read the spikes can bear.
+
+Spikes of steps Δ_c are read with weights W_oc·Δ_c, which share one scale an output channel. Steps that follow the
+channels lose least in rounding activations, but spread the weights' range and so lose more in rounding weights.
+Candidates are
+
+    Δ_c = k · δ_c^α · Δ^(1−α) · r_c^(−β),        r_c = max_o |W_oc| / max_c' |W_oc'|,
+
+δ_c being the steps chosen channel by channel and Δ the one chosen for all; that of least predicted noise is taken. α
+moves difficulty from activations to weights as SmoothQuant does (Xiao et al., ICML 2023), β equalizes the weights'
+columns as cross-layer equalization does (Nagel et al., ICCV 2019). Predicting the noise, instead of fixing α, is this
+package's own.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from snnconvert.calibration.channel_histogram import ChannelHistogram, FloatArray
+from snnconvert.calibration.channel_thresholds import channel_errors, channel_powers
+from snnconvert.convert.units import IntArray
+from snnconvert.convert.weights import natural_scale, quantize
+from snnconvert.neurons.code import SpikeCode
+from snnconvert.neurons.threshold import Threshold
+
+_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+_EQUALIZERS = (0.0, 0.25, 0.5)
+_LEVELS = np.geomspace(0.6, 1.6, 9)
+_MOST_OUTPUTS = 256
+_LEAST = 1e-300
+
+
+@dataclass(frozen=True)
+class SpikeReader:
+    """Weights that read a site's spikes.
+
+    Attributes:
+        weight: [O, I, K], in the ANN's units; K places of a kernel.
+        channels: int64 [O, I], the site's channel each one reads; -1 where only padding is.
+        weight_bits: bits the weights are rounded to.
+    """
+
+    weight: Tensor
+    channels: IntArray
+    weight_bits: int
+
+    def columns(self, channels: int) -> FloatArray:
+        """Σ_o,k W² of each of the site's channels, [channels]."""
+        return self._summed(self.weight.double().square().sum(-1).cpu().numpy(), channels)
+
+    def largest_shares(self, channels: int) -> FloatArray:
+        """r_c of each of the site's channels, 0 of those it doesn't read."""
+        largest = self.weight.abs().amax(-1).double()
+        shares = (largest / largest.amax(1, keepdim=True).clamp(min=_LEAST)).cpu().numpy()
+        found = np.zeros(channels + 1)
+        np.maximum.at(found, self.channels, shares)
+        return found[:-1]
+
+    def rounding_noise(self, steps: FloatArray, powers: FloatArray) -> float:
+        """Σ (W − Ŵ)²·E[x_c²] with Ŵ the weights rounded to integers in units of these steps."""
+        scale = torch.from_numpy(np.append(steps, 1.0)[self.channels]).unsqueeze(-1)
+        folded = (self.weight.double().cpu() * scale).float()
+        grid = natural_scale(folded, torch.zeros(len(folded)), self.weight_bits)
+        rounded = quantize(folded, grid, self.weight_bits).double() * grid.view(-1, 1, 1)
+        noise = ((rounded - folded.double()) / scale).square().sum(-1).numpy()
+        return float(noise.ravel() @ np.append(powers, 0.0)[self.channels].ravel())
+
+    def _summed(self, values: FloatArray, channels: int) -> FloatArray:
+        return np.bincount(self.channels.ravel() % (channels + 1), values.ravel(), channels + 1)[:-1]
+
+
+def thinned(reader: SpikeReader) -> SpikeReader:
+    """The same with at most 256 of its output channels, evenly spaced."""
+    stride = -(-len(reader.weight) // _MOST_OUTPUTS)
+    return SpikeReader(reader.weight[::stride], reader.channels[::stride], reader.weight_bits)
+
+
+def smoothed(
+    shared: Threshold,
+    separate: Threshold,
+    histogram: ChannelHistogram,
+    readers: Sequence[SpikeReader],
+    cap: float | None = None,
+) -> Threshold:
+    """The threshold per channel of least predicted noise in what reads it.
+
+    A reader's noise is Σ_c (Σ_o W_oc²)·E[(x_c − Q(x_c))²] + Σ (W − Ŵ)²·E[x_c²], in parts of its Σ_c (Σ_o W_oc²)·E[x_c²].
+
+    Args:
+        shared: the threshold for all channels.
+        separate: that of each channel.
+        histogram: statistics of the site's channels.
+        readers: what reads its spikes; without any, ``separate`` is taken.
+        cap: the rectifier's upper clip; no channel's largest value lies above it.
+    """
+    if not readers or not separate.channel_steps:
+        return separate
+    search = _Search(histogram, [thinned(reader) for reader in readers])
+    own = np.array(separate.channel_steps)
+    codes = {shared.code: shared.step, separate.code: shared.step}
+    best, least = separate, np.inf
+    for code, step in codes.items():
+        for share, equalizer in itertools.product(_SHARES, _EQUALIZERS):
+            shape = own**share * step ** (1 - share) * search.columns**-equalizer
+            steps, noise = search.best_level(shape, code, cap)
+            if noise < least:
+                best, least = Threshold.per_channel(steps, code), noise
+    return best
+
+
+class _Search:
+    """Predicts noise."""
+
+    def __init__(self, histogram: ChannelHistogram, readers: Sequence[SpikeReader]) -> None:
+        self._histogram, self._readers = histogram, readers
+        self._powers = channel_powers(histogram)
+        count = len(self._powers)
+        self._weights = np.zeros(count)
+        self._signals = []
+        for reader in readers:
+            columns = reader.columns(count)
+            self._signals.append(max(float(columns @ self._powers), _LEAST))
+            self._weights += columns / self._signals[-1]
+        largest = np.max([reader.largest_shares(count) for reader in readers], 0)
+        typical = np.exp(np.log(largest[largest > 0]).mean()) if (largest > 0).any() else 1.0
+        self.columns = np.clip(np.where(largest > 0, largest / typical, 1.0), 1 / 16, 16.0)
+
+    def best_level(self, shape: FloatArray, code: SpikeCode, cap: float | None) -> tuple[FloatArray, float]:
+        """k·shape with the k of least noise, and that noise."""
+        candidates = [self._capped(shape * level, code, cap) for level in _LEVELS]
+        losses = [float(channel_errors(self._histogram, steps, code) @ self._weights) for steps in candidates]
+        index = int(np.argmin(losses))
+        steps = candidates[index]
+        of_weights = sum(
+            reader.rounding_noise(steps, self._powers) / signal
+            for reader, signal in zip(self._readers, self._signals, strict=True)
+        )
+        return steps, losses[index] + of_weights
+
+    @staticmethod
+    def _capped(steps: FloatArray, code: SpikeCode, cap: float | None) -> FloatArray:
+        capped: FloatArray = np.minimum(steps, cap / code.maximum) if cap is not None and code.maximum > 0 else steps
+        return capped
