@@ -49,7 +49,7 @@ NETWORKS = {
     "resnet44": Network(partial(cifar.measure, 44), "cifar10"),
     "mobilenetv2": Network(mobilenet.measure, "imagenet"),
     "fastestdet": Network(fastest_det.measure, "detection", dense=True),
-    "faces": Network(face_detector.measure, "detection"),
+    "faces": Network(face_detector.measure, "detection", dense=True),
     "camvid": Network(camvid.measure, "camvid", dense=True),
     "mnist": Network(mnist.measure, "mnist"),
     "gpt": Network(sorting_gpt.measure, "gpt_nano_sort"),

@@ -30,10 +30,16 @@ from snnconvert.site_thresholds import site_thresholds, weighted_bins
 from snnconvert.spiking_model import SpikingModel
 
 _GRADIENT_BATCH = 8
+_SAMPLES, _FEW_SAMPLES, _MANY_MACS = 32, 8, 1e8
 
 
-def finish(prepared: PreparedConversion, statistics: Statistics) -> SpikingModel:
+def finish(prepared: PreparedConversion, statistics: Statistics, *, progress: bool = False) -> SpikingModel:
     """The spiking network of a prepared one, once its calibration pass is over.
+
+    Args:
+        prepared: the network.
+        statistics: of its calibration pass.
+        progress: show a progress bar while blocks are trained.
 
     Raises:
         ConversionError: if a sum of currents can't be proven exact.
@@ -55,7 +61,7 @@ def finish(prepared: PreparedConversion, statistics: Statistics) -> SpikingModel
 
     measured = measure(rounder, correct=config.bias_correction)
     if config.reconstruction_steps and is_exact(network):
-        notes = (*notes, _reconstruct(prepared, network, weights, statistics))
+        notes = (*notes, _reconstruct(prepared, network, weights, statistics, progress=progress))
         measured = measure()
     elif config.reconstruction_steps:
         notes = (*notes, "no reconstruction: it needs packed neurons throughout")
@@ -76,6 +82,8 @@ def _reconstruct(
     network: fx.GraphModule,
     weights: _Weights,
     statistics: Statistics,
+    *,
+    progress: bool,
 ) -> str:
     """Trains a network's weights in place, unless that takes its outputs away from the ANN's; a note for the report."""
     sample = [tensor.to(prepared.device) for tensor in statistics.training_sample or statistics.sample]
@@ -83,8 +91,9 @@ def _reconstruct(
     batched = [spec.batched for spec in prepared.signature.tensors]
     untrained = {name: value.clone() for name, value in network.state_dict().items()}
     before = output_noise(prepared.graph, network, sample, batched, images)
-    schedule = Schedule(config.reconstruction_steps)
-    learn_weights(prepared.graph, network, weights.in_counts, sample, images, schedule, config.seed)
+    batch = _FEW_SAMPLES if prepared.plan.total_macs > _MANY_MACS else _SAMPLES
+    schedule = Schedule(config.reconstruction_steps, batch=batch)
+    learn_weights(prepared.graph, network, weights.in_counts, sample, images, schedule, config.seed, progress=progress)
     if output_noise(prepared.graph, network, sample, batched, images) <= before:
         return f"weights trained block by block on {images} images, {config.reconstruction_steps} steps each"
     network.load_state_dict(untrained)

@@ -12,6 +12,7 @@ from snnconvert.aligned_steps import aligned_steps
 from snnconvert.calibration.channel_thresholds import choose_channel_threshold
 from snnconvert.calibration.collect import Statistics
 from snnconvert.calibration.smoothing import smoothed
+from snnconvert.calibration.spike_readers import spike_readers
 from snnconvert.calibration.threshold_fisher import gradient_weighted
 from snnconvert.calibration.threshold_mse import Bins
 from snnconvert.calibration.thresholds import Evidence, choose_threshold
@@ -20,7 +21,6 @@ from snnconvert.convert.channels import SpikeChannels
 from snnconvert.convert.ops import OpKind, kind_of
 from snnconvert.convert.plan import Plan
 from snnconvert.convert.quantizers import Grid
-from snnconvert.calibration.spike_readers import spike_readers
 from snnconvert.neurons.packed import PackedCode
 from snnconvert.neurons.threshold import Threshold
 

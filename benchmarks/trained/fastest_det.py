@@ -12,7 +12,7 @@ from torchvision.ops import batched_nms, box_convert
 
 from benchmarks.bootstrap import paired_bootstrap
 from benchmarks.real_data import require_data
-from benchmarks.trained.average_precision import Boxes, Ranking, mean_over_classes, rankings
+from benchmarks.trained.average_precision import Boxes, mean_over_classes, rankings
 from benchmarks.trained.conversion import timed_conversion
 from benchmarks.trained.photographs import batches_of, coco_folds, outputs_of, read_pixels, resized, sqnr_db
 from benchmarks.trained.result import Result
@@ -25,31 +25,30 @@ _LEAST_SCORE, _NMS_IOU, _MOST_BOXES = 0.001, 0.45, 100
 
 
 def measure(images: int | None = None, config: ConversionConfig | None = None) -> Result:
-    """MAP50 of both networks: the mean over four conversions, each calibrated on another quarter of the images.
+    """MAP50 of both networks: four conversions, each calibrated on three quarters and evaluated on the other one.
 
     Args:
-        images: how many of the other images to evaluate each on at most.
+        images: how many of a quarter to evaluate on at most.
         config: the settings; None for the default ones.
     """
     folder = require_data("detection")
     folds = coco_folds(folder, images)
-    paths = sorted({path for evaluated, _ in folds for path in evaluated})
-    measured = [_measure_fold(folder, *fold, paths, config) for fold in folds]
-    ann_precision, snn_precision = (partial(_mean_precision, measured, which) for which in range(2))
-    metric = paired_bootstrap(ann_precision, snn_precision, len(paths))
-    details = {
-        "difference_points_of_each_fold": [fold.points for fold in measured],
-        "output_sqnr_db_of_each_fold": [fold.sqnr_db for fold in measured],
-    }
+    measured = [_measure_fold(folder, *fold, config) for fold in folds]
+    truth = [read_labels(folder, path) for evaluated, _ in folds for path in evaluated]
+    ann_output, snn_output = (torch.cat([fold.outputs[which] for fold in measured]) for which in range(2))
+    ann_precision, snn_precision = (
+        partial(mean_over_classes, rankings(decode(output), truth)) for output in (ann_output, snn_output)
+    )
+    metric = paired_bootstrap(ann_precision, snn_precision, len(truth))
     return Result(
         "FastestDet.onnx",
         "mAP50",
         metric.first,
         metric.second,
-        len(folds[0][0]),
+        len(truth),
         f"{len(folds)} times {len(folds[0][1])} other images of COCO",
         measured[0].report,
-        details,
+        {"output_sqnr_db": sqnr_db(ann_output, snn_output)},
         difference_ci95=metric.difference_ci95,
         relative_ci95=metric.relative_ci95,
         conversion_seconds=sum(fold.seconds for fold in measured) / len(measured),
@@ -58,31 +57,15 @@ def measure(images: int | None = None, config: ConversionConfig | None = None) -
 
 @dataclass(frozen=True)
 class _Fold:
-    """One conversion: what ANN and SNN detect in its images, where these are among all, and the output's SQNR."""
+    """One conversion: the outputs of ANN and SNN for the images it is evaluated on."""
 
-    ranked: tuple[list[Ranking], list[Ranking]]
-    places: list[int]
-    sqnr_db: float | None
+    outputs: tuple[Tensor, Tensor]
     report: Report
     seconds: float
 
-    def precision(self, which: int, counts: Tensor) -> Tensor:
-        """MAP50 of the ANN (0) or the SNN (1) where each of all images counts so often, [R, N] to [R]."""
-        return mean_over_classes(self.ranked[which], counts[:, self.places])
-
-    @property
-    def points(self) -> float:
-        """SNN minus ANN."""
-        once = torch.ones(1, max(self.places) + 1, dtype=torch.float64)
-        return 100 * float(self.precision(1, once) - self.precision(0, once))
-
-
-def _mean_precision(folds: list[_Fold], which: int, counts: Tensor) -> Tensor:
-    return torch.stack([fold.precision(which, counts) for fold in folds]).mean(0)
-
 
 def _measure_fold(
-    folder: Path, evaluated: list[Path], calibration: list[Path], paths: list[Path], config: ConversionConfig | None
+    folder: Path, evaluated: list[Path], calibration: list[Path], config: ConversionConfig | None
 ) -> _Fold:
     model = folder / "FastestDet.onnx"
     snn, seconds = timed_conversion(model, batches_of(map(read_input, calibration), _BATCH), config)
@@ -90,10 +73,7 @@ def _measure_fold(
     (ann_output,), (snn_output,) = (
         outputs_of(network, batches_of(map(read_input, evaluated), _BATCH)) for network in networks
     )
-    truth = [read_labels(folder, path) for path in evaluated]
-    ranked = (rankings(decode(ann_output), truth), rankings(decode(snn_output), truth))
-    places = [paths.index(path) for path in evaluated]
-    return _Fold(ranked, places, sqnr_db(ann_output, snn_output), snn.report, seconds)
+    return _Fold((ann_output, snn_output), snn.report, seconds)
 
 
 def read_input(path: Path) -> Tensor:

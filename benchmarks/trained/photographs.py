@@ -41,17 +41,17 @@ def batches_of(inputs: Iterable[Tensor], size: int) -> Iterator[Tensor]:
 
 
 def coco_folds(folder: Path, count: int | None) -> list[tuple[list[Path], list[Path]]]:
-    """Four splits of the images into those to evaluate on, at most so many, and a quarter to calibrate on.
+    """Four splits of the images into a quarter to evaluate on, at most so many, and the others to calibrate on.
 
-    There are no others of their kind to calibrate on, and few enough that one split says little.
+    Every image is evaluated once, by a network that hasn't seen it: cross-validation, as there are few.
 
     Args:
         folder: the folder that holds ``coco/images``.
-        count: how many to evaluate on.
+        count: how many of a quarter to evaluate on.
     """
     paths = sorted((folder / "coco" / "images").glob("*.jpg"))
     quarters = [paths[start::_FOLDS] for start in range(_FOLDS)]
-    return [([path for path in paths if path not in quarter][:count], quarter) for quarter in quarters]
+    return [(quarter[:count], [path for path in paths if path not in quarter]) for quarter in quarters]
 
 
 def outputs_of(network: nn.Module, batches: Iterable[Tensor]) -> list[Tensor]:

@@ -111,7 +111,7 @@ class Allocator:
         energy: TwinEnergy | None = None,
     ) -> None:
         """Measures the sensitivities; see :func:`allocate`."""
-        self._prepared, self._statistics = prepared, statistics
+        self._prepared, self._statistics, self._progress = prepared, statistics, progress
         self.groups = group_layers(prepared.plan, prepared.config, choices or Choices(T=prepared.config.T))
         self.laboratory = Laboratory(prepared, statistics, self.groups, progress=progress)
         self.sensitivity = measured_sensitivity(self.laboratory)
@@ -206,7 +206,8 @@ class Allocator:
         """The network at other widths, told by the settings, from the same calibration pass."""
         plain = dataclasses.replace(config, budget=None, max_drop=None, target_energy=None)
         plan = make_plan(self._prepared.graph, plain)
-        return finish(dataclasses.replace(self._prepared, config=plain, plan=plan), self._statistics)
+        at_widths = dataclasses.replace(self._prepared, config=plain, plan=plan)
+        return finish(at_widths, self._statistics, progress=self._progress)
 
     def measured_error(self, model: SpikingModel) -> float:
         """Relative squared error of a network's output on the laboratory's sample."""

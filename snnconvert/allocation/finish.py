@@ -60,7 +60,7 @@ def finisher(
 
     def run(prepared: PreparedConversion, statistics: Statistics) -> SpikingModel:
         if prepared.config.objective is None:
-            return finish(prepared, statistics)
+            return finish(prepared, statistics, progress=progress)
         once = isinstance(source, Iterator)
         if once and validation is not None:
             raise InputError("the validation loader can be read only once: give a list or a DataLoader")

@@ -21,7 +21,7 @@ from snnconvert.site_thresholds import site_thresholds
 
 _TYPICAL_WEIGHT_BITS = 4
 _MOST_IMAGES, _FEWEST_IMAGES = 64, 4
-_MOST_MACS = 8e12
+_MOST_MACS = 2e12
 _FEW_WORDS, _FEW_WEIGHTS = frozenset({1, 2, 3, 4, 6}), frozenset({2, 3, 4, 6})
 
 
@@ -62,8 +62,9 @@ class Laboratory:
         self.set_bits: Mapping[tuple[int, int], float] = survey.set_bits
         self._weights = survey.weights
         means = survey.means if prepared.config.bias_correction else {}
+        plain = Twin(prepared.graph, prepared.plan, prepared.channels)
         self.twin = Twin(prepared.graph, prepared.plan, prepared.channels, means)
-        self.reference = Twin(prepared.graph, prepared.plan, prepared.channels).run_from_start(self.sample, Quantization())
+        self.reference = plain.run_from_start(self.sample, Quantization())
         if not any(bool(output.any()) for output in self.reference):
             raise ConversionError("nothing to measure widths by: the network has no floating output that isn't zero")
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-_SAMPLE_BYTES = 10 << 20
+_SAMPLE_BYTES = 32 << 20
 _LARGE_SAMPLE_BYTES = 64 << 20
 _TRAINING_BYTES = 256 << 20
 _FEWEST, _SMALLEST, _LARGEST, _LARGEST_FOR_TRAINING = 4, 16, 256, 1024
@@ -20,7 +20,7 @@ _Entry = tuple[int, int, tuple[Tensor, ...]]
 
 
 class ContentSample:
-    """Keeps the samples whose content hashes are smallest: 16 to 256 of them, about 10 MiB; fewer very large ones.
+    """Keeps the samples whose content hashes are smallest: 16 to 256 of them, about 32 MiB; fewer very large ones.
 
     For training it keeps more: 1,024 of them, about 256 MiB.
 

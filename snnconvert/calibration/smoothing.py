@@ -52,7 +52,9 @@ class SpikeReader:
 
     def columns(self, channels: int) -> FloatArray:
         """Σ_o,k W² of each of the site's channels, [channels]."""
-        return self._summed(self.weight.double().square().sum(-1).cpu().numpy(), channels)
+        sums = np.zeros(channels + 1)
+        np.add.at(sums, self.channels, self.weight.double().square().sum(-1).cpu().numpy())
+        return sums[:-1]
 
     def largest_shares(self, channels: int) -> FloatArray:
         """r_c of each of the site's channels, 0 of those it doesn't read."""
@@ -71,9 +73,6 @@ class SpikeReader:
         noise = ((rounded - folded.double()) / scale).square().sum(-1).numpy()
         return float(noise.ravel() @ np.append(powers, 0.0)[self.channels].ravel())
 
-    def _summed(self, values: FloatArray, channels: int) -> FloatArray:
-        return np.bincount(self.channels.ravel() % (channels + 1), values.ravel(), channels + 1)[:-1]
-
 
 def thinned(reader: SpikeReader) -> SpikeReader:
     """The same with at most 256 of its output channels, evenly spaced."""
@@ -90,7 +89,8 @@ def smoothed(
 ) -> Threshold:
     """The threshold per channel of least predicted noise in what reads it.
 
-    A reader's noise is Σ_c (Σ_o W_oc²)·E[(x_c − Q(x_c))²] + Σ (W − Ŵ)²·E[x_c²], in parts of its Σ_c (Σ_o W_oc²)·E[x_c²].
+    A reader's noise is Σ_c (Σ_o W_oc²)·E[(x_c − Q(x_c))²] + Σ (W − Ŵ)²·E[x_c²], in parts of its signal
+    Σ_c (Σ_o W_oc²)·E[x_c²].
 
     Args:
         shared: the threshold for all channels.

@@ -12,9 +12,7 @@ from snnconvert.convert.ops import groups_of
 from snnconvert.convert.plan import Plan
 
 
-def spike_readers(
-    graph_module: fx.GraphModule, plan: Plan, channels: SpikeChannels, family: int
-) -> list[SpikeReader]:
+def spike_readers(graph_module: fx.GraphModule, plan: Plan, channels: SpikeChannels, family: int) -> list[SpikeReader]:
     """The synapses with weights that read a family's spikes.
 
     Args:

@@ -6,8 +6,10 @@ from torch import nn
 
 import snnconvert
 from snnconvert.calibration.reconstruction.blocks import find_blocks
+from snnconvert.calibration.reconstruction.reconstruct import learn_weights
 from snnconvert.calibration.reconstruction.runner import BlockRunner
 from snnconvert.calibration.reconstruction.soft import SoftSynapse, soft_fire
+from snnconvert.calibration.reconstruction.trainer import Schedule
 from snnconvert.data.images import digits_images
 from snnconvert.models.source import load_model
 from snnconvert.neurons.neuron import SpikingNeuron
@@ -137,6 +139,20 @@ def test_training_brings_the_network_closer_on_images_it_has_not_seen():
     assert all(torch.equal(value, repeated[name]) for name, value in state.items())
     assert torch.equal(after(unseen), after.simulate(unseen).output)
     assert after.report.totals.bit_budget == before.report.totals.bit_budget
+
+
+def test_a_step_may_take_as_many_samples_as_it_likes():
+    """The sizes a network computes from its batch are those of the samples of a step."""
+    torch.manual_seed(0)
+    pooled = nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten()
+    net = nn.Sequential(*pooled, nn.Linear(32, 9), nn.ReLU(), nn.Linear(9, 4)).eval()
+    sample = images(50)
+    for batch in (5, 32, 64):
+        snn, *_ = converted(net, sample, bits=1, T=4, weight_bits=3)
+        ann = prepare(net, sample[:2], snn.config).graph
+        schedule = Schedule(steps=4, batch=batch)
+        learn_weights(ann, snn.network, lambda _, synapse: synapse.weight.float(), [sample], 50, schedule, 0)
+        assert torch.equal(snn(sample), snn.simulate(sample).output)
 
 
 def test_training_never_takes_the_outputs_further_away():

@@ -52,7 +52,7 @@ def learn_weights(
     """
     lessons = _Lessons(network, ann, weights, schedule, seed)
     with torch.no_grad():
-        stream = Stream(ann, network, sample, images)
+        stream = Stream(ann, network, sample, images, schedule.batch)
     blocks = find_blocks(network, {node.name: node for node in ann.graph.nodes})
     for block in tqdm(blocks, desc="reconstructing", unit="block", disable=None if progress else True):
         with torch.no_grad():

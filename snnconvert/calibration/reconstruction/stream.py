@@ -13,11 +13,9 @@ from snnconvert.calibration.reconstruction.runner import BlockRunner, Values
 from snnconvert.calibration.reference import Reference
 from snnconvert.convert.insert import UNIT
 
-_CHUNK = 32
-
 
 class Stream:
-    """Values at the border between two blocks, of all samples; both networks run in chunks of 32.
+    """Values at the border between two blocks, of all samples; both networks run in chunks of one size.
 
     Attributes:
         samples: their number, whole chunks only.
@@ -26,7 +24,9 @@ class Stream:
         batched: nodes whose first dimension is the sample.
     """
 
-    def __init__(self, ann: fx.GraphModule, network: fx.GraphModule, sample: Sequence[Tensor], images: int) -> None:
+    def __init__(
+        self, ann: fx.GraphModule, network: fx.GraphModule, sample: Sequence[Tensor], images: int, chunk: int
+    ) -> None:
         """Starts in front of the first block.
 
         Args:
@@ -34,8 +34,9 @@ class Stream:
             network: the spiking graph.
             sample: the tensors of one call.
             images: how many samples they hold.
+            chunk: how many to run at once.
         """
-        self._chunk = min(_CHUNK, images)
+        self._chunk = min(chunk, images)
         self.samples = images - images % self._chunk
         self._sources = {node.name: node for node in ann.graph.nodes}
         self._places = {node.name: place for place, node in enumerate(ann.graph.nodes)}
