@@ -13,8 +13,8 @@ from snnconvert.allocation.fake_weights import FakeWeights
 from snnconvert.allocation.twin import channel_means, quantized
 from snnconvert.calibration.histogram import fixed_subset
 from snnconvert.neurons.activity import activity_of_words
-from snnconvert.neurons.packed import PackedCode
 from snnconvert.neurons.threshold import Threshold
+from snnconvert.neurons.word import WordCode
 from snnconvert.preparation import PreparedConversion
 
 
@@ -87,7 +87,7 @@ class Survey(fx.Interpreter):
         subset = fixed_subset(value.flatten(1)) if value.dim() > 1 else value
         for option in self._words[site.family]:
             threshold = self._thresholds[site.family, option]
-            if isinstance(threshold.code, PackedCode):
+            if isinstance(threshold.code, WordCode):
                 words = (quantized(subset, threshold, site) / threshold.step).round()
                 activity = activity_of_words(words, threshold.code)
                 counts = self._counts[site.family, threshold.code.word_bits]
@@ -96,4 +96,4 @@ class Survey(fx.Interpreter):
 
 
 def _is_packed(prepared: PreparedConversion) -> bool:
-    return all(isinstance(site.code, PackedCode) for site in prepared.plan.sites)
+    return all(isinstance(site.code, WordCode) for site in prepared.plan.sites)
