@@ -66,7 +66,7 @@ def finish(prepared: PreparedConversion, statistics: Statistics) -> SpikingModel
     report = build_report(
         conversion_plan, thresholds, measured.layers, _weight_counts(network), fidelity, config, statistics.count
     )
-    notes = (*prepared.channels.notes(), *threshold_notes, *notes)
+    notes = (*conversion_plan.notes, *prepared.channels.notes(), *threshold_notes, *notes)
     report = dataclasses.replace(report, notes=(*report.notes, *prepared.notes, *statistics.notes, *notes))
     return SpikingModel(network, conversion_plan, config, report, prepared.signature, prepared.dtype).eval()
 
