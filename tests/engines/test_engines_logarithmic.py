@@ -119,6 +119,13 @@ def test_the_report_accounts_for_words_of_as_many_bits():
     assert 0 < layer.firing_rate < 1
 
 
+def test_thresholds_for_equal_steps_are_not_taken_silently():
+    for method, told in (("gaussian", True), ("mse", False), ("max", False)):
+        snn, images = converted("attention", bits=1, T=4, attention_code="log2", threshold=method)
+        assert any(f"{method} is for equal steps" in note for note in snn.report.notes) == told
+        assert_stepwise_is_packed(snn, images)
+
+
 def test_words_of_both_sides():
     def forward(n, x):
         s = n.left(x) @ n.right(x).transpose(-2, -1)
