@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from snnconvert.errors import ConfigurationError
-from snnconvert.neurons.code import check_range
+from snnconvert.neurons.code import SpikeCode, check_range
 from snnconvert.neurons.registry import make_code
 
 CONFIG_VERSION = 1
@@ -18,6 +18,7 @@ THRESHOLD_METHODS = ("mse", "max", "percentile", "gaussian", "balanced", "entrop
 CHANNEL_METHODS = ("mse", "max", "percentile", "gaussian")
 GRANULARITIES = ("tensor", "channel", "smoothed")
 ROUNDING_METHODS = ("nearest", "gptq")
+ATTENTION_CODES = ("uniform", "log2", "log-sqrt2")
 OBJECTIVES = ("budget", "max_drop", "target_energy")
 
 
@@ -60,6 +61,11 @@ class ConversionConfig:
             average pools, which cost no multiply-accumulates. Neurons of their own fire there if windows are
             narrower elsewhere.
         last_bits: bits of a packed window that the layers next to the output read, unless windows are wider.
+        attention_code: what packed words of a softmax's outputs stand for where nothing but products of two
+            activations reads them: "uniform": integers, as everywhere; "log2" and "log-sqrt2": powers of 2 or √2 (finer
+            ones where words of that many bits would span more than 16 octaves) and 0, which such a product decodes
+            when the last digit is in. Thresholds of these are by minimal squared error where ``threshold`` is one
+            of "gaussian", "balanced" and "entropy".
         threshold: how thresholds are chosen: "mse" (minimal squared error), "max", "percentile", "gaussian" (minimal
             squared error of Gaussian values), "balanced" (local threshold balancing), "entropy" (minimal
             Kullback-Leibler divergence) or "fisher" (squared error weighted by squared gradients of the outputs).
@@ -94,6 +100,7 @@ class ConversionConfig:
     input_bits: int = 8
     shortcut_bits: int = 8
     last_bits: int = 8
+    attention_code: str = "uniform"
     threshold: str = "mse"
     percentile: float = 99.9
     threshold_granularity: str = "tensor"
@@ -109,7 +116,8 @@ class ConversionConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        make_code(self.neuron, self.bits, self.T)
+        code = _checked_code(self.neuron, self.bits, self.T)
+        self._check_attention_code(code)
         make_code("packed", self.input_bits, 1, "input_bits")
         make_code("packed", self.shortcut_bits, 1, "shortcut_bits")
         make_code("packed", self.last_bits, 1, "last_bits")
@@ -152,6 +160,16 @@ class ConversionConfig:
         """Name and value of what widths are allocated for; None if they are as told."""
         return next(((name, getattr(self, name)) for name in OBJECTIVES if getattr(self, name) is not None), None)
 
+    def _check_attention_code(self, code: SpikeCode) -> None:
+        if self.attention_code not in ATTENTION_CODES:
+            known = ", ".join(ATTENTION_CODES)
+            raise ConfigurationError(f"attention_code must be one of {known}, got {self.attention_code!r}")
+        if self.attention_code != "uniform" and code.name != "packed":
+            raise ConfigurationError(
+                f"attention_code {self.attention_code} needs packed neurons, got {self.neuron}: "
+                "set neuron to packed, or attention_code to uniform"
+            )
+
     def _check_objectives(self) -> None:
         given = [name for name in OBJECTIVES if getattr(self, name) is not None]
         if len(given) > 1:
@@ -173,7 +191,7 @@ class ConversionConfig:
             known = ", ".join(f.name for f in dataclasses.fields(LayerOverride))
             raise ConfigurationError(f"override {pattern!r} takes {known}; got {value!r}") from None
         where = f"override {pattern!r}"
-        make_code(
+        _checked_code(
             self.neuron if override.neuron is None else override.neuron,
             1 if override.bits is None else override.bits,
             1 if override.T is None else override.T,
@@ -221,6 +239,18 @@ class ConversionConfig:
 def matches(pattern: str, layer: str) -> bool:
     """Whether an override pattern is a layer's name or a regular expression that matches all of it."""
     return pattern == layer or re.fullmatch(pattern, layer) is not None
+
+
+def _checked_code(neuron: str, bits: int, T: int, where: str = "") -> SpikeCode:
+    """The code of neurons that any layer may read."""
+    code = make_code(neuron, bits, T, where)
+    if not code.adds_up:
+        place = f"{where}: " if where else ""
+        raise ConfigurationError(
+            f"{place}spikes of {code.name} neurons don't add up, so that layers with weights can't read them: "
+            "choose other neurons, and attention_code for attention maps"
+        )
+    return code
 
 
 def _check_weight_bits(value: object, where: str) -> None:

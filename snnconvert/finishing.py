@@ -14,6 +14,7 @@ from snnconvert.calibration.reconstruction.trainer import Schedule
 from snnconvert.calibration.repair import Measurement, finish_synapses, repair_and_measure
 from snnconvert.calibration.rounder import WeightRounder
 from snnconvert.calibration.threshold_mse import Bins
+from snnconvert.calibration.thresholds import EQUAL_STEPS
 from snnconvert.config import ConversionConfig
 from snnconvert.convert.channels import Steps
 from snnconvert.convert.currents import folded_parameters
@@ -72,7 +73,7 @@ def finish(prepared: PreparedConversion, statistics: Statistics, *, progress: bo
     report = build_report(
         conversion_plan, thresholds, measured.layers, _weight_counts(network), fidelity, config, statistics.count
     )
-    notes = (*prepared.channels.notes(), *threshold_notes, *notes)
+    notes = (*conversion_plan.notes, *prepared.channels.notes(), *threshold_notes, *notes)
     report = dataclasses.replace(report, notes=(*report.notes, *prepared.notes, *statistics.notes, *notes))
     return SpikingModel(network, conversion_plan, config, report, prepared.signature, prepared.dtype).eval()
 
@@ -145,6 +146,11 @@ def thresholds_of(prepared: PreparedConversion, statistics: Statistics) -> tuple
         ]
         weighted, notes = weighted_bins(graph, conversion_plan, calls, config.seed)
     found = site_thresholds(graph, conversion_plan, config, statistics, prepared.channels, weighted)
+    if config.threshold in EQUAL_STEPS and any(site.code.words for site in conversion_plan.sites):
+        notes = (
+            *notes,
+            f"thresholds of attention maps by minimal squared error: {config.threshold} is for equal steps",
+        )
     return found, notes
 
 

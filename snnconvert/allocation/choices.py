@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from snnconvert.errors import ConfigurationError
-from snnconvert.neurons.packed import MAX_WORD_BITS
+from snnconvert.neurons.word import MAX_WORD_BITS
 
 _WEIGHT_BITS = (2, 8)
 

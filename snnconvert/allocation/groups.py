@@ -13,7 +13,7 @@ from snnconvert.allocation.choices import Choices
 from snnconvert.allocation.problem import FloatArray, Problem, Solution
 from snnconvert.config import ConversionConfig, LayerOverride
 from snnconvert.convert.plan import Plan, SynapsePlan
-from snnconvert.neurons.packed import PackedCode
+from snnconvert.neurons.word import WordCode
 
 Price = Callable[[SynapsePlan, int, int], float]
 
@@ -187,7 +187,7 @@ def _families_of(item: SynapsePlan) -> tuple[int, ...]:
 
 
 def _kept_families(plan: Plan, config: ConversionConfig) -> set[int]:
-    kept = {site.family for site in plan.sites if site.origin == "input" or not isinstance(site.code, PackedCode)}
+    kept = {site.family for site in plan.sites if site.origin == "input" or not isinstance(site.code, WordCode)}
     kept |= {site.family for site in plan.sites} - {family for item in plan.synapses for family in _families_of(item)}
     for item in plan.synapses:
         override = config.override_for(item.layer)

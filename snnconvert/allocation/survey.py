@@ -14,8 +14,8 @@ from snnconvert.allocation.twin import channel_means, steps_along, words_of
 from snnconvert.calibration.histogram import fixed_subset
 from snnconvert.convert.channels import Steps
 from snnconvert.neurons.activity import activity_of_words
-from snnconvert.neurons.packed import PackedCode
 from snnconvert.neurons.threshold import Threshold
+from snnconvert.neurons.word import WordCode
 from snnconvert.preparation import PreparedConversion
 
 
@@ -88,7 +88,7 @@ class Survey(fx.Interpreter):
         site = self._sites[name]
         for option in self._words[site.family]:
             threshold = self._thresholds[site.family, option]
-            if isinstance(threshold.code, PackedCode):
+            if isinstance(threshold.code, WordCode):
                 steps = steps_along(self._prepared.channels, threshold, site, value)
                 words = words_of(value, threshold, site, steps)
                 subset = fixed_subset(words.flatten(1)) if words.dim() > 1 else words
@@ -99,4 +99,4 @@ class Survey(fx.Interpreter):
 
 
 def _is_packed(prepared: PreparedConversion) -> bool:
-    return all(isinstance(site.code, PackedCode) for site in prepared.plan.sites)
+    return all(isinstance(site.code, WordCode) for site in prepared.plan.sites)

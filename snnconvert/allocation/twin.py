@@ -130,11 +130,7 @@ class Twin(fx.Interpreter):
         value = super().run_node(n)
         site = self._replaced.get(n.name)
         threshold = None if site is None else self._quantization.thresholds.get(site.family)
-        return value if site is None or threshold is None else self._quantized(value, threshold, site)
-
-    def _quantized(self, values: Tensor, threshold: Threshold, site: Site) -> Tensor:
-        steps = steps_along(self._channels, threshold, site, values)
-        return words_of(values, threshold, site, steps).mul_(steps).to(values.dtype)
+        return value if site is None or threshold is None else quantized(value, threshold, site, self._channels)
 
     def _sites_read_by(self, name: str) -> list[Site]:
         item = self._synapses.get(name)
@@ -148,7 +144,7 @@ class Twin(fx.Interpreter):
             site = None if source is None else self._read.get(source)
             threshold = None if site is None else self._quantization.thresholds.get(site.family)
             if site is not None and threshold is not None:
-                given[position] = self._quantized(given[position], threshold, site)
+                given[position] = quantized(given[position], threshold, site, self._channels)
         if node.name in self._quantization.weights:
             given[1] = self._quantization.weights[node.name].to(given[1].dtype)
         value = self.call_function(node.target, tuple(given), keywords)
@@ -161,11 +157,18 @@ class Twin(fx.Interpreter):
         return value + shift.view([-1 if dim == axis else 1 for dim in range(value.dim())])
 
 
+def quantized(values: Tensor, threshold: Threshold, site: Site, channels: SpikeChannels) -> Tensor:
+    """Δ·Q(x/Δ): what the words of a site stand for."""
+    steps = steps_along(channels, threshold, site, values)
+    return words_of(values, threshold, site, steps).mul_(steps).to(values.dtype)
+
+
 def steps_along(channels: SpikeChannels, threshold: Threshold, site: Site, values: Tensor) -> Tensor:
-    """Δ of a site's values, a scalar or one for each place of the axis of their channels."""
+    """Δ of a site's values, a scalar or one for each place of the axis of their channels; float32 or wider."""
+    dtype = torch.promote_types(values.dtype, torch.float32)
     if not threshold.channel_steps:
-        return torch.tensor(threshold.step, dtype=values.dtype, device=values.device)
-    steps = torch.tensor(threshold.channel_steps, dtype=values.dtype, device=values.device)
+        return torch.tensor(threshold.step, dtype=dtype, device=values.device)
+    steps = torch.tensor(threshold.channel_steps, dtype=dtype, device=values.device)
     return steps.view([-1 if dim == channels.maps[site.node].axis else 1 for dim in range(values.dim())])
 
 

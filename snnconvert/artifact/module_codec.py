@@ -19,7 +19,7 @@ from snnconvert.neurons.registry import make_code, spelled
 from snnconvert.neurons.synapse import ConvGeometry, Synapse
 from snnconvert.neurons.transfer import LARGEST_TABLE, LeakyTransfer, TableTransfer
 
-_LARGEST_WORD = MAX_COUNT << 4
+_LARGEST_WORD = MAX_COUNT << 6
 _LARGEST_SIZE = 1 << 16
 _MOST_TERMS = 1 << 24
 

@@ -150,6 +150,7 @@ def _plan(data: dict[str, Any]) -> Plan:
         sites=tuple(Site(**item) for item in data["sites"]),
         synapses=tuple(SynapsePlan(**item) for item in data["synapses"]),
         analog=tuple(AnalogPlan(**item) for item in data["analog"]),
+        notes=tuple(data.get("notes", ())),  # networks saved before have none
     )
 
 

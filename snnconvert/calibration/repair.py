@@ -20,9 +20,9 @@ from snnconvert.calibration.rounder import WeightRounder
 from snnconvert.engines.stepwise import is_exact, simulate
 from snnconvert.neurons.activity import Activity, activity_of_trains, activity_of_words
 from snnconvert.neurons.code import SpikeCode
-from snnconvert.neurons.packed import PackedCode
 from snnconvert.neurons.product import Product
 from snnconvert.neurons.synapse import Synapse
+from snnconvert.neurons.word import WordCode
 
 _SIGNIFICANT = 2.0
 
@@ -109,7 +109,7 @@ class _PackedRun(fx.Interpreter):
         if not isinstance(module, (Synapse, Product)):
             return current
         code = self._codes[self._source]
-        assert isinstance(code, PackedCode)
+        assert isinstance(code, WordCode)
         activity = activity_of_words(fixed_subset(args[0].flatten(1)), code)
         if isinstance(module, Product):
             self._workshop.take_product(self._source, module, activity, current)

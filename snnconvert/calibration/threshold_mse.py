@@ -19,9 +19,10 @@ NOTHING = 1e-6
 
 
 def quantization_mse(histogram: ValueHistogram, threshold: Threshold) -> float:
-    """E[(x − Q(x))²] with Q(x) = Δ·clip(rne(x/Δ)), values uniform within a bin.
+    """E[(x − Q(x))²] with Q(x) = Δ·clip(rne(x/Δ)), or the nearest value of the code's table; uniform within a bin.
 
-    Integrated exactly per bin: the antiderivative of (u − n)², n = clip(rne(u)), is n/12 + (u − n)³/3.
+    Integrated exactly per bin: the antiderivative of (u − n)², n = clip(rne(u)), is n/12 + (u − n)³/3; that of
+    (u − z_k)², z_k the nearest of a table, is F_k + (u − z_k)³/3 with F_k = Σ_{j≤k} (z_j − z_{j−1})³/12.
     """
     low, high, counts = histogram.bins()
     return _integrated_error(np.stack([low, high]), counts / (high - low), threshold) / float(counts.sum())
@@ -69,9 +70,20 @@ def spanning(low: float, high: float, code: SpikeCode) -> Threshold:
 
 def _integrated_error(edges: FloatArray, densities: FloatArray, threshold: Threshold) -> float:
     """Σ over bins of density·∫(x − Q(x))² dx, for lower and upper edges [2, K]."""
-    step, code = threshold.step, threshold.code
-    u = edges / step
-    n = np.clip(np.rint(u), code.minimum, code.maximum)
+    integral = _antiderivative(edges / threshold.step, threshold.code)
+    return float(((integral[1] - integral[0]) * densities).sum() * threshold.step**3)
+
+
+def _antiderivative(u: FloatArray, code: SpikeCode) -> FloatArray:
+    """Of (u − Q(u))², in steps."""
+    if code.words:
+        table = np.array(code.words, dtype=np.float64)
+        gaps = np.diff(table)
+        place = np.searchsorted(table[:-1] + gaps / 2, u, side="right")
+        n, before = table[place], np.concatenate([[0.0], np.cumsum(gaps**3)])[place] / 12
+    else:
+        n = np.clip(np.rint(u), code.minimum, code.maximum)
+        before = n / 12
     rest = u - n
-    integral = n / 12 + rest * rest * rest / 3
-    return float(((integral[1] - integral[0]) * densities).sum() * step**3)
+    result: FloatArray = before + rest * rest * rest / 3
+    return result

@@ -12,6 +12,8 @@ from snnconvert.calibration.threshold_mse import NOTHING, Bins, minimal_mse, spa
 from snnconvert.neurons.code import SpikeCode
 from snnconvert.neurons.threshold import Threshold
 
+EQUAL_STEPS = ("gaussian", "balanced", "entropy")
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -40,7 +42,8 @@ def choose_threshold(
     values. "mse": it spans the range that minimizes the mean squared error E[(x − Q(x))²] under the
     histogram; "fisher": the same, weighted by the squared gradients of the network's outputs. "gaussian": the same
     for Gaussian values of the site's mean and variance, before its rectifier. "balanced": local threshold
-    balancing. "entropy": minimal Kullback-Leibler divergence.
+    balancing. "entropy": minimal Kullback-Leibler divergence. These three suppose equal steps: a code with a table of
+    values takes "mse" for them.
 
     Args:
         histogram: statistics of the site.
@@ -71,6 +74,8 @@ def _chosen(
         bottom = min(histogram.quantile(tail), 0.0) if low < 0 else 0.0
         top = min(max(histogram.quantile(1 - tail), 0.0), high)
         return spanning(bottom, top, code) if top - bottom > NOTHING * (high - low) else spanning(low, high, code)
+    if code.words and method in EQUAL_STEPS:
+        return minimal_mse(histogram.bins(), histogram.extremes, code)
     if method == "balanced":
         return balanced_threshold(histogram.bins(), histogram.extremes, code)
     if method == "entropy":

@@ -6,10 +6,17 @@ import argparse
 from pathlib import Path
 from typing import Any, NoReturn
 
-from snnconvert.config import GRANULARITIES, ROUNDING_METHODS, THRESHOLD_METHODS, ConversionConfig, LayerOverride
+from snnconvert.config import (
+    ATTENTION_CODES,
+    GRANULARITIES,
+    ROUNDING_METHODS,
+    THRESHOLD_METHODS,
+    ConversionConfig,
+    LayerOverride,
+)
 from snnconvert.effort import EFFORTS
 from snnconvert.errors import ConfigurationError
-from snnconvert.neurons.registry import neuron_names
+from snnconvert.neurons.registry import readable_neuron_names
 from snnconvert.version import __version__
 
 _DEFAULTS = ConversionConfig()
@@ -65,6 +72,7 @@ def config_from(options: argparse.Namespace) -> ConversionConfig:
         input_bits=options.input_bits,
         shortcut_bits=options.shortcut_bits,
         last_bits=options.last_bits,
+        attention_code=options.attention_code,
         threshold=options.threshold,
         percentile=options.percentile,
         threshold_granularity=options.threshold_granularity,
@@ -139,7 +147,7 @@ def add_conversion(group: argparse._ArgumentGroup) -> None:
         "--neuron",
         default=_DEFAULTS.neuron,
         metavar="NAME[:SETTING=VALUE,...]",
-        help=f"kind of neurons: {', '.join(neuron_names())} (default %(default)s)",
+        help=f"kind of neurons: {', '.join(readable_neuron_names())} (default %(default)s)",
     )
     group.add_argument(
         "--weight-bits",
@@ -164,6 +172,11 @@ def add_conversion(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--last-bits", type=int, default=_DEFAULTS.last_bits, metavar="B",
         help="bits of the packed windows the last layers read (default %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--attention-code", choices=ATTENTION_CODES, default=_DEFAULTS.attention_code,
+        help="what packed words of a softmax's outputs stand for where only products of two activations read them: "
+        "integers, powers of 2 or powers of the square root of 2 (default %(default)s)",
     )  # fmt: skip
     group.add_argument(
         "--threshold", choices=THRESHOLD_METHODS, default=_DEFAULTS.threshold,

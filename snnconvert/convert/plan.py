@@ -100,11 +100,19 @@ class AnalogPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a conversion will do, before any calibration."""
+    """What a conversion will do, before any calibration.
+
+    Attributes:
+        sites: where neurons sit.
+        synapses: the layers that will read spikes.
+        analog: what stays as it is in the ANN.
+        notes: what could not be done as wished, and where.
+    """
 
     sites: tuple[Site, ...]
     synapses: tuple[SynapsePlan, ...]
     analog: tuple[AnalogPlan, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def total_macs(self) -> int:

@@ -10,6 +10,7 @@ from torch import fx
 
 from snnconvert.config import ConversionConfig, LayerOverride, matches
 from snnconvert.convert.analog_reasons import product_refusal, reason_of, synapse_refusal
+from snnconvert.convert.attention_maps import CODES, AttentionMaps, attention_notes, find_attention_maps
 from snnconvert.convert.elementwise import is_activation
 from snnconvert.convert.flow import Carrier, Flow, infer_flows
 from snnconvert.convert.names import layer_name
@@ -65,6 +66,7 @@ class _Planner:
         self.families: dict[str, int] = {}
         self.origins: dict[str, Origin] = {}
         self._place_neurons()
+        self.attention = self._attention_maps()
 
     def plan(self) -> Plan:
         if not self.synapses:
@@ -82,6 +84,7 @@ class _Planner:
             sites=sites,
             synapses=tuple(self._synapse(node, codes) for node in self.synapses),
             analog=tuple(self._analog(flows, absorbed)),
+            notes=self._notes(codes),
         )
 
     def _refusal(self, graph_module: fx.GraphModule, node: fx.Node) -> str | None:
@@ -200,6 +203,7 @@ class _Planner:
             codes.setdefault(family, (INPUT_NEURON, self.config.input_bits, 1) if is_input else general_code)
         if self.config.neuron == "packed":
             codes.update(self._wider_codes())
+        codes.update({family: self._logarithmic(codes[family]) for family in self.attention.families})
         general = dict(codes)
         for synapse in self.synapses:
             override = self.config.override_for(layer_name(synapse))
@@ -216,6 +220,36 @@ class _Planner:
                     )
                 codes[family], told[family] = code, layer_name(synapse)
         return codes
+
+    def _attention_maps(self) -> AttentionMaps:
+        """The families that take the code for attention maps: none unless the settings ask for one."""
+        if self.config.attention_code not in CODES:
+            return AttentionMaps()
+        nodes = {node.name: node for node in self.graph.nodes if node.name in self.families}
+        return find_attention_maps(nodes, self.families, self._readers())
+
+    def _readers(self) -> dict[int, list[fx.Node]]:
+        """The synapses that read each family's spikes."""
+        readers: dict[int, list[fx.Node]] = {}
+        for synapse in self.synapses:
+            for source in spike_operands(synapse):
+                readers.setdefault(self.families[self._source_site(source)], []).append(synapse)
+        return readers
+
+    def _logarithmic(self, code: _Code) -> _Code:
+        return CODES[self.config.attention_code], *code[1:]
+
+    def _notes(self, codes: dict[int, _Code]) -> tuple[str, ...]:
+        if self.config.attention_code not in CODES:
+            return ()
+        own, refused = 0, dict(self.attention.refused)
+        for node in self.graph.nodes:
+            family = self.families.get(node.name)
+            if family in self.attention.families:
+                told = codes[family][0] != CODES[self.config.attention_code]
+                own += not told
+                refused.update({layer_name(node): "an override names its neurons"} if told else {})
+        return attention_notes(self.config.attention_code, own, refused)
 
     def _wider_codes(self) -> dict[int, _Code]:
         """Codes of the families that cost little: read by no synapse, or by the last layers alone."""
@@ -291,8 +325,8 @@ class _Planner:
         if not others:
             return plan
         held_family = self.families[sites[1]]
-        word_bits = make_code(*codes[held_family]).extremes[1].bit_length()
-        return dataclasses.replace(plan, weight_bits=word_bits, held=others[0].name, held_family=held_family)
+        held_bits = make_code(*codes[held_family]).held_bits
+        return dataclasses.replace(plan, weight_bits=held_bits, held=others[0].name, held_family=held_family)
 
     def _weight_bits(self, node: fx.Node, *, reads_input: bool) -> int:
         override = self.config.override_for(layer_name(node)).weight_bits

@@ -29,6 +29,7 @@ class Course:
         flows: whether what has arrived is an estimate of the whole at every step.
         extrapolates: whether that estimate is T/t times the sum so far (rate codes).
         spike_range: of spikes, the smallest and largest.
+        words: of spikes that number their value, the table of values (``SpikeCode.words``); empty where they add up.
     """
 
     carrier: Carrier
@@ -37,6 +38,7 @@ class Course:
     flows: bool = False
     extrapolates: bool = False
     spike_range: tuple[int, int] | None = None
+    words: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "growth", (1.0, *self.growth[1:]))
@@ -71,16 +73,18 @@ class Course:
 
     def carrying(self, carrier: Carrier) -> Course:
         """The same timing with another carrier."""
-        return replace(self, carrier=carrier, spike_range=self.spike_range if carrier is Carrier.SPIKES else None)
+        if carrier is Carrier.SPIKES:
+            return replace(self, carrier=carrier)
+        return replace(self, carrier=carrier, spike_range=None, words=())
 
     def is_in_step_with(self, other: Course) -> bool:
         """Whether both arrive at the same ticks with the same worth, so that they add up step by step."""
         return self.timing == other.timing
 
     @property
-    def timing(self) -> tuple[int, tuple[float, ...], bool, bool]:
+    def timing(self) -> tuple[int, tuple[float, ...], bool, bool, tuple[int, ...]]:
         """Everything but the carrier."""
-        return self.start, self.growth, self.flows, self.extrapolates
+        return self.start, self.growth, self.flows, self.extrapolates, self.words
 
 
 def whole(carrier: Carrier, tick: int) -> Course:
@@ -89,7 +93,9 @@ def whole(carrier: Carrier, tick: int) -> Course:
 
 
 def product_course(left: Course, right: Course) -> Course:
-    """The course of a product's current."""
+    """The course of a product's current: words that number their value are read when both sides are complete."""
+    if left.words or right.words:
+        return whole(Carrier.CURRENT, max(left.end, right.end) - 1)
     if left.is_in_step_with(right) and left.flows:
         return Course(Carrier.CURRENT, left.start, (1.0,) * left.steps, flows=True, extrapolates=True)
     if left.is_in_step_with(right) and left.rests_each_step:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from snnconvert.engines.course import Carrier, Course
+from snnconvert.neurons.code import looked_up
 
 
 class Message(NamedTuple):
@@ -87,9 +88,13 @@ class Integrator:
     def estimate(self) -> Tensor:
         """The window's total as far as it is known.
 
-        Once complete it is exact, and in the type the closed form computes in.
+        Once complete it is exact, and in the type the closed form computes in. Of spikes that number their value it is
+        known only then.
         """
         assert self._total is not None
+        if self._course.words:
+            assert self.is_complete
+            return looked_up(self._total, self._course.words)
         steps, total = self._course.steps, self._total
         if not self.is_complete and self._course.carrier is not Carrier.REAL:
             factor = steps / self.arrived if self._course.extrapolates else self._course.weights[self.arrived - 1]

@@ -58,7 +58,7 @@ class NeuronCell(Cell):
         self._told: Tensor | float = 0.0
         self._drive: Tensor | None = None
         self._total: Tensor | float = 0.0
-        self._value: Tensor | float = 0.0
+        self._value = torch.zeros((), dtype=torch.float64)
         self._step = 0
 
     def tick(self, tick: int, inputs: Inputs) -> Message | None:
@@ -129,7 +129,7 @@ class NeuronCell(Cell):
         if self._step == code.T - 1:
             assert isinstance(self._total, Tensor)
             expected = code.quantize_(self._total / (code.T if code.streams else 1), self._neuron.ceiling)
-            observer.finished(self._layer, self._value - code.offset, expected)
+            observer.finished(self._layer, code.decoded(self._value), expected)
 
 
 class FrameCell(Cell):

@@ -2,7 +2,8 @@
 
 With words A_t = ρ_t·A_{t−1} + a_t and B_t likewise, A_t∘B_t = ρ_t²·A_{t−1}∘B_{t−1} + a_t∘B_t + ρ_t·A_{t−1}∘b_t:
 spikes times integers, step by step, and A_T∘B_T in the end. Values of different timing meet as one complete word
-and the other's spikes.
+and the other's spikes; where digits number their value, A_T∘B_T is formed once, when both words are complete: for
+powers of two a shift of the other side's word.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class ProductCell(Cell):
         self._words: list[Tensor | None] = [None, None]
         self._told: Tensor | None = None
         self._step = 0
+        self._decodes = any(course.words for course in courses)
         self._held = 0 if courses[0].end <= courses[1].end else 1
         self._waiting: deque[Message] = deque()
 
@@ -52,6 +54,8 @@ class ProductCell(Cell):
         for message, course in zip(messages, self._courses, strict=True):
             if message is not None and course.spike_range is not None:
                 check_spikes(self._layer, message.values, course.spike_range)
+        if self._decodes:
+            return self._decoded(tick, messages)
         if not self._incremental:
             return self._meet(tick, messages)
         left, right = messages
@@ -96,6 +100,16 @@ class ProductCell(Cell):
         change = told if self._told is None else told - self._told
         self._told = told
         return Message(change)
+
+    def _decoded(self, tick: int, messages: list[Message | None]) -> Message | None:
+        """Both sides' complete words, once."""
+        for integrator, message in zip(self._integrators, messages, strict=True):
+            if message is not None:
+                integrator.add(message)
+        if tick != self._after.start:
+            return None
+        left, right = (self._typed(integrator.estimate()) for integrator in self._integrators)
+        return Message(self._multiplied(left, right))
 
     def _meet(self, tick: int, messages: list[Message | None]) -> Message | None:
         """One side's complete word times the other side's spikes, which wait for it if they have to."""

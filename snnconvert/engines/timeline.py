@@ -22,6 +22,8 @@ from snnconvert.neurons.transfer import LeakyTransfer, TableTransfer
 aten = torch.ops.aten
 Latency = Literal["streaming", "window"]
 MAX_POOLS = frozenset({aten.max_pool1d.default, aten.max_pool2d.default, aten.max_pool3d.default})
+_WORDS_AND_SPIKES = "multiplies one side's complete words by the other side's spikes"
+_WHOLE_WORDS = "multiplies both sides' complete words, one of them decoded from its number"
 _JOINS = frozenset({aten.add.Tensor, aten.cat.default})
 _LAYOUTS = frozenset(
     {
@@ -127,11 +129,21 @@ class _Inference:
             is_constant = source.carrier is Carrier.STATIC
             if isinstance(module, Product):
                 return self._product_course(node, *sources)
+            self._check_added_up(node)
             return self._module_course(node, module, whole(Carrier.REAL, source.start) if is_constant else source)
+        self._check_added_up(node)
         timed = [course for course in sources if course.carrier is not Carrier.STATIC]
         if not timed or node.target is aten.sym_size.int:
             return Course(Carrier.STATIC, max((course.start for course in sources), default=0))
         return self._function_course(node, timed)
+
+    def _check_added_up(self, node: fx.Node) -> None:
+        """Refuses spikes that number their value where they would be added up."""
+        if any(self.courses[source.name].words for source in node.all_input_nodes):
+            raise ConversionError(
+                f"{_layer(node)}: it would add up digits that number their value; only products of two activations "
+                "read such words"
+            )
 
     def _input_course(self) -> Course:
         if self.event_steps is None:
@@ -157,7 +169,7 @@ class _Inference:
             if course.carrier is not Carrier.SPIKES:
                 raise ConversionError(f"{_layer(node)}: its input is {course.carrier.value}, not spikes")
         if not left.is_in_step_with(right):
-            self._adapt(node, "multiplies one side's complete words by the other side's spikes")
+            self._adapt(node, _WHOLE_WORDS if left.words or right.words else _WORDS_AND_SPIKES)
         return product_course(left, right)
 
     def _neuron_course(self, node: fx.Node, module: SpikingNeuron, source: Course) -> Course:
@@ -175,6 +187,7 @@ class _Inference:
             flows=code.streams,
             extrapolates=code.extrapolates,
             spike_range=code.spike_range,
+            words=code.words,
         )
 
     def _streams(self, module: SpikingNeuron, source: Course) -> bool:

@@ -85,6 +85,12 @@ def export_nir(snn: SpikingModel, path: str | Path, *, force: bool = False) -> N
 
 def _is_packed(snn: SpikingModel) -> bool:
     codes = [neuron.code for _, neuron in snn.neurons()]
+    for layer, neuron in snn.neurons():
+        if neuron.code.words:
+            raise ConversionError(
+                f"{layer}: NIR has no neurons whose spikes number a value in a table ({neuron.code.name}): convert "
+                "with attention_code uniform"
+            )
     if not codes:
         raise ConversionError(f"the network has no neurons: convert with packed neurons or {RATE_SETTINGS}")
     return all(isinstance(code, PackedCode) for code in codes)

@@ -24,6 +24,8 @@ _BANK = (
 )
 _STEPS = {
     "packed": "word + offset in T digits of bits bits, the most significant first",
+    "log": "word k = number of thresholds (words[j - 1] + words[j]) / 2 <= u, in T digits of bits bits, the most "
+    "significant first",
     "if": "m <- m + (u + constant_current)" + _COUNTING,
     "lif": "m <- (m - initial) * leak + ((u + constant_current) + initial)" + _COUNTING,
     "multithreshold": "m <- m + u" + _BANK + "the sum of s so far; m <- m - threshold * s",
@@ -82,6 +84,8 @@ def code_settings(code: SpikeCode) -> Json:
     found |= {"minimum": code.minimum, "maximum": code.maximum, "threshold": code.T if code.streams else 1}
     found["initial"] = float(code.initial(torch.zeros(1, dtype=torch.float64)).potential)
     found["step"] = _STEPS.get(code.name, str(type(code).__doc__))
+    if code.words:
+        found["words"] = code.words
     if isinstance(code, CountingCode):
         found["constant_current"] = code.constant_current()
     if isinstance(code, LeakyCode):

@@ -28,7 +28,8 @@ RULES = (
     "Linear nodes (synapse, integer_scale, sum_pool, add, cat, layouts) act on every step and, apart, on the "
     "constant. A synapse multiplies by weight, then by multiplier; bias * multiplier joins its constant.",
     "Total of a window: v = 0, then v <- growth[t] * v + x[t] at every step, at last plus the constant. A node "
-    "whose own growth has one step acts on the totals of its inputs. Where inputs start apart, the earlier wait.",
+    "whose own growth has one step acts on the totals of its inputs. Where inputs start apart, the earlier wait. Of "
+    "neurons whose code has words, the total numbers the value: it is words[v].",
     "A max_pool of T > 1 steps: M[t] = max_pool(x[1] + ... + x[t] + constant * (t / T)), M[0] = 0; what leaves is "
     "M[t] - M[t-1], without a constant.",
     "Drive: timing 'window' u = (v + bias) * gain of the total v, at most cap, the same at every step; timing "

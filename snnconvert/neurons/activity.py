@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from snnconvert.neurons.packed import PackedCode
+from snnconvert.neurons.word import WordCode
 
 
 @dataclass(frozen=True)
@@ -31,14 +32,14 @@ class Activity:
     T: int
 
 
-def activity_of_words(values: Tensor, code: PackedCode) -> Activity:
-    """Activity behind packed words of any shape."""
-    words = torch.bincount((values.flatten().to(torch.int64) + code.offset), minlength=code.levels).cpu()
+def activity_of_words(values: Tensor, code: WordCode) -> Activity:
+    """Activity behind words of any shape."""
+    words = torch.bincount(code.numbers(values.flatten()), minlength=code.levels).cpu()
     return activity_of_word_counts(words, code)
 
 
-def activity_of_word_counts(counts: Tensor, code: PackedCode) -> Activity:
-    """Activity behind packed words, from int64 [2^(bT)] occurrences of each stored word (offset added)."""
+def activity_of_word_counts(counts: Tensor, code: WordCode) -> Activity:
+    """Activity behind words, from int64 [2^(bT)] occurrences of each number that digits spell (offset added)."""
     words = torch.arange(code.levels)
     spikes = PackedCode(code.bits, code.T).to_spikes(words)
     bits = PackedCode(1, code.word_bits).to_spikes(words)

@@ -41,6 +41,9 @@ class SpikeCode(ABC):
     ANN's value. Potentials are counted in T-ths of Δ where a neuron fires while it integrates, so that a
     constant current i (in Δ per window) is the exact number i a step, and in Δ where it integrates first.
 
+    Where spikes don't add up (``adds_up``), k = Σ_t κ_t·s_t numbers a value in a table z_k (:attr:`words`), and only
+    products of two activations read them, each word as a whole.
+
     A subclass is one file: the pure step function with its state, this description of its spikes, and
     an entry in the registry.
 
@@ -61,6 +64,7 @@ class SpikeCode(ABC):
     streams: ClassVar[bool] = True
     extrapolates: ClassVar[bool] = True
     has_sign: ClassVar[bool] = False
+    adds_up: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         self.check()
@@ -133,6 +137,16 @@ class SpikeCode(ABC):
         return weights_of(self.growth)
 
     @property
+    def words(self) -> tuple[int, ...]:
+        """The table z_0 < z_1 < … of a code whose spikes number their value; empty where spikes add up to it."""
+        return ()
+
+    @property
+    def held_bits(self) -> int:
+        """Bits of a whole value, where it takes the place of a weight."""
+        return self.extremes[1].bit_length()
+
+    @property
     def rests(self) -> tuple[int, ...]:
         """What the offset is at each step, so that Σ κ_t·s_t − o = Σ κ_t·s_t less the rests at their worth.
 
@@ -183,7 +197,11 @@ class SpikeCode(ABC):
         total = torch.zeros_like(spikes[0], dtype=torch.float64)
         for growth, step in zip(self.growth, spikes, strict=True):
             total = total * growth + step.double()
-        return total * self.weights[-1] - self.offset
+        return self.decoded(total * self.weights[-1])
+
+    def decoded(self, total: Tensor) -> Tensor:
+        """Values z of sums Σ_t κ_t·s_t: less the offset, or looked up in the table."""
+        return looked_up(total, self.words) if self.words else total - self.offset
 
     def options(self) -> dict[str, Any]:
         """The settings beyond bits, T, offset and sign that differ from their defaults."""
@@ -192,6 +210,12 @@ class SpikeCode(ABC):
 
 
 BASE_FIELDS = tuple(field.name for field in dataclasses.fields(SpikeCode))
+
+
+def looked_up(numbers: Tensor, words: Sequence[int]) -> Tensor:
+    """z_k of whole numbers k in a floating type, in that type."""
+    table = torch.tensor(words, dtype=numbers.dtype, device=numbers.device)
+    return table[numbers.long()]
 
 
 def weights_of(growth: Sequence[float]) -> tuple[float, ...]:

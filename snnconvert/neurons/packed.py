@@ -8,11 +8,8 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from snnconvert.errors import ConfigurationError
-from snnconvert.neurons.code import MAX_SPIKE_BITS, SpikeCode, check_range
 from snnconvert.neurons.registry import register
-
-MAX_WORD_BITS = 8
+from snnconvert.neurons.word import WordCode
 
 
 class PackedState(NamedTuple):
@@ -62,7 +59,7 @@ def packed_step(
 
 @register
 @dataclass(frozen=True)
-class PackedCode(SpikeCode):
+class PackedCode(WordCode):
     """A packed word z = Σ_t s_t·2^(b(T−t)) − o of T spikes s_t in 0..2^b−1.
 
     With an offset o the word stands for the signed integer (offset binary): the spikes stay unsigned and
@@ -73,48 +70,11 @@ class PackedCode(SpikeCode):
     """
 
     name: ClassVar[str] = "packed"
-    exact: ClassVar[bool] = True
-    streams: ClassVar[bool] = False
-    extrapolates: ClassVar[bool] = False
-
-    def check(self) -> None:
-        """Refuses words of more than 8 bits.
-
-        Raises:
-            ConfigurationError: if b or T is not an integer in 1..8, or b·T > 8.
-        """
-        check_range(self.bits, 1, MAX_SPIKE_BITS, "bits")
-        check_range(self.T, 1, MAX_WORD_BITS, "T")
-        if self.word_bits > MAX_WORD_BITS:
-            raise ConfigurationError(
-                f"bits x T = {self.bits} x {self.T} = {self.word_bits} exceeds {MAX_WORD_BITS}: "
-                "a packed word holds at most 8 bits; lower bits or T"
-            )
-
-    @property
-    def word_bits(self) -> int:
-        """b·T, the bits of one packed word."""
-        return self.bits * self.T
-
-    @property
-    def levels(self) -> int:
-        """2^(bT), the number of values a word can take."""
-        return 1 << self.word_bits
-
-    @property
-    def spike_range(self) -> tuple[int, int]:
-        """0..2^b−1."""
-        return 0, (1 << self.bits) - 1
 
     @property
     def largest_value(self) -> int:
         """2^(bT) − 1."""
         return self.levels - 1
-
-    @property
-    def growth(self) -> tuple[float, ...]:
-        """ρ = 2^b: the membrane that receives the digits shifts by b bits a step."""
-        return (float(1 << self.bits),) * self.T
 
     @property
     def rests(self) -> tuple[int, ...]:
@@ -137,16 +97,6 @@ class PackedCode(SpikeCode):
         """The word clip(rne(u), −o, ceiling), rne rounding half to even: the parallel form, in place."""
         return values.round_().clamp_(self.minimum, ceiling)
 
-    def to_spikes(self, values: Tensor) -> Tensor:
-        """Digits s_t = ⌊(z + o) / 2^(b(T−t))⌋ mod 2^b of integer values z.
-
-        Args:
-            values: integers in minimum..maximum, any shape and numeric dtype.
-
-        Returns:
-            int64 tensor [T, ...], the most significant digit first.
-        """
-        words = values.to(torch.int64) + self.offset
-        shifts = [self.bits * (self.T - 1 - t) for t in range(self.T)]
-        mask = (1 << self.bits) - 1
-        return torch.stack([(words >> shift) & mask for shift in shifts])
+    def numbers(self, values: Tensor) -> Tensor:
+        """K = z + o of integer values z in minimum..maximum."""
+        return values.to(torch.int64) + self.offset

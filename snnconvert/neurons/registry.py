@@ -35,6 +35,11 @@ def neuron_names() -> tuple[str, ...]:
     return tuple(_CODES)
 
 
+def readable_neuron_names() -> tuple[str, ...]:
+    """The names of the codes that synapses with weights can read, because their spikes add up."""
+    return tuple(name for name in neuron_names() if _CODES[name].adds_up)
+
+
 def make_code(neuron: str, bits: int, T: int, where: str = "") -> SpikeCode:
     """The code a text such as "packed" or "if:reset=hard,v0=0" stands for.
 

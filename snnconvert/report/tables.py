@@ -59,10 +59,11 @@ def plan_table(plan: Plan) -> str:
     table = format_table(["layer", "op", "action", "code", "b_w/b_s/T", "MACs", "reason if analog"], rows, left=7)
     neurons = Counter(site.origin for site in plan.sites)
     placed = ", ".join(f"{count} {origin}" for origin, count in sorted(neurons.items()))
-    return (
+    totals = (
         f"{table}\n\n{len(plan.synapses)} synapse layers, neuron layers: {placed}; {len(plan.analog)} analog nodes\n"
         f"{plan.coverage:.2%} of {quantity(plan.total_macs)} MACs on spikes, mean bit budget {plan.bit_budget:.4g}"
     )
+    return "\n".join([totals, *(f"note: {note}" for note in plan.notes)])
 
 
 def report_table(report: Report) -> str:

@@ -144,6 +144,22 @@ def test_products_of_activations_are_allocated_too():
     assert all(layer.weight_bits == layer.spike_bits * layer.T for layer in products)
 
 
+@pytest.mark.parametrize("settings", [{"budget": 14}, {"target_energy": 0.02}])
+def test_attention_maps_of_logarithmic_words_are_allocated_too(settings):
+    """Widths are measured and chosen for words that number powers, and the network fires what was measured."""
+    images = images_for(Attention)
+    snn = convert(Attention, images.split(8), attention_code="log2", **settings)
+    (name, neuron), *others = [(name, neuron) for name, neuron in snn.neurons() if neuron.code.name == "log"]
+    assert others == []
+    assert name == "softmax"
+    if "budget" in settings:
+        assert snn.report.totals.bit_budget <= 14
+    assert 1 <= neuron.code.word_bits <= 8
+    assert torch.equal(snn(images), snn.simulate(images).output)
+    assert any("attention maps in log2 code at 1 of 1" in note for note in snn.report.notes)
+    assert snn.config.attention_code == "log2"
+
+
 def test_what_overrides_say_is_kept():
     snn = convert(Residual, images_for(Residual), budget=15, overrides={"two": {"weight_bits": 7, "bits": 3, "T": 1}})
     (layer,) = [layer for layer in snn.report.layers if layer.name == "two"]

@@ -17,10 +17,13 @@ from snnconvert.allocation.interpolate import completed
 from snnconvert.allocation.problem import Solution
 from snnconvert.allocation.sensitivity import corrected, measured_sensitivity
 from snnconvert.allocation.solve import least_error
-from snnconvert.allocation.twin import Branch, Quantization, floating_outputs, relative_error
+from snnconvert.allocation.twin import Branch, Quantization, floating_outputs, quantized, relative_error
+from snnconvert.convert.channels import SpikeChannels
+from snnconvert.convert.plan import Site
 from snnconvert.convert.planner import make_plan
 from snnconvert.convert.weights import natural_scale, quantize
 from snnconvert.finishing import finish
+from snnconvert.neurons.threshold import Threshold
 
 FEW = Choices(word_bits=(2, 4, 7), weight_bits=(2, 4, 6), T=4)
 
@@ -89,13 +92,24 @@ def test_without_quantization_the_twin_is_the_ann(lab):
     assert relative_error(lab.reference, outputs) < 1e-10
 
 
-@pytest.mark.parametrize("kind", [Residual, Attention])
-@pytest.mark.parametrize("correct", [False, True])
-def test_the_twin_with_everything_quantized_is_the_spiking_network(kind, correct):
-    config = dataclasses.replace(PLAIN, bias_correction=correct)
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        (Residual, {}),
+        (Residual, {"bias_correction": True}),
+        (Residual, {"threshold_granularity": "channel"}),
+        (Residual, {"threshold_granularity": "smoothed", "bias_correction": True}),
+        (Attention, {}),
+        (Attention, {"attention_code": "log2", "bias_correction": True}),
+        (Attention, {"threshold_granularity": "channel"}),
+    ],
+)
+def test_the_twin_with_everything_quantized_is_the_spiking_network(kind, told):
+    config = dataclasses.replace(PLAIN, **{"bias_correction": False, **told})
     lab, prepared, statistics = laboratory(kind, config, Choices(T=4), count=64)
     words = tuple(group.options.index(5) if not group.kept else 0 for group in lab.groups.words)
-    weights = tuple(layer.options.index(4) for layer in lab.groups.layers)
+    weight_bits = 8 if "threshold_granularity" in told else 4  # the twin folds another width's steps into weights
+    weights = tuple(layer.options.index(weight_bits) for layer in lab.groups.layers)
     solution = Solution(words, weights, 0.0, 0.0)
     overridden = dataclasses.replace(config, overrides=lab.groups.overrides(solution))
     snn = finish(
@@ -186,3 +200,18 @@ def test_the_conversion_of_the_api_is_no_different_without_an_objective():
     snn = snnconvert.convert(network, images, PLAIN, progress=False)
     assert snn.report.allocation is None
     assert "allocation" not in snn.report.to_dict()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_the_twin_gives_the_nearest_value_of_a_logarithmic_word(dtype):
+    site = Site("softmax", "softmax", "inserted", 0, 1, 4, "log:base=sqrt2")
+    values = torch.rand(4, 50, generator=torch.Generator().manual_seed(0)).to(dtype)
+    before = values.clone()
+    found = quantized(values, Threshold(0.001, site.code), site, SpikeChannels())
+    table = torch.tensor(site.code.words).double() * 0.001
+    exact = values.double()
+    assert found.dtype == dtype
+    assert torch.equal(values, before)
+    distance = (exact[..., None] - table).abs().amin(-1)
+    slack = 0.01 if dtype == torch.bfloat16 else 1e-6
+    assert bool(((found.double() - exact).abs() <= distance + slack * exact).all())

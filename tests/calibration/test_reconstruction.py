@@ -12,6 +12,7 @@ from snnconvert.calibration.reconstruction.soft import SoftSynapse, soft_fire
 from snnconvert.calibration.reconstruction.trainer import Schedule
 from snnconvert.data.images import digits_images
 from snnconvert.models.source import load_model
+from snnconvert.neurons.logarithmic import LogarithmicCode
 from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.neurons.packed import PackedCode
 from snnconvert.neurons.synapse import Synapse
@@ -181,6 +182,26 @@ def test_attention_is_trained():
     trained, *_ = converted(net, sample, **settings, reconstruction_steps=100)
     assert sqnr(net, trained, tokens(64, 1)) > sqnr(net, snn, tokens(64, 1))
     assert torch.equal(trained(sample), trained.simulate(sample).output)
+
+
+def test_attention_maps_of_logarithmic_words_are_fired_while_weights_are_trained():
+    net, sample = Attention(), tokens(64)
+    settings = {"bits": 1, "T": 4, "weight_bits": 3, "last_bits": 4, "attention_code": "log-sqrt2"}
+    snn, *_ = converted(net, sample, **settings)
+    trained, *_ = converted(net, sample, **settings, reconstruction_steps=100)
+    assert any(neuron.code.name == "log" for _, neuron in trained.neurons())
+    assert sqnr(net, trained, tokens(64, 1)) > sqnr(net, snn, tokens(64, 1))
+    assert torch.equal(trained(sample), trained.simulate(sample).output)
+
+
+def test_soft_neurons_fire_the_nearest_word_of_a_table():
+    neuron = SpikingNeuron(LogarithmicCode(1, 3), torch.tensor(0.5), torch.tensor(1.0))
+    potential = torch.linspace(-4, 160, 501, requires_grad=True)
+    fired = soft_fire(neuron, potential)
+    assert torch.allclose(fired, neuron(potential.detach()))
+    fired.sum().backward()
+    inside = (potential.detach() > 0) & (potential.detach() < 128)
+    assert bool((potential.grad[inside] > 0).all())
 
 
 def test_capped_neurons_stay_below_their_cap():

@@ -108,7 +108,7 @@ def test_help_names_every_option_with_an_explanation(cli, monkeypatch):
         "--bits", "--T", "--weight-bits", "--first-last-weight-bits", "--input-bits", "--threshold", "--percentile",
         "--no-bias-correction", "--override", "--keep-analog", "--checkpoint", "--random-weights", "--num-classes",
         "--image-size", "--data", "--calib-images", "--eval-images", "--batch-size", "--workers", "--out", "--force",
-        "--dry-run", "--device", "--threads", "--seed", "--quiet",
+        "--dry-run", "--device", "--threads", "--seed", "--quiet", "--attention-code",
     ):  # fmt: skip
         assert option in listing
     assert "None" not in listing

@@ -112,3 +112,14 @@ def test_every_layer_analog_is_an_error(cli, folder):
     outcome = cli("digits", "--keep-analog", ".*")
     assert_one_error(outcome, "nothing to convert", "stem.0")
     assert list(folder.iterdir()) == []
+
+
+def test_the_code_of_attention_maps_is_read_and_checked(cli):
+    assert config_of().attention_code == "uniform"
+    assert config_of("--attention-code", "log-sqrt2").attention_code == "log-sqrt2"
+    assert_one_error(cli("digits", "--attention-code", "log3", "--dry-run"), "--attention-code", "log-sqrt2")
+    refused = cli("digits", "--attention-code", "log2", "--neuron", "if", "--bits", "1", "--T", "8", "--dry-run")
+    assert_one_error(refused, "attention_code log2 needs packed neurons")
+    shown = cli("digits", "--attention-code", "log2", "--dry-run")
+    assert shown.code == 0
+    assert "note: attention_code log2 changes nothing" in shown.out

@@ -128,6 +128,22 @@ class Gate(nn.Module):
         return self.head(self.left(x) * self.right(x))
 
 
+def test_words_that_number_their_value_are_refused_by_name(tmp_path):
+    class Gate(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scores, self.side, self.head = nn.Linear(6, 8), nn.Linear(6, 8), nn.Linear(8, 3)
+
+        def forward(self, x):
+            return self.head(self.scores(x).softmax(-1) * self.side(x))
+
+    settings = snnconvert.ConversionConfig(attention_code="log2")
+    snn = snnconvert.convert(Gate().eval(), torch.randn(16, 6), settings, progress=False)
+    with pytest.raises(ConversionError, match=r"^softmax: .*number a value in a table.*attention_code uniform"):
+        export_nir(snn, tmp_path / "net.nir")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("network", "layer", "words"),
     [

@@ -44,7 +44,9 @@ class Replay:
         value = 0
         for growth, step in zip(self.nodes[name]["growth"], self.steps[name], strict=True):
             value = value * growth + step
-        return value.astype(np.int64) + self.constant[name]
+        total = value.astype(np.int64) + self.constant[name]
+        words = self.nodes[name].get("code", {}).get("words")
+        return total if words is None else np.array(words, dtype=np.int64)[total]
 
     def take_spikes(self, node):
         name, spikes = node["name"], self.array(node, "spikes")
@@ -86,7 +88,9 @@ class Replay:
             before = [growth * word for word in words]
             words = [before[0] + a, before[1] + b]
             steps.append(a * words[1] + before[0] * b)
-        if one != other:
+        if len(node["growth"]) == 1:
+            steps = [self.total(left) * self.total(right)]
+        elif one != other:
             steps = [self.total(early) * step for step in self.steps[late]]
         self.steps[name] = [step * self.array(node, "multiplier") for step in steps]
         self.constant[name] = 0
@@ -589,3 +593,27 @@ def test_functions_and_products_replay(tmp_path):
     transfers = [name for name, node in nodes.items() if node["kind"].endswith("_transfer")]
     assert len(transfers) == 3
     assert set(transfers) | {"product_mul", "product_mul_2"} <= set(replay.checked)
+
+
+class SoftmaxGate(nn.Module):
+    """A product that reads a softmax."""
+
+    def __init__(self):
+        super().__init__()
+        self.scores, self.side, self.head = nn.Conv2d(3, 6, 3), nn.Conv2d(3, 6, 3), nn.Conv2d(6, 2, 1)
+
+    def forward(self, x):
+        return self.head((4 * self.scores(x)).softmax(1) * self.side(x))
+
+
+@pytest.mark.parametrize("code", ["log2", "log-sqrt2"])
+def test_words_that_number_their_value_replay(tmp_path, code):
+    """The digits of an attention map, looked up in the file's own table, times the other side's total."""
+    _, _, path = exported(tmp_path, SoftmaxGate, bits=1, T=4, last_bits=4, attention_code=code)
+    replay = Replay(path)
+    (neuron,) = [node for node in replay.nodes.values() if node.get("code", {}).get("name") == "log"]
+    assert neuron["replay"] == "stimulus"
+    assert len(neuron["code"]["words"]) == 16
+    assert "number of thresholds" in neuron["code"]["step"]
+    assert sorted(replay.checked) == expected_checks(replay)
+    assert any(name.startswith("product") for name in replay.checked)

@@ -6,7 +6,7 @@ import pytest
 from snnconvert.errors import ConfigurationError
 from snnconvert.neurons import registry
 from snnconvert.neurons.integrate_and_fire import IntegrateAndFireCode
-from snnconvert.neurons.registry import make_code, neuron_names, register, spelled
+from snnconvert.neurons.registry import make_code, neuron_names, readable_neuron_names, register, spelled
 
 TEXTS = [
     "packed",
@@ -20,11 +20,15 @@ TEXTS = [
     "ternary",
     "differential",
     "spikepack:tau=1.5",
+    "log",
+    "log:base=sqrt2",
 ]
 
 
 def test_every_code_of_the_package_is_known():
-    assert set(neuron_names()) == {"packed", "spikepack", "if", "lif", "multithreshold", "ternary", "differential"}
+    adding_up = {"packed", "spikepack", "if", "lif", "multithreshold", "ternary", "differential"}
+    assert set(readable_neuron_names()) == adding_up
+    assert set(neuron_names()) == adding_up | {"log"}
 
 
 @pytest.mark.parametrize("text", TEXTS)

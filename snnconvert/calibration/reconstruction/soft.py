@@ -93,7 +93,7 @@ def soft_fire(neuron: SpikingNeuron, potential: Tensor, rounded: Tensor | None =
     low, high = neuron.code.minimum, float(neuron.ceiling)
     passing = values.clamp(low - 0.5, high + 0.5)  # what rounds to a word of the code gets its gradient
     with torch.no_grad():
-        fired = values.round().clamp_(low, high)
+        fired = neuron.code.quantize_(values.clone(), high)
         if rounded is not None:
             fired = torch.lerp(values.clamp(low, high), fired, rounded)
         rest = fired.sub_(passing)
