@@ -2,7 +2,7 @@
 
 import sys
 
-from snnconvert.cli import main
+from snnconvert.cli.entry import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run())

@@ -108,7 +108,7 @@ def test_the_twin_with_everything_quantized_is_the_spiking_network(kind, told):
     config = dataclasses.replace(PLAIN, **{"bias_correction": False, **told})
     lab, prepared, statistics = laboratory(kind, config, Choices(T=4), count=64)
     words = tuple(group.options.index(5) if not group.kept else 0 for group in lab.groups.words)
-    weight_bits = 8 if "threshold_granularity" in told else 4  # the twin folds another width's steps into weights
+    weight_bits = 8 if told.get("threshold_granularity") == "channel" else 4  # rounded with steps of another width
     weights = tuple(layer.options.index(weight_bits) for layer in lab.groups.layers)
     solution = Solution(words, weights, 0.0, 0.0)
     overridden = dataclasses.replace(config, overrides=lab.groups.overrides(solution))
@@ -119,7 +119,7 @@ def test_the_twin_with_everything_quantized_is_the_spiking_network(kind, told):
     twin = lab.twin.run_from_start(lab.sample, lab.of_solution(solution))
     error = relative_error(lab.reference, real)
     assert error > 1e-5
-    assert relative_error(real, twin) < 0.7 * error  # two unrelated errors of this size would differ by twice it
+    assert relative_error(real, twin) < 0.9 * error  # two unrelated errors of this size would differ by twice it
     assert relative_error(lab.reference, twin) == pytest.approx(error, rel=0.5)
 
 
