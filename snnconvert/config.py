@@ -12,6 +12,7 @@ from typing import Any
 from snnconvert.errors import ConfigurationError
 from snnconvert.neurons.code import check_range
 from snnconvert.neurons.registry import make_code
+from snnconvert.neurons.weight_integers import FEWEST_WEIGHT_BITS, MOST_WEIGHT_BITS
 
 CONFIG_VERSION = 1
 THRESHOLD_METHODS = ("mse", "max", "percentile", "gaussian", "balanced", "entropy", "fisher")
@@ -53,7 +54,7 @@ class ConversionConfig:
         bits: spike bits b_s, 1..8.
         T: time steps; a packed window holds bits·T ≤ 8.
         neuron: the neurons' name and settings: "packed", "if", "lif:leak=0.9", "multithreshold", …
-        weight_bits: weight bits b_w, 2..8, symmetric per output channel.
+        weight_bits: weight bits b_w, 1..8, symmetric per output channel; those of 1 bit are ± the channel's scale.
         first_last_weight_bits: weight bits of the layers next to the input and to the output.
         input_bits: bits of the network's input, fired as one spike a value (T = 1).
         shortcut_bits: bits of a packed window where no synapse reads it: on shortcuts into sums and in front of
@@ -223,5 +224,4 @@ def matches(pattern: str, layer: str) -> bool:
 
 
 def _check_weight_bits(value: object, where: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not 2 <= value <= 8:
-        raise ConfigurationError(f"{where} must be an integer from 2 to 8, got {value!r}")
+    check_range(value, FEWEST_WEIGHT_BITS, MOST_WEIGHT_BITS, where)

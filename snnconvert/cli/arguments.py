@@ -146,7 +146,7 @@ def add_conversion(group: argparse._ArgumentGroup) -> None:
         type=int,
         default=_DEFAULTS.weight_bits,
         metavar="W",
-        help="weight bits, 2..8 (default %(default)s)",
+        help="weight bits, 1..8 (default %(default)s)",
     )
     group.add_argument(
         "--first-last-weight-bits", type=int, default=_DEFAULTS.first_last_weight_bits, metavar="W",
