@@ -18,6 +18,7 @@ CONFIG_VERSION = 1
 THRESHOLD_METHODS = ("mse", "max", "percentile", "gaussian", "balanced", "entropy", "fisher")
 CHANNEL_METHODS = ("mse", "max", "percentile", "gaussian")
 GRANULARITIES = ("tensor", "channel")
+WEIGHT_GRANULARITIES = ("layer", "channel")
 ROUNDING_METHODS = ("nearest", "gptq")
 OBJECTIVES = ("budget", "max_drop", "target_energy")
 
@@ -67,6 +68,8 @@ class ConversionConfig:
         percentile: share of values below the threshold, in percent, for "percentile".
         threshold_granularity: "tensor": one threshold for all channels; "channel": one each, where every layer that
             reads the spikes sees their channels apart.
+        weight_granularity: "layer": all output channels of a layer have its weight bits; "channel": each has its own
+            of 1..8, chosen for the least error of the layer's output, and the layer's are the largest mean.
         weight_rounding: "nearest", or "gptq": each layer's integers minimize the error of its output on a sample of
             the calibration images, what the layers before lost included.
         reconstruction_steps: optimizer steps in which each block of the network learns to give what the ANN gives on
@@ -97,6 +100,7 @@ class ConversionConfig:
     threshold: str = "mse"
     percentile: float = 99.9
     threshold_granularity: str = "tensor"
+    weight_granularity: str = "layer"
     weight_rounding: str = "nearest"
     reconstruction_steps: int = 0
     bias_correction: bool = True
@@ -127,6 +131,9 @@ class ConversionConfig:
                 f"thresholds per channel are chosen by {', '.join(CHANNEL_METHODS)}, not by {self.threshold}: "
                 "choose one of these, or threshold_granularity tensor"
             )
+        if self.weight_granularity not in WEIGHT_GRANULARITIES:
+            known = ", ".join(WEIGHT_GRANULARITIES)
+            raise ConfigurationError(f"weight_granularity must be one of {known}, got {self.weight_granularity!r}")
         if self.weight_rounding not in ROUNDING_METHODS:
             known = ", ".join(ROUNDING_METHODS)
             raise ConfigurationError(f"weight_rounding must be one of {known}, got {self.weight_rounding!r}")

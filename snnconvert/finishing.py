@@ -28,6 +28,7 @@ from snnconvert.preparation import PreparedConversion
 from snnconvert.report.build import build_report
 from snnconvert.site_thresholds import site_thresholds, weighted_bins
 from snnconvert.spiking_model import SpikingModel
+from snnconvert.weight_widths import channel_widths
 
 _GRADIENT_BATCH = 8
 
@@ -45,7 +46,10 @@ def finish(prepared: PreparedConversion, statistics: Statistics) -> SpikingModel
     thresholds, threshold_notes = thresholds_of(prepared, statistics)
     sample = [tensor.to(prepared.device) for tensor in statistics.sample]
     images = prepared.signature.batch_of(sample)
-    network, sums = insert_neurons(graph, conversion_plan, thresholds, prepared.channels)
+    widths: dict[str, Tensor] = {}
+    if config.weight_granularity == "channel":
+        widths = channel_widths(graph, conversion_plan, Steps(thresholds, prepared.channels), sample)
+    network, sums = insert_neurons(graph, conversion_plan, thresholds, prepared.channels, widths)
     codes = {item.node: thresholds[item.family].code for item in conversion_plan.synapses}
     weights = _Weights(prepared, thresholds)
     rounder, notes = _rounder(config, network, weights)
@@ -63,8 +67,9 @@ def finish(prepared: PreparedConversion, statistics: Statistics) -> SpikingModel
     sums.widen()
     outputs = [prepared.signature.unflatten(output) for output in (measured.ann_output, measured.snn_output)]
     fidelity = compare_outputs([(images, *outputs, None)]).fidelity(statistics.sampled_from)
+    weight_counts = _weight_counts(network)
     report = build_report(
-        conversion_plan, thresholds, measured.layers, _weight_counts(network), fidelity, config, statistics.count
+        conversion_plan, thresholds, measured.layers, weight_counts, widths, fidelity, config, statistics.count
     )
     notes = (*prepared.channels.notes(), *threshold_notes, *notes)
     report = dataclasses.replace(report, notes=(*report.notes, *prepared.notes, *statistics.notes, *notes))

@@ -6,7 +6,14 @@ import argparse
 from pathlib import Path
 from typing import Any, NoReturn
 
-from snnconvert.config import GRANULARITIES, ROUNDING_METHODS, THRESHOLD_METHODS, ConversionConfig, LayerOverride
+from snnconvert.config import (
+    GRANULARITIES,
+    ROUNDING_METHODS,
+    THRESHOLD_METHODS,
+    WEIGHT_GRANULARITIES,
+    ConversionConfig,
+    LayerOverride,
+)
 from snnconvert.effort import EFFORTS
 from snnconvert.errors import ConfigurationError
 from snnconvert.neurons.registry import neuron_names
@@ -68,6 +75,7 @@ def config_from(options: argparse.Namespace) -> ConversionConfig:
         threshold=options.threshold,
         percentile=options.percentile,
         threshold_granularity=options.threshold_granularity,
+        weight_granularity=options.weight_granularity,
         **_effort_of(options),
         bias_correction=options.bias_correction,
         overrides=overrides,
@@ -180,6 +188,11 @@ def add_conversion(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--threshold-granularity", choices=GRANULARITIES, default=_DEFAULTS.threshold_granularity,
         help="one threshold for all channels of a tensor, or one a channel where the layers behind allow it "
+        "(default %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--weight-granularity", choices=WEIGHT_GRANULARITIES, default=_DEFAULTS.weight_granularity,
+        help="the same weight bits for all output channels of a layer, or bits of their own with that mean "
         "(default %(default)s)",
     )  # fmt: skip
     group.add_argument(
