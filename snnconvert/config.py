@@ -75,6 +75,8 @@ class ConversionConfig:
         reconstruction_steps: optimizer steps in which each block of the network learns to give what the ANN gives on
             a sample of up to 1,024 calibration images: its weights and biases, without labels; 0: none.
         bias_correction: correct each channel's mean output on the calibration images.
+        potential_correction: correct each neuron's mean potential on the calibration images by an initial one, where
+            a network of packed neurons has one fixed input size.
         dynamic_sizes: let the network run at any height and width of its inputs [N, C, H, W].
         parts: names of submodules to convert each for itself, where the network can't be captured as a whole;
             empty: the whole network, or, of the detectors in torchvision, the parts that are neural networks.
@@ -104,6 +106,7 @@ class ConversionConfig:
     weight_rounding: str = "nearest"
     reconstruction_steps: int = 0
     bias_correction: bool = True
+    potential_correction: bool = False
     dynamic_sizes: bool = False
     parts: tuple[str, ...] = ()
     overrides: Mapping[str, LayerOverride] = field(default_factory=dict)
@@ -142,9 +145,13 @@ class ConversionConfig:
         check_range(self.reconstruction_steps, 0, 1 << 20, "reconstruction_steps")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 1 << 63:
             raise ConfigurationError(f"seed must be an integer from 0 to 2^63 - 1, got {self.seed!r}")
-        for name in ("bias_correction", "dynamic_sizes"):
+        for name in ("bias_correction", "potential_correction", "dynamic_sizes"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigurationError(f"{name} must be true or false, got {getattr(self, name)!r}")
+        if self.potential_correction and self.dynamic_sizes:
+            raise ConfigurationError(
+                "potential_correction gives each neuron of one input size a potential of its own: without dynamic_sizes"
+            )
         if isinstance(self.parts, str) or not all(isinstance(part, str) and part for part in self.parts):
             raise ConfigurationError(f"parts must be names of submodules, got {self.parts!r}")
         object.__setattr__(self, "parts", tuple(self.parts))

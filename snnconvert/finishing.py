@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from functools import partial
 
 from torch import Tensor, fx
 
 from snnconvert.calibration.collect import Statistics
 from snnconvert.calibration.noise import output_noise
+from snnconvert.calibration.potentials import PotentialCorrector
 from snnconvert.calibration.reconstruction.reconstruct import learn_weights
 from snnconvert.calibration.reconstruction.trainer import Schedule
 from snnconvert.calibration.repair import Measurement, finish_synapses, repair_and_measure
@@ -50,19 +52,7 @@ def finish(prepared: PreparedConversion, statistics: Statistics) -> SpikingModel
     if config.weight_granularity == "channel":
         widths = channel_widths(graph, conversion_plan, Steps(thresholds, prepared.channels), sample)
     network, sums = insert_neurons(graph, conversion_plan, thresholds, prepared.channels, widths)
-    codes = {item.node: thresholds[item.family].code for item in conversion_plan.synapses}
-    weights = _Weights(prepared, thresholds)
-    rounder, notes = _rounder(config, network, weights)
-
-    def measure(rounder: WeightRounder | None = None, *, correct: bool = False) -> Measurement:
-        return repair_and_measure(graph, network, codes, sample, images, correct=correct, rounder=rounder)
-
-    measured = measure(rounder, correct=config.bias_correction)
-    if config.reconstruction_steps and is_exact(network):
-        notes = (*notes, _reconstruct(prepared, network, weights, statistics))
-        measured = measure()
-    elif config.reconstruction_steps:
-        notes = (*notes, "no reconstruction: it needs packed neurons throughout")
+    measured, notes = _repaired(prepared, network, thresholds, statistics)
     finish_synapses(network)
     sums.widen()
     outputs = [prepared.signature.unflatten(output) for output in (measured.ann_output, measured.snn_output)]
@@ -74,6 +64,34 @@ def finish(prepared: PreparedConversion, statistics: Statistics) -> SpikingModel
     notes = (*prepared.channels.notes(), *threshold_notes, *notes)
     report = dataclasses.replace(report, notes=(*report.notes, *prepared.notes, *statistics.notes, *notes))
     return SpikingModel(network, conversion_plan, config, report, prepared.signature, prepared.dtype).eval()
+
+
+def _repaired(
+    prepared: PreparedConversion,
+    network: fx.GraphModule,
+    thresholds: Mapping[int, Threshold],
+    statistics: Statistics,
+) -> tuple[Measurement, tuple[str, ...]]:
+    """Rounds, corrects and trains a network in place, as the settings say; what was measured last, and notes."""
+    config, weights = prepared.config, _Weights(prepared, thresholds)
+    codes = {item.node: thresholds[item.family].code for item in prepared.plan.synapses}
+    sample = [tensor.to(prepared.device) for tensor in statistics.sample]
+    images = prepared.signature.batch_of(sample)
+    measure = partial(repair_and_measure, prepared.graph, network, codes, sample, images)
+    rounder, notes = _rounder(config, network, weights)
+    potentials, potential_notes = _potentials(config, network, prepared.graph, images)
+    trains = config.reconstruction_steps > 0 and is_exact(network)
+    first = None if trains else potentials
+    measured = measure(correct=config.bias_correction, rounder=rounder, potentials=first)
+    if trains:
+        notes = (*notes, _reconstruct(prepared, network, weights, statistics))
+        renewed = potentials is not None and config.bias_correction
+        measured = measure(correct=renewed, potentials=potentials)
+    elif config.reconstruction_steps:
+        notes = (*notes, "no reconstruction: it needs packed neurons throughout")
+    if potentials is not None:
+        potential_notes = (f"{potentials.corrected} neurons start at potentials of their own",)
+    return measured, (*notes, *potential_notes)
 
 
 def _reconstruct(
@@ -124,6 +142,17 @@ def _rounder(
     if not is_exact(network):
         return None, ("weights are rounded to the nearest integers: gptq needs packed neurons throughout",)
     return WeightRounder(weights.folded), ()
+
+
+def _potentials(
+    config: ConversionConfig, network: fx.GraphModule, graph: fx.GraphModule, images: int
+) -> tuple[PotentialCorrector | None, tuple[str, ...]]:
+    """What corrects what neurons start at, and notes for the report if it can't."""
+    if not config.potential_correction:
+        return None, ()
+    if not is_exact(network):
+        return None, ("no initial potentials: they need packed neurons throughout",)
+    return PotentialCorrector(network, {node.name: node for node in graph.graph.nodes}, images), ()
 
 
 def thresholds_of(prepared: PreparedConversion, statistics: Statistics) -> tuple[dict[int, Threshold], tuple[str, ...]]:

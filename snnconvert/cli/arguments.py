@@ -78,6 +78,7 @@ def config_from(options: argparse.Namespace) -> ConversionConfig:
         weight_granularity=options.weight_granularity,
         **_effort_of(options),
         bias_correction=options.bias_correction,
+        potential_correction=options.potential_correction,
         overrides=overrides,
         budget=getattr(options, "budget", None),
         max_drop=getattr(options, "max_drop", None),
@@ -212,6 +213,10 @@ def add_conversion(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--bias-correction", action=argparse.BooleanOptionalAction, default=True,
         help="correct each channel's mean output on calibration images (default: on)",
+    )  # fmt: skip
+    group.add_argument(
+        "--potential-correction", action=argparse.BooleanOptionalAction, default=False,
+        help="correct each neuron's mean potential on calibration images by an initial one (default: off)",
     )  # fmt: skip
     group.add_argument(
         "--override", action="append", default=[], metavar="PATTERN:KEY=N,...",

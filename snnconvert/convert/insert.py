@@ -39,7 +39,7 @@ from snnconvert.neurons.transfer import LeakyTransfer, TableTransfer, tabulate
 aten = torch.ops.aten
 _PRODUCTS = {aten.mul.Tensor: "mul", **{target: f"conv{rank}d" for target, rank in CONVOLUTIONS.items()}}
 _SMALLEST_GAIN = 2.0**-60
-UNIT = "unit"
+UNIT, CURRENT = "unit", "current"
 
 
 class ExactSums:
@@ -138,11 +138,12 @@ class _Emitter:
         return converted
 
     def _note_unit(self, node: fx.Node) -> None:
-        """Leaves at a current or a real number what one count of it is worth, for those who train it."""
+        """Leaves at a current or a real number which it is and what one count is worth, for those who correct it."""
         if self.flows[node.name].carrier is not Carrier.SPIKES and isinstance(node.meta.get("val"), Tensor):
             unit, axis = self._unit_of(node)
             shaped = _shaped(torch.as_tensor(unit), axis, max(len(hinted_shape(node)), 1))
             self.native[node.name].meta[UNIT] = shaped.to(self.device)
+            self.native[node.name].meta[CURRENT] = self.flows[node.name].carrier is Carrier.CURRENT
 
     def _is_absorbed(self, node: fx.Node) -> bool:
         """A normalization that rectifying neurons take over entirely."""

@@ -346,6 +346,15 @@ def test_broken_modules(saved, change):
     refuse(saved[2], saved[1])
 
 
+def test_potentials_of_neurons_that_are_not_there(saved):
+    tensors = load_file(saved[2] / TENSORS)
+    for size in ([1, 3, 5, 7], [1, 3, 13]):
+        wrong = {"neuron_x.bias": torch.ones(size)}
+        save_file({**tensors, **wrong}, saved[2] / TENSORS, metadata={"format": "pt"})
+        repair_checksums(saved[2])
+        refuse(saved[2], saved[1])
+
+
 def test_widths_of_channels_out_of_range(saved):
     tensors = load_file(saved[2] / TENSORS)
     weight = next(name for name in tensors if name.startswith("synapse") and name.endswith(".weight"))

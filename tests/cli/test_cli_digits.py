@@ -163,6 +163,7 @@ def test_seed_chooses_other_calibration_images(cli, folder):
         (["--threshold", "max"], {"threshold": "max"}),
         (["--threshold", "percentile", "--percentile", "99"], {"threshold": "percentile", "percentile": 99.0}),
         (["--no-bias-correction"], {"bias_correction": False}),
+        (["--potential-correction"], {"potential_correction": True}),
         (["--bits", "1", "--T", "4", "--weight-bits", "4"], {"bits": 1, "T": 4, "weight_bits": 4}),
         (["--weight-bits", "4", "--weight-granularity", "channel"], {"weight_granularity": "channel"}),
         (["--input-bits", "4", "--first-last-weight-bits", "6"], {"input_bits": 4, "first_last_weight_bits": 6}),
