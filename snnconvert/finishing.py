@@ -30,7 +30,7 @@ from snnconvert.preparation import PreparedConversion
 from snnconvert.report.build import build_report
 from snnconvert.site_thresholds import site_thresholds, weighted_bins
 from snnconvert.spiking_model import SpikingModel
-from snnconvert.weight_widths import channel_widths
+from snnconvert.weight_widths import channel_widths, widths_note
 
 _GRADIENT_BATCH = 8
 
@@ -61,7 +61,7 @@ def finish(prepared: PreparedConversion, statistics: Statistics) -> SpikingModel
     report = build_report(
         conversion_plan, thresholds, measured.layers, weight_counts, widths, fidelity, config, statistics.count
     )
-    notes = (*prepared.channels.notes(), *threshold_notes, *notes)
+    notes = (*prepared.channels.notes(), *threshold_notes, *widths_note(widths), *notes)
     report = dataclasses.replace(report, notes=(*report.notes, *prepared.notes, *statistics.notes, *notes))
     return SpikingModel(network, conversion_plan, config, report, prepared.signature, prepared.dtype).eval()
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, fx
@@ -47,6 +48,15 @@ def channel_widths(
             errors = width_errors(weight, bias, met_by_weights(of_words, weight, groups_of(node)))
             widths[node.name] = best_widths(errors, item.weight_bits)
     return widths
+
+
+def widths_note(widths: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """For the report: how many output channels have which weight bits."""
+    if not widths:
+        return ()
+    counts = Counter(torch.cat(list(widths.values())).tolist())
+    listed = ", ".join(f"{counts[bits]} of {bits}" for bits in sorted(counts))
+    return (f"weight bits of {sum(counts.values())} output channels in {len(widths)} layers: {listed}",)
 
 
 def met_by_weights(values: Tensor, weight: Tensor, groups: int) -> Tensor:

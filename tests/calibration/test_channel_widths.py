@@ -1,6 +1,7 @@
 """Widths per channel against exhaustive search, what a layer really gives, and hooks on the module."""
 
 import itertools
+from collections import Counter
 
 import pytest
 import torch
@@ -179,6 +180,9 @@ def test_a_network_keeps_its_widths_and_stays_exact(tmp_path, settings):
             assert bits > 1 or row.abs().min() == 1
         assert layers[name].weight_bits == float(widths.double().mean())
         assert layers[name].bit_budget == 8 * layers[name].weight_bits
+    chosen = Counter(torch.cat([s.widths for name, s in snn.synapses() if name not in ("stem", "head")]).tolist())
+    listed = ", ".join(f"{count} of {bits}" for bits, count in sorted(chosen.items()))
+    assert f"weight bits of 60 output channels in 4 layers: {listed}" in snn.report.notes
     bits = sum(int(synapse.widths.sum()) * synapse.weight[0].numel() for _, synapse in snn.synapses())
     assert snn.report.totals.weight_bytes == -(-bits // 8)
     assert torch.equal(snn.simulate(sample[:4]).output, snn(sample[:4]))
