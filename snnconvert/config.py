@@ -76,7 +76,7 @@ class ConversionConfig:
             a sample of up to 1,024 calibration images: its weights and biases, without labels; 0: none.
         bias_correction: correct each channel's mean output on the calibration images.
         potential_correction: correct each neuron's mean potential on the calibration images by an initial one, where
-            a network of packed neurons has one fixed input size.
+            a network of packed neurons has one fixed input size and isn't trained.
         dynamic_sizes: let the network run at any height and width of its inputs [N, C, H, W].
         parts: names of submodules to convert each for itself, where the network can't be captured as a whole;
             empty: the whole network, or, of the detectors in torchvision, the parts that are neural networks.
@@ -151,6 +151,11 @@ class ConversionConfig:
         if self.potential_correction and self.dynamic_sizes:
             raise ConfigurationError(
                 "potential_correction gives each neuron of one input size a potential of its own: without dynamic_sizes"
+            )
+        if self.potential_correction and self.reconstruction_steps:
+            raise ConfigurationError(
+                "potential_correction and reconstruction_steps exclude each other: blocks that were trained give what "
+                "neurons see of a potential, and no longer its mean"
             )
         if isinstance(self.parts, str) or not all(isinstance(part, str) and part for part in self.parts):
             raise ConfigurationError(f"parts must be names of submodules, got {self.parts!r}")

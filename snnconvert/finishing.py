@@ -80,13 +80,10 @@ def _repaired(
     measure = partial(repair_and_measure, prepared.graph, network, codes, sample, images)
     rounder, notes = _rounder(config, network, weights)
     potentials, potential_notes = _potentials(config, network, prepared.graph, images)
-    trains = config.reconstruction_steps > 0 and is_exact(network)
-    first = None if trains else potentials
-    measured = measure(correct=config.bias_correction, rounder=rounder, potentials=first)
-    if trains:
+    measured = measure(correct=config.bias_correction, rounder=rounder, potentials=potentials)
+    if config.reconstruction_steps and is_exact(network):
         notes = (*notes, _reconstruct(prepared, network, weights, statistics))
-        renewed = potentials is not None and config.bias_correction
-        measured = measure(correct=renewed, potentials=potentials)
+        measured = measure(correct=False)
     elif config.reconstruction_steps:
         notes = (*notes, "no reconstruction: it needs packed neurons throughout")
     if potentials is not None:

@@ -73,7 +73,7 @@ def test_the_first_neurons_start_at_the_mean_of_what_their_layer_lost():
     assert torch.allclose(started[0].double(), expected)
 
 
-@pytest.mark.parametrize("fields", [{}, {"weight_rounding": "gptq"}, {"reconstruction_steps": 3}])
+@pytest.mark.parametrize("fields", [{}, {"weight_rounding": "gptq"}])
 def test_both_engines_and_a_saved_network_agree(tmp_path, fields):
     net, sample = Branches(), images(24)
     snn = converted(net, sample, **FEW_BITS, **fields, potential_correction=True)
@@ -128,6 +128,11 @@ def test_rate_codes_are_left_as_they_are():
 def test_networks_of_any_size_are_refused():
     with pytest.raises(ConfigurationError, match=r"potential_correction .* without dynamic_sizes"):
         snnconvert.ConversionConfig(potential_correction=True, dynamic_sizes=True)
+
+
+def test_it_excludes_training():
+    with pytest.raises(ConfigurationError, match="potential_correction and reconstruction_steps exclude each other"):
+        snnconvert.ConversionConfig(potential_correction=True, reconstruction_steps=1)
 
 
 @pytest.mark.parametrize("wrong", ["no", 1, None])
