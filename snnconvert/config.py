@@ -12,11 +12,13 @@ from typing import Any
 from snnconvert.errors import ConfigurationError
 from snnconvert.neurons.code import SpikeCode, check_range
 from snnconvert.neurons.registry import make_code
+from snnconvert.neurons.weight_integers import FEWEST_WEIGHT_BITS, MOST_WEIGHT_BITS
 
 CONFIG_VERSION = 1
 THRESHOLD_METHODS = ("mse", "max", "percentile", "gaussian", "balanced", "entropy", "fisher")
 CHANNEL_METHODS = ("mse", "max", "percentile", "gaussian")
 GRANULARITIES = ("tensor", "channel", "smoothed")
+WEIGHT_GRANULARITIES = ("layer", "channel")
 ROUNDING_METHODS = ("nearest", "gptq")
 ATTENTION_CODES = ("uniform", "log2", "log-sqrt2")
 OBJECTIVES = ("budget", "max_drop", "target_energy")
@@ -54,7 +56,7 @@ class ConversionConfig:
         bits: spike bits b_s, 1..8.
         T: time steps; a packed window holds bits·T ≤ 8.
         neuron: the neurons' name and settings: "packed", "if", "lif:leak=0.9", "multithreshold", …
-        weight_bits: weight bits b_w, 2..8, symmetric per output channel.
+        weight_bits: weight bits b_w, 1..8, symmetric per output channel; those of 1 bit are ± the channel's scale.
         first_last_weight_bits: weight bits of the layers next to the input and to the output.
         input_bits: bits of the network's input, fired as one spike a value (T = 1).
         shortcut_bits: bits of a packed window where no synapse reads it: on shortcuts into sums and in front of
@@ -73,11 +75,15 @@ class ConversionConfig:
         threshold_granularity: "tensor": one threshold for all channels; "channel": one each, where every layer that
             reads the spikes sees their channels apart; "smoothed": the same, but no more different than is good for
             the weights that read them.
+        weight_granularity: "layer": all output channels of a layer have its weight bits; "channel": each has its own
+            of 1..8, chosen for the least error of the layer's output, and the layer's are the largest mean.
         weight_rounding: "nearest", or "gptq": each layer's integers minimize the error of its output on a sample of
             the calibration images, what the layers before lost included.
         reconstruction_steps: optimizer steps in which each block of the network learns to give what the ANN gives on
             a sample of up to 1,024 calibration images: its weights and biases, without labels; 0: none.
         bias_correction: correct each channel's mean output on the calibration images.
+        potential_correction: correct each neuron's mean potential on the calibration images by an initial one, where
+            a network of packed neurons has one fixed input size and isn't trained.
         dynamic_sizes: let the network run at any height and width of its inputs [N, C, H, W].
         parts: names of submodules to convert each for itself, where the network can't be captured as a whole;
             empty: the whole network, or, of the detectors in torchvision, the parts that are neural networks.
@@ -104,9 +110,11 @@ class ConversionConfig:
     threshold: str = "mse"
     percentile: float = 99.9
     threshold_granularity: str = "tensor"
+    weight_granularity: str = "layer"
     weight_rounding: str = "nearest"
     reconstruction_steps: int = 0
     bias_correction: bool = True
+    potential_correction: bool = False
     dynamic_sizes: bool = False
     parts: tuple[str, ...] = ()
     overrides: Mapping[str, LayerOverride] = field(default_factory=dict)
@@ -135,6 +143,9 @@ class ConversionConfig:
                 f"thresholds per channel are chosen by {', '.join(CHANNEL_METHODS)}, not by {self.threshold}: "
                 "choose one of these, or threshold_granularity tensor"
             )
+        if self.weight_granularity not in WEIGHT_GRANULARITIES:
+            known = ", ".join(WEIGHT_GRANULARITIES)
+            raise ConfigurationError(f"weight_granularity must be one of {known}, got {self.weight_granularity!r}")
         if self.weight_rounding not in ROUNDING_METHODS:
             known = ", ".join(ROUNDING_METHODS)
             raise ConfigurationError(f"weight_rounding must be one of {known}, got {self.weight_rounding!r}")
@@ -143,9 +154,18 @@ class ConversionConfig:
         check_range(self.reconstruction_steps, 0, 1 << 20, "reconstruction_steps")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 1 << 63:
             raise ConfigurationError(f"seed must be an integer from 0 to 2^63 - 1, got {self.seed!r}")
-        for name in ("bias_correction", "dynamic_sizes"):
+        for name in ("bias_correction", "potential_correction", "dynamic_sizes"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigurationError(f"{name} must be true or false, got {getattr(self, name)!r}")
+        if self.potential_correction and self.dynamic_sizes:
+            raise ConfigurationError(
+                "potential_correction gives each neuron of one input size a potential of its own: without dynamic_sizes"
+            )
+        if self.potential_correction and self.reconstruction_steps:
+            raise ConfigurationError(
+                "potential_correction and reconstruction_steps exclude each other: blocks that were trained give what "
+                "neurons see of a potential, and no longer its mean"
+            )
         if isinstance(self.parts, str) or not all(isinstance(part, str) and part for part in self.parts):
             raise ConfigurationError(f"parts must be names of submodules, got {self.parts!r}")
         object.__setattr__(self, "parts", tuple(self.parts))
@@ -254,5 +274,4 @@ def _checked_code(neuron: str, bits: int, T: int, where: str = "") -> SpikeCode:
 
 
 def _check_weight_bits(value: object, where: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not 2 <= value <= 8:
-        raise ConfigurationError(f"{where} must be an integer from 2 to 8, got {value!r}")
+    check_range(value, FEWEST_WEIGHT_BITS, MOST_WEIGHT_BITS, where)

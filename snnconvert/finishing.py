@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from functools import partial
 
 from torch import Tensor, fx
 
 from snnconvert.calibration.collect import Statistics
 from snnconvert.calibration.noise import output_noise
+from snnconvert.calibration.potentials import PotentialCorrector
 from snnconvert.calibration.reconstruction.reconstruct import learn_weights
 from snnconvert.calibration.reconstruction.trainer import Schedule
 from snnconvert.calibration.repair import Measurement, finish_synapses, repair_and_measure
@@ -29,6 +31,7 @@ from snnconvert.preparation import PreparedConversion
 from snnconvert.report.build import build_report
 from snnconvert.site_thresholds import site_thresholds, weighted_bins
 from snnconvert.spiking_model import SpikingModel
+from snnconvert.weight_widths import channel_widths, widths_note
 
 _GRADIENT_BATCH = 8
 _SAMPLES, _FEW_SAMPLES, _MANY_MACS = 32, 8, 1e8
@@ -52,30 +55,49 @@ def finish(prepared: PreparedConversion, statistics: Statistics, *, progress: bo
     thresholds, threshold_notes = thresholds_of(prepared, statistics)
     sample = [tensor.to(prepared.device) for tensor in statistics.sample]
     images = prepared.signature.batch_of(sample)
-    network, sums = insert_neurons(graph, conversion_plan, thresholds, prepared.channels)
-    codes = {item.node: thresholds[item.family].code for item in conversion_plan.synapses}
-    weights = _Weights(prepared, thresholds)
-    rounder, notes = _rounder(config, network, weights)
-
-    def measure(rounder: WeightRounder | None = None, *, correct: bool = False) -> Measurement:
-        return repair_and_measure(graph, network, codes, sample, images, correct=correct, rounder=rounder)
-
-    measured = measure(rounder, correct=config.bias_correction)
-    if config.reconstruction_steps and is_exact(network):
-        notes = (*notes, _reconstruct(prepared, network, weights, statistics, progress=progress))
-        measured = measure()
-    elif config.reconstruction_steps:
-        notes = (*notes, "no reconstruction: it needs packed neurons throughout")
+    widths: dict[str, Tensor] = {}
+    if config.weight_granularity == "channel":
+        widths = channel_widths(graph, conversion_plan, Steps(thresholds, prepared.channels), sample)
+    network, sums = insert_neurons(graph, conversion_plan, thresholds, prepared.channels, widths)
+    measured, notes = _repaired(prepared, network, thresholds, statistics, progress=progress)
     finish_synapses(network)
     sums.widen()
     outputs = [prepared.signature.unflatten(output) for output in (measured.ann_output, measured.snn_output)]
     fidelity = compare_outputs([(images, *outputs, None)]).fidelity(statistics.sampled_from)
+    weight_counts = _weight_counts(network)
     report = build_report(
-        conversion_plan, thresholds, measured.layers, _weight_counts(network), fidelity, config, statistics.count
+        conversion_plan, thresholds, measured.layers, weight_counts, widths, fidelity, config, statistics.count
     )
-    notes = (*conversion_plan.notes, *prepared.channels.notes(), *threshold_notes, *notes)
+    notes = (*conversion_plan.notes, *prepared.channels.notes(), *threshold_notes, *widths_note(widths), *notes)
     report = dataclasses.replace(report, notes=(*report.notes, *prepared.notes, *statistics.notes, *notes))
     return SpikingModel(network, conversion_plan, config, report, prepared.signature, prepared.dtype).eval()
+
+
+def _repaired(
+    prepared: PreparedConversion,
+    network: fx.GraphModule,
+    thresholds: Mapping[int, Threshold],
+    statistics: Statistics,
+    *,
+    progress: bool,
+) -> tuple[Measurement, tuple[str, ...]]:
+    """Rounds, corrects and trains a network in place, as the settings say; what was measured last, and notes."""
+    config, weights = prepared.config, _Weights(prepared, thresholds)
+    codes = {item.node: thresholds[item.family].code for item in prepared.plan.synapses}
+    sample = [tensor.to(prepared.device) for tensor in statistics.sample]
+    images = prepared.signature.batch_of(sample)
+    measure = partial(repair_and_measure, prepared.graph, network, codes, sample, images)
+    rounder, notes = _rounder(config, network, weights)
+    potentials, potential_notes = _potentials(config, network, prepared.graph, images)
+    measured = measure(correct=config.bias_correction, rounder=rounder, potentials=potentials)
+    if config.reconstruction_steps and is_exact(network):
+        notes = (*notes, _reconstruct(prepared, network, weights, statistics, progress=progress))
+        measured = measure(correct=False)
+    elif config.reconstruction_steps:
+        notes = (*notes, "no reconstruction: it needs packed neurons throughout")
+    if potentials is not None:
+        potential_notes = (f"{potentials.corrected} neurons start at potentials of their own",)
+    return measured, (*notes, *potential_notes)
 
 
 def _reconstruct(
@@ -129,6 +151,17 @@ def _rounder(
     if not is_exact(network):
         return None, ("weights are rounded to the nearest integers: gptq needs packed neurons throughout",)
     return WeightRounder(weights.folded), ()
+
+
+def _potentials(
+    config: ConversionConfig, network: fx.GraphModule, graph: fx.GraphModule, images: int
+) -> tuple[PotentialCorrector | None, tuple[str, ...]]:
+    """What corrects what neurons start at, and notes for the report if it can't."""
+    if not config.potential_correction:
+        return None, ()
+    if not is_exact(network):
+        return None, ("no initial potentials: they need packed neurons throughout",)
+    return PotentialCorrector(network, {node.name: node for node in graph.graph.nodes}, images), ()
 
 
 def thresholds_of(prepared: PreparedConversion, statistics: Statistics) -> tuple[dict[int, Threshold], tuple[str, ...]]:

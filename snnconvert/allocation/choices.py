@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from snnconvert.errors import ConfigurationError
+from snnconvert.neurons.weight_integers import FEWEST_WEIGHT_BITS, MOST_WEIGHT_BITS
 from snnconvert.neurons.word import MAX_WORD_BITS
 
-_WEIGHT_BITS = (2, 8)
+_DEFAULT_WEIGHT_BITS = tuple(range(2, MOST_WEIGHT_BITS + 1))
 
 
 @dataclass(frozen=True)
@@ -16,17 +17,18 @@ class Choices:
 
     Attributes:
         word_bits: b_s·T of packed words, each 1..8.
-        weight_bits: b_w, each 2..8.
+        weight_bits: b_w, each 1..8; a single bit only where it is asked for.
         T: the most time steps of a word.
     """
 
     word_bits: tuple[int, ...] = tuple(range(1, MAX_WORD_BITS + 1))
-    weight_bits: tuple[int, ...] = tuple(range(_WEIGHT_BITS[0], _WEIGHT_BITS[1] + 1))
+    weight_bits: tuple[int, ...] = _DEFAULT_WEIGHT_BITS
     T: int = MAX_WORD_BITS
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "word_bits", _checked(self.word_bits, 1, MAX_WORD_BITS, "word_bits"))
-        object.__setattr__(self, "weight_bits", _checked(self.weight_bits, *_WEIGHT_BITS, "weight_bits"))
+        widths = _checked(self.weight_bits, FEWEST_WEIGHT_BITS, MOST_WEIGHT_BITS, "weight_bits")
+        object.__setattr__(self, "weight_bits", widths)
         if isinstance(self.T, bool) or not isinstance(self.T, int) or self.T < 1:
             raise ConfigurationError(f"T must be a positive integer, got {self.T!r}")
 

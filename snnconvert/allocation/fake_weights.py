@@ -15,6 +15,7 @@ from snnconvert.convert.ops import CONVOLUTIONS, TRANSPOSED, groups_of
 from snnconvert.convert.units import FloatArray
 from snnconvert.convert.weights import natural_scale, quantize
 from snnconvert.neurons.synapse import outputs_first
+from snnconvert.neurons.weight_integers import widths_of
 
 _ELEMENTS = 1 << 24
 _LARGEST_INPUTS = 5000
@@ -61,7 +62,8 @@ class FakeWeights:
             return integers, scale
         positive = torch.where(scale > 0, scale, torch.ones_like(scale))
         counts = self._weight.double().reshape(len(scale), -1) / positive[:, None]
-        chosen = rounded(counts.view(self._groups, -1, counts.shape[1]), self._moments, (1 << (bits - 1)) - 1)
+        counts = counts.view(self._groups, -1, counts.shape[1])
+        chosen = rounded(counts, self._moments, widths_of(bits, self._weight).view(counts.shape[:2]))
         return chosen.view(self._weight.shape).to(torch.int8), scale
 
     def _counted(self, inputs: Tensor, steps: FloatArray) -> Tensor:

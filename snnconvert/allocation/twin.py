@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from snnconvert.calibration.repair import image_means, significant_mean
+from snnconvert.calibration.means import image_means, significant_mean
 from snnconvert.convert.channels import SpikeChannels
 from snnconvert.convert.ops import CONVOLUTIONS, TRANSPOSED
 from snnconvert.convert.plan import Plan, Site, SynapsePlan

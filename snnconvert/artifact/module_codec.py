@@ -18,6 +18,7 @@ from snnconvert.neurons.product import OPERATIONS, Product
 from snnconvert.neurons.registry import make_code, spelled
 from snnconvert.neurons.synapse import ConvGeometry, Synapse
 from snnconvert.neurons.transfer import LARGEST_TABLE, LeakyTransfer, TableTransfer
+from snnconvert.neurons.weight_integers import FEWEST_WEIGHT_BITS, MOST_WEIGHT_BITS
 
 _LARGEST_WORD = MAX_COUNT << 6
 _LARGEST_SIZE = 1 << 16
@@ -118,7 +119,8 @@ def _synapse(values: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Synaps
     geometry = _geometry(values["geometry"])
     low, high = (int(bound) for bound in values["word_range"])
     weight_bits = int(values["weight_bits"])
-    if not -_LARGEST_WORD <= low <= 0 <= high <= _LARGEST_WORD or not 2 <= weight_bits <= 8:
+    known = FEWEST_WEIGHT_BITS <= weight_bits <= MOST_WEIGHT_BITS
+    if not -_LARGEST_WORD <= low <= 0 <= high <= _LARGEST_WORD or not known:
         raise ArtifactError(f"graph.json: words {low}..{high} and {weight_bits} weight bits are out of range")
     _check_copy(tensors, "limits", [low, high])
     _check_tensor(tensors, "weight", torch.int8)
@@ -126,6 +128,7 @@ def _synapse(values: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Synaps
         raise ArtifactError(f"graph.json: {geometry.groups} groups don't divide {tensors['weight'].shape[0]} channels")
     for name, dtype in (("bias", torch.int32), ("multiplier", torch.int32), ("unit", torch.float64)):
         _check_tensor(tensors, name, dtype, shape=tensors["weight"].shape[:1])
+    _check_channel_bits(tensors)
     return Synapse(
         tensors["weight"],
         tensors["bias"],
@@ -133,9 +136,17 @@ def _synapse(values: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Synaps
         tensors["unit"],
         geometry=geometry,
         weight_bits=weight_bits,
+        channel_bits=tensors.get("channel_bits"),
         word_range=(low, high),
         wide=bool(values["wide"]),
     )
+
+
+def _check_channel_bits(tensors: Mapping[str, Tensor]) -> None:
+    _check_tensor(tensors, "channel_bits", torch.uint8, shape=tensors["weight"].shape[:1], optional=True)
+    widths = tensors.get("channel_bits", torch.tensor([FEWEST_WEIGHT_BITS]))
+    if not bool(((widths >= FEWEST_WEIGHT_BITS) & (widths <= MOST_WEIGHT_BITS)).all()):
+        raise ArtifactError("model.safetensors: 'channel_bits' holds widths that are out of range")
 
 
 def _geometry(settings: Mapping[str, Any] | None) -> ConvGeometry | None:

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from snnconvert.neurons.weight_integers import has_weights, nearest_integers, nearest_weights
+
 _RIDGE = 0.01
 _BLOCK = 128
 
@@ -73,18 +75,19 @@ class MomentSums:
         )
 
 
-def rounded(weight: Tensor, moments: Moments, largest: int) -> Tensor:
-    """Integers −largest..largest for weights float64 [G, O, I] in counts, by both steps above.
+def rounded(weight: Tensor, moments: Moments, bits: Tensor) -> Tensor:
+    """Integers for weights float64 [G, O, I] in counts, of widths [G, O], by both steps above.
 
-    A channel keeps its nearest integers where these leave no larger error on the sample.
+    A channel keeps its nearest integers where these leave no larger error on the sample, and zeros if it has no
+    weights.
     """
-    nearest = weight.round().clamp(-largest, largest)
+    nearest = nearest_weights(weight, bits)
     real = _corrected(weight, moments)
     if real is None:
         return nearest
-    chosen = _spread(real, _hessian(moments), largest)
+    chosen = _spread(real, _hessian(moments), bits)
     better = _error(chosen - weight, moments) < _error(nearest - weight, moments)
-    return torch.where(better[..., None], chosen, nearest)
+    return torch.where(better[..., None] & has_weights(weight), chosen, nearest)
 
 
 def _corrected(weight: Tensor, moments: Moments) -> Tensor | None:
@@ -105,7 +108,7 @@ def _error(change: Tensor, moments: Moments) -> Tensor:
     return ((change @ moments.inputs) * change).sum(-1) - 2 * (change * moments.errors).sum(-1)
 
 
-def _spread(weight: Tensor, hessian: Tensor, largest: int) -> Tensor:
+def _spread(weight: Tensor, hessian: Tensor, bits: Tensor) -> Tensor:
     """GPTQ's rounding of [G, O, I]; columns with the most active inputs first."""
     order = hessian.diagonal(dim1=-2, dim2=-1).argsort(dim=-1, descending=True, stable=True)
     index = order[:, None, :]
@@ -119,7 +122,7 @@ def _spread(weight: Tensor, hessian: Tensor, largest: int) -> Tensor:
         block, errors = columns[:, :, start:end].clone(), torch.empty_like(columns[:, :, start:end])
         for place in range(end - start):
             column, row = start + place, factor[:, start + place, start:end]
-            result[:, :, column] = block[:, :, place].round().clamp(-largest, largest)
+            result[:, :, column] = nearest_integers(block[:, :, place], bits)
             errors[:, :, place] = (block[:, :, place] - result[:, :, column]) / row[:, place, None]
             block[:, :, place:] -= errors[:, :, place, None] * row[:, None, place:]
         columns[:, :, end:] -= errors @ factor[:, start:end, end:]

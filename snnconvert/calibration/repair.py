@@ -15,6 +15,9 @@ import torch
 from torch import Tensor, fx
 
 from snnconvert.calibration.histogram import fixed_subset
+from snnconvert.calibration.means import image_means, significant_mean
+from snnconvert.calibration.potentials import PotentialCorrector
+from snnconvert.calibration.reconstruction.blocks import source_of
 from snnconvert.calibration.reference import Reference
 from snnconvert.calibration.rounder import WeightRounder
 from snnconvert.engines.stepwise import is_exact, simulate
@@ -23,8 +26,6 @@ from snnconvert.neurons.code import SpikeCode
 from snnconvert.neurons.product import Product
 from snnconvert.neurons.synapse import Synapse
 from snnconvert.neurons.word import WordCode
-
-_SIGNIFICANT = 2.0
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class _Workshop:
     def round(self, source: str, synapse: Synapse, words: Tensor) -> None:
         """Rounds the weights of a synapse anew before it runs, if told to."""
         if self._rounder is not None:
-            self._rounder.round(source, synapse, words, self._value_of(source))
+            self._rounder.round(source, synapse, words, self.value_of(source))
 
     def take(self, source: str, synapse: Synapse, activity: Activity, current: Tensor) -> Tensor | None:
         """Measures one synapse.
@@ -68,7 +69,7 @@ class _Workshop:
         Returns:
             What the correction adds to the current of each channel, shaped to broadcast; None without one.
         """
-        added = _correction(synapse, current, self._value_of(source), self._images) if self._correct else None
+        added = _correction(synapse, current, self.value_of(source), self._images) if self._correct else None
         if added is not None:
             current = current + added.to(current.dtype)
         units = synapse.channelwise(synapse.unit, current.dim()).expand_as(current[:1])
@@ -81,14 +82,15 @@ class _Workshop:
         self._measure(source, activity, fixed_subset((current * unit).flatten(1)))
 
     def _measure(self, source: str, activity: Activity, real: Tensor) -> None:
-        expected = fixed_subset(self._value_of(source).flatten(1))
+        expected = fixed_subset(self.value_of(source).flatten(1))
         self.measurements[source] = LayerMeasurement(
             activity=activity,
             signal=float(expected.double().square().sum()),
             noise=float((expected - real).square().sum()),
         )
 
-    def _value_of(self, source: str) -> Tensor:
+    def value_of(self, source: str) -> Tensor:
+        """What the ANN has at a node."""
         if self._expected is None or self._expected[0] != source:
             self._expected = source, self._reference.value_of(source)
         return self._expected[1]
@@ -97,9 +99,15 @@ class _Workshop:
 class _PackedRun(fx.Interpreter):
     """Runs the spiking graph packed and shows every synapse to the workshop."""
 
-    def __init__(self, network: fx.GraphModule, workshop: _Workshop, codes: Mapping[str, SpikeCode]) -> None:
+    def __init__(
+        self,
+        network: fx.GraphModule,
+        workshop: _Workshop,
+        codes: Mapping[str, SpikeCode],
+        potentials: PotentialCorrector | None,
+    ) -> None:
         super().__init__(network)
-        self._workshop, self._codes = workshop, codes
+        self._workshop, self._codes, self._potentials = workshop, codes, potentials
 
     def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         module = self.fetch_attr(str(target))
@@ -118,8 +126,11 @@ class _PackedRun(fx.Interpreter):
         return current if added is None else current + added.to(current.dtype)
 
     def run_node(self, n: fx.Node) -> Any:
-        self._source = str(n.meta.get("source", n.name))
-        return super().run_node(n)
+        self._source = source_of(n)
+        value = super().run_node(n)
+        if self._potentials is not None and self._potentials.reads(n):
+            self._potentials.correct(n, value, self._workshop.value_of(self._source))
+        return value
 
 
 class _StepwiseWatcher:
@@ -162,6 +173,7 @@ def repair_and_measure(
     *,
     correct: bool,
     rounder: WeightRounder | None = None,
+    potentials: PotentialCorrector | None = None,
 ) -> Measurement:
     """Repairs the spiking graph's synapses in place (if told to) and measures every one.
 
@@ -176,12 +188,13 @@ def repair_and_measure(
         images: how many samples they hold, K.
         correct: whether to correct biases.
         rounder: rounds the weights anew; it needs a network that runs packed.
+        potentials: corrects what neurons start at; likewise.
     """
     with torch.no_grad():
         reference = Reference(ann, sample)
         workshop = _Workshop(reference, images, correct=correct, rounder=rounder)
         if is_exact(network):
-            actual = _PackedRun(network, workshop, codes).run(*sample)
+            actual = _PackedRun(network, workshop, codes, potentials).run(*sample)
         else:
             actual = simulate(network, [tuple(sample)], watcher=_StepwiseWatcher(workshop, codes)).output
         expected = reference.result()
@@ -193,21 +206,6 @@ def finish_synapses(network: fx.GraphModule) -> None:
     for module in network.modules():
         if isinstance(module, Synapse):
             module.finish()
-
-
-def image_means(values: Tensor, axis: int, images: int) -> Tensor:
-    """Channel means of each image [K, C]; windows or tokens folded into the batch are averaged, too."""
-    others = [dim for dim in range(1, values.dim()) if dim != axis % values.dim()]
-    means = (values.mean(others) if others else values).double()
-    folded = len(means) > images and len(means) % images == 0
-    return means.view(images, -1, means.shape[-1]).mean(1) if folded else means
-
-
-def significant_mean(differences: Tensor) -> Tensor:
-    """Means [C] of differences [K, C] over images; 0 where within twice their standard error."""
-    images, shift = len(differences), differences.mean(0)
-    error = differences.std(0) / images**0.5 if images > 1 else torch.full_like(shift, torch.inf)
-    return torch.where(shift.abs() > _SIGNIFICANT * error, shift, torch.zeros_like(shift))
 
 
 def _correction(synapse: Synapse, current: Tensor, expected: Tensor, images: int) -> Tensor:

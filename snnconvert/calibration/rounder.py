@@ -46,7 +46,6 @@ class WeightRounder:
             x = patches(part, tuple(synapse.weight.shape[2:]), geometry)
             wanted = target.movedim(synapse.channel_axis(target.dim()), 0).reshape(groups, weight.shape[1], -1)
             sums.update(x, (wanted / scale).float() - weight.float() @ x)
-        largest = (1 << (synapse.weight_bits - 1)) - 1
-        integers = rounded(weight, sums.moments(), largest)
+        integers = rounded(weight, sums.moments(), synapse.widths.view(weight.shape[:2]))
         synapse.weight.copy_(integers.view(synapse.weight.shape).to(torch.int8))
         synapse.prepare()

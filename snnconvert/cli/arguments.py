@@ -11,6 +11,7 @@ from snnconvert.config import (
     GRANULARITIES,
     ROUNDING_METHODS,
     THRESHOLD_METHODS,
+    WEIGHT_GRANULARITIES,
     ConversionConfig,
     LayerOverride,
 )
@@ -76,8 +77,10 @@ def config_from(options: argparse.Namespace) -> ConversionConfig:
         threshold=options.threshold,
         percentile=options.percentile,
         threshold_granularity=options.threshold_granularity,
+        weight_granularity=options.weight_granularity,
         **_effort_of(options),
         bias_correction=options.bias_correction,
+        potential_correction=options.potential_correction,
         overrides=overrides,
         budget=getattr(options, "budget", None),
         max_drop=getattr(options, "max_drop", None),
@@ -154,7 +157,7 @@ def add_conversion(group: argparse._ArgumentGroup) -> None:
         type=int,
         default=_DEFAULTS.weight_bits,
         metavar="W",
-        help="weight bits, 2..8 (default %(default)s)",
+        help="weight bits, 1..8 (default %(default)s)",
     )
     group.add_argument(
         "--first-last-weight-bits", type=int, default=_DEFAULTS.first_last_weight_bits, metavar="W",
@@ -196,6 +199,11 @@ def add_conversion(group: argparse._ArgumentGroup) -> None:
         "(default %(default)s)",
     )  # fmt: skip
     group.add_argument(
+        "--weight-granularity", choices=WEIGHT_GRANULARITIES, default=_DEFAULTS.weight_granularity,
+        help="the same weight bits for all output channels of a layer, or bits of their own with that mean "
+        "(default %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
         "--weight-rounding", choices=ROUNDING_METHODS,
         help="nearest, or gptq, which keeps each layer's output on calibration images: slower, better below 8 bits "
         "(default nearest)",
@@ -212,6 +220,10 @@ def add_conversion(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--bias-correction", action=argparse.BooleanOptionalAction, default=True,
         help="correct each channel's mean output on calibration images (default: on)",
+    )  # fmt: skip
+    group.add_argument(
+        "--potential-correction", action=argparse.BooleanOptionalAction, default=False,
+        help="correct each neuron's mean potential on calibration images by an initial one (default: off)",
     )  # fmt: skip
     group.add_argument(
         "--override", action="append", default=[], metavar="PATTERN:KEY=N,...",

@@ -51,6 +51,7 @@ def solve_currents(
     flows: Mapping[str, Flow],
     thresholds: Mapping[int, Threshold],
     channels: SpikeChannels,
+    widths: Mapping[str, Tensor],
 ) -> Currents:
     """Finds units and multipliers for every current of the graph.
 
@@ -60,8 +61,9 @@ def solve_currents(
         flows: carriers of its nodes.
         thresholds: threshold of each family of sites.
         channels: where spikes of thresholds per channel have their channels.
+        widths: weight bits of each output channel [O] of the synapses that don't have the plan's, by node name.
     """
-    builder = _Builder(graph_module, plan, flows, thresholds, channels)
+    builder = _Builder(graph_module, plan, flows, thresholds, channels, widths)
     builder.build()
     return builder.solve()
 
@@ -106,8 +108,10 @@ class _Builder:
         flows: Mapping[str, Flow],
         thresholds: Mapping[int, Threshold],
         channels: SpikeChannels,
+        widths: Mapping[str, Tensor],
     ) -> None:
         self.graph_module, self.flows, self.thresholds = graph_module, flows, thresholds
+        self.widths = widths
         self.steps = Steps(thresholds, channels)
         self.plans = {item.node: item for item in plan.synapses}
         self.sites = {site.node: site for site in plan.sites}
@@ -174,13 +178,14 @@ class _Builder:
     def _synapse_source(self, node: fx.Node, plan: SynapsePlan) -> Source:
         threshold = self.thresholds[plan.family]
         weight, bias = folded_parameters(self.graph_module, node, self.steps.at(plan.source, plan.family))
-        scale = natural_scale(weight, bias, plan.weight_bits)
-        bound = _bound(weight, bias, scale, plan.weight_bits, threshold.code)
+        bits = self.widths.get(node.name, plan.weight_bits)
+        scale = natural_scale(weight, bias, bits)
+        bound = _bound(weight, bias, scale, bits, threshold.code)
         excess = bound / FLOAT32_EXACT
         slightly = (excess > 1) & (excess <= _WORTH_COARSENING)
         if bool(slightly.any()):
             scale = torch.where(slightly, scale * excess * _ROUNDING_MARGIN, scale)
-            bound = _bound(weight, bias, scale, plan.weight_bits, threshold.code)
+            bound = _bound(weight, bias, scale, bits, threshold.code)
         return self.problem.add_source(plan.layer, len(scale), scale.cpu().numpy(), bound.cpu().numpy(), flexible=True)
 
     def _product_source(self, node: fx.Node, plan: SynapsePlan) -> Source:
@@ -247,10 +252,10 @@ class _Sums:
         return sorted(found, key=self._order.__getitem__)
 
 
-def _bound(weight: Tensor, bias: Tensor, scale: Tensor, weight_bits: int, code: SpikeCode) -> Tensor:
+def _bound(weight: Tensor, bias: Tensor, scale: Tensor, bits: int | Tensor, code: SpikeCode) -> Tensor:
     """Bound of the integer current at a scale, with room for a later correction of the bias, [O]."""
     biases = torch.where(scale > 0, bias.double() / scale, torch.zeros_like(scale)).abs() + BIAS_RESERVE
-    return accumulator_bound(quantize(weight, scale, weight_bits), biases, *code.extremes)
+    return accumulator_bound(quantize(weight, scale, bits), biases, *code.extremes)
 
 
 def largest_magnitude(code: SpikeCode) -> int:

@@ -39,7 +39,7 @@ from snnconvert.neurons.transfer import LeakyTransfer, TableTransfer, tabulate
 aten = torch.ops.aten
 _PRODUCTS = {aten.mul.Tensor: "mul", **{target: f"conv{rank}d" for target, rank in CONVOLUTIONS.items()}}
 _SMALLEST_GAIN = 2.0**-60
-UNIT = "unit"
+UNIT, CURRENT = "unit", "current"
 
 
 class ExactSums:
@@ -64,6 +64,7 @@ def insert_neurons(
     plan: Plan,
     thresholds: Mapping[int, Threshold],
     channels: SpikeChannels | None = None,
+    widths: Mapping[str, Tensor] | None = None,
 ) -> tuple[fx.GraphModule, ExactSums]:
     """Builds the spiking network of a canonical graph.
 
@@ -76,6 +77,7 @@ def insert_neurons(
         plan: its plan.
         thresholds: threshold of each family of sites.
         channels: where spikes have their channels; needed where thresholds are per channel.
+        widths: weight bits of each output channel [O] of the synapses that don't have the plan's, by node name.
 
     Returns:
         The network, and the proof that its sums are exact.
@@ -83,8 +85,9 @@ def insert_neurons(
     activations = {site.node: site.family for site in plan.sites if site.origin == "activation"}
     flows = infer_flows(graph_module.graph, activations, frozenset(item.node for item in plan.synapses))
     channels = SpikeChannels() if channels is None else channels
-    currents = solve_currents(graph_module, plan, flows, thresholds, channels)
-    emitter = _Emitter(graph_module, plan, thresholds, flows, currents, Steps(thresholds, channels))
+    widths = {} if widths is None else widths
+    currents = solve_currents(graph_module, plan, flows, thresholds, channels, widths)
+    emitter = _Emitter(graph_module, plan, thresholds, flows, currents, Steps(thresholds, channels), widths)
     return emitter.emit(), emitter.sums
 
 
@@ -97,9 +100,10 @@ class _Emitter:
         flows: Mapping[str, Flow],
         currents: Currents,
         steps: Steps,
+        widths: Mapping[str, Tensor],
     ) -> None:
         self.old, self.thresholds, self.flows, self.currents = graph_module, thresholds, flows, currents
-        self.steps = steps
+        self.steps, self.widths = steps, widths
         self.sites = {site.node: site for site in plan.sites}
         self.plans = {item.node: item for item in plan.synapses}
         self.graph = fx.Graph()
@@ -134,11 +138,12 @@ class _Emitter:
         return converted
 
     def _note_unit(self, node: fx.Node) -> None:
-        """Leaves at a current or a real number what one count of it is worth, for those who train it."""
+        """Leaves at a current or a real number which it is and what one count is worth, for those who correct it."""
         if self.flows[node.name].carrier is not Carrier.SPIKES and isinstance(node.meta.get("val"), Tensor):
             unit, axis = self._unit_of(node)
             shaped = _shaped(torch.as_tensor(unit), axis, max(len(hinted_shape(node)), 1))
             self.native[node.name].meta[UNIT] = shaped.to(self.device)
+            self.native[node.name].meta[CURRENT] = self.flows[node.name].carrier is Carrier.CURRENT
 
     def _is_absorbed(self, node: fx.Node) -> bool:
         """A normalization that rectifying neurons take over entirely."""
@@ -185,14 +190,15 @@ class _Emitter:
         weight, bias = folded_parameters(self.old, node, self.steps.at(plan.source, plan.family))
         unit = torch.from_numpy(source.unit).to(weight.device)
         multiplier = torch.from_numpy(source.multiplier).to(weight.device)
-        scale = unit * multiplier
+        scale, widths = unit * multiplier, self.widths.get(node.name)
         synapse = Synapse(
-            quantize(weight, scale, plan.weight_bits),
+            quantize(weight, scale, plan.weight_bits if widths is None else widths),
             (bias.double() / scale).round(),
             multiplier,
             unit,
             geometry=geometry_of(node),
             weight_bits=plan.weight_bits,
+            channel_bits=widths,
             word_range=threshold.code.extremes,
             wide=source.wide,
             bias_reserve=BIAS_RESERVE,

@@ -1,49 +1,61 @@
-"""Weight quantization: symmetric integers with one scale per output channel."""
+"""Weight quantization: symmetric integers with one scale, and if need be a width, per output channel."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from snnconvert.neurons.weight_integers import largest_integer, nearest_weights, widths_of
+
 _SEARCH_BELOW_BITS = 7
 _SEARCH = torch.linspace(1.0, 0.3, 36)
 _LARGEST_BIAS = 1 << 21
 
 
-def natural_scale(weight: Tensor, bias: Tensor, bits: int) -> Tensor:
+def natural_scale(weight: Tensor, bias: Tensor, bits: int | Tensor) -> Tensor:
     """Scale s of each output channel, w ≈ s·clip(rne(w/s), −q, q) with q = 2^(b_w−1) − 1.
 
     The largest |w| maps to q; below 7 bits the range that minimizes the squared error is searched
-    instead. Channels whose bias would exceed 2^21 counts get a larger scale; channels of zeros get 0,
-    which stands for any.
+    instead. With one bit w ≈ ±s, and s = mean |w| minimizes it (XNOR-Net, Rastegari et al., ECCV 2016).
+    Channels whose bias would exceed 2^21 counts get a larger scale; channels of zeros get 0, which stands
+    for any.
 
     Args:
         weight: [O, ...], in units of the input word's step.
         bias: [O].
-        bits: weight bits b_w.
+        bits: weight bits b_w, of all channels or of each, [O].
 
     Returns:
         float64 [O], not negative.
     """
     flat = weight.reshape(weight.shape[0], -1).float()
-    largest = (1 << (bits - 1)) - 1
-    scale = flat.abs().amax(1) / largest
-    if bits < _SEARCH_BELOW_BITS:
-        scale = _least_squares_scale(flat, scale, largest)
+    widths = widths_of(bits, flat)
+    largest = largest_integer(widths).to(flat.dtype)
+    widest = flat.abs().amax(1) / largest
+    scale = torch.where(widths == 1, flat.abs().mean(1), widest)
+    searched = (widths > 1) & (widths < _SEARCH_BELOW_BITS)
+    if bool(searched.any()):
+        scale = torch.where(searched, _least_squares_scale(flat, widest, largest), scale)
     raised = torch.maximum(scale.double(), bias.double().abs() / _LARGEST_BIAS)
     empty = flat.abs().amax(1) == 0
     return torch.where(empty, bias.double().abs() / _LARGEST_BIAS, raised)
 
 
-def quantize(values: Tensor, scale: Tensor, bits: int) -> Tensor:
-    """clip(rne(w/s), −q, q) as int8 for weights [O, ...] and scales [O]; a scale of 0 gives zeros."""
-    largest = (1 << (bits - 1)) - 1
+def quantize(values: Tensor, scale: Tensor, bits: int | Tensor) -> Tensor:
+    """clip(rne(w/s), −q, q) as int8 for weights [O, ...] and scales [O]; a channel of zeros gives zeros.
+
+    Args:
+        values: the weights.
+        scale: s; 0 stands for any.
+        bits: weight bits b_w, of all channels or of each, [O]; of one bit the integers are ±1.
+    """
     nonzero = torch.where(scale > 0, scale, torch.ones_like(scale))
-    divided = values.double() / nonzero.view(-1, *[1] * (values.dim() - 1))
-    return divided.round_().clamp_(-largest, largest).to(torch.int8)
+    divided = values.double().reshape(len(scale), -1) / nonzero[:, None]
+    return nearest_weights(divided, widths_of(bits, values)).view(values.shape).to(torch.int8)
 
 
-def _least_squares_scale(flat: Tensor, widest: Tensor, largest: int) -> Tensor:
+def _least_squares_scale(flat: Tensor, widest: Tensor, largest: Tensor) -> Tensor:
+    largest = largest[:, None]
     best_error = torch.full_like(widest, torch.inf)
     best = widest.clone()
     for ratio in _SEARCH.tolist():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from torch import Tensor
 
 from snnconvert.engines.timeline import infer_timeline
 from snnconvert.errors import ConversionError
@@ -58,7 +59,7 @@ class UnrolledTranslator(Translator):
 
     def _membrane(self, layer: str, neuron: SpikingNeuron, value: Value) -> str:
         """(v + β)·g: integers are added up first, so that each operation rounds once, as in the packed pass."""
-        gain = _per_channel(neuron.gain.double().numpy(), value.shape)
+        gain = _per_channel(neuron.gain, value.shape, layer)
         if (neuron.code.offset or self.dtype == np.float64) and (gain / _FINEST_FLOAT32_GAIN % 1).any():
             raise ConversionError(
                 f"{layer}: its gain lies on no grid of powers of two, and its values are signed or its sums too large "
@@ -66,7 +67,7 @@ class UnrolledTranslator(Translator):
             )
         names = self._sums(layer, value)
         if neuron.bias is not None:
-            bias = _per_channel(neuron.bias.double().numpy(), value.shape)
+            bias = _per_channel(neuron.bias, value.shape, layer)
             shifted = self.builder.diagonal(np.ones(value.shape[0]), bias, value.shape)
             names = [self.builder.add(f"{layer}_bias", shifted, names)]
         nothing = np.zeros(value.shape[0])
@@ -119,8 +120,8 @@ class SteppedTranslator(Translator):
         """One membrane current, one layer of neurons."""
         code = neuron.code
         assert isinstance(code, IntegrateAndFireCode)
-        gain = _per_channel(neuron.gain.double().numpy(), value.shape)
-        beta = 0.0 if neuron.bias is None else _per_channel(neuron.bias.double().numpy(), value.shape)
+        gain = _per_channel(neuron.gain, value.shape, layer)
+        beta = 0.0 if neuron.bias is None else _per_channel(neuron.bias, value.shape, layer)
         constant = ((value.constant + beta) * gain + code.constant_current()) / self.T
         factors = np.array([wire.factor for wire in value.wires])
         grid = finest_of(gain, gain[:, None] * factors, constant)
@@ -168,8 +169,13 @@ def _largest_input(snn: SpikingModel) -> float:
     return float(max(-neuron.code.minimum, neuron.code.maximum))
 
 
-def _per_channel(values: Array, shape: Shape) -> Array:
-    flat = values.reshape(-1)
+def _per_channel(values: Tensor, shape: Shape, layer: str) -> Array:
+    flat = values.double().flatten().numpy()
+    if len(flat) not in (1, shape[0]):
+        raise ConversionError(
+            f"{layer}: its neurons start at potentials of their own, and here NIR's have one a channel: "
+            "convert without potential_correction"
+        )
     return np.full(shape[0], flat[0]) if len(flat) == 1 else flat
 
 

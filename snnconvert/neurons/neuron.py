@@ -26,7 +26,8 @@ class SpikingNeuron(nn.Module):
 
     Buffers:
         gain: float32 scalar or broadcastable to the potential, one a channel; g, code steps per potential unit.
-        bias: the same, or None; β, a constant current in potential units.
+        bias: the same, [1, C, H, W] or alike where each neuron has its own, or None; β, a constant current in potential
+            units: what neurons that fire once the whole window has arrived start at.
         step: float32 scalar or broadcastable, the value Δ of the code's step in the ANN's units, for all or for
             each channel.
         digits: int64 [5], bits, T, offset and sign of the code, and the largest value fired.

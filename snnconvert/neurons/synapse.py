@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from snnconvert.neurons.weight_integers import widths_of
+
 FLOAT32_EXACT = 1 << 24
 BIAS_RESERVE = 1 << 15
 _CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
@@ -75,7 +77,8 @@ class Synapse(nn.Module):
     """An integer convolution or linear layer, I = (W·z + b)·m.
 
     Buffers:
-        weight: int8 [O, ...], symmetric, |w| ≤ 2^(b_w−1) − 1.
+        weight: int8 [O, ...], symmetric, |w| ≤ 2^(b_w−1) − 1, or ±1 with one bit.
+        channel_bits: uint8 [O], b_w of each output channel; None where all have ``weight_bits``.
         bias: int32 [O], in accumulator units.
         multiplier: int32 [O], ≥ 1, brings currents that are added later to one unit.
         unit: float64 [O], the ANN value of one count of the output current.
@@ -84,6 +87,7 @@ class Synapse(nn.Module):
 
     limits: Tensor
     weight: Tensor
+    channel_bits: Tensor | None
     bias: Tensor
     multiplier: Tensor
     unit: Tensor
@@ -97,6 +101,7 @@ class Synapse(nn.Module):
         *,
         geometry: ConvGeometry | None,
         weight_bits: int,
+        channel_bits: Tensor | None = None,
         word_range: tuple[int, int],
         wide: bool = False,
         bias_reserve: int = 0,
@@ -109,7 +114,8 @@ class Synapse(nn.Module):
             multiplier: int32 [O].
             unit: float64 [O].
             geometry: of a convolution; None for a linear layer.
-            weight_bits: b_w, for the account.
+            weight_bits: b_w, for the account; the largest mean where channels have widths of their own.
+            channel_bits: those widths [O].
             word_range: smallest (≤ 0) and largest (≥ 0) input word.
             wide: return float64, because later sums of this current may pass 2^24.
             bias_reserve: how many counts :meth:`shift_bias` may add.
@@ -123,6 +129,7 @@ class Synapse(nn.Module):
         self._scales_outside = False
         self.register_buffer("limits", torch.tensor(word_range))
         self.register_buffer("weight", weight.to(torch.int8))
+        self.register_buffer("channel_bits", None if channel_bits is None else channel_bits.to(torch.uint8))
         self.register_buffer("bias", bias.to(torch.int32))
         self.register_buffer("multiplier", multiplier.to(torch.int32))
         self.register_buffer("unit", unit.to(torch.float64))
@@ -134,6 +141,11 @@ class Synapse(nn.Module):
         """Smallest and largest input word."""
         low, high = self.limits.tolist()
         return low, high
+
+    @property
+    def widths(self) -> Tensor:
+        """Weight bits of each output channel, int64 [O]."""
+        return widths_of(self.weight_bits if self.channel_bits is None else self.channel_bits, self.weight)
 
     def bound(self) -> Tensor:
         """Proven bound of |I|, with room for :meth:`shift_bias`, for each output channel, float64 [O]."""

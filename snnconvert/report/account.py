@@ -7,6 +7,7 @@ notes of the paper.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 from snnconvert.neurons.activity import Activity
 
@@ -39,6 +40,6 @@ def spike_statistics(activity: Activity) -> SpikeStatistics:
     )
 
 
-def s_ace(macs: int, weight_bits: int, bits: int, T: int) -> int:
-    """S-ACE = MAC·T·b_w·b_s of one layer: arithmetic effort in bit pairs per image."""
-    return macs * T * weight_bits * bits
+def s_ace(macs: int, weight_bits: int | Fraction, bits: int, T: int) -> int:
+    """S-ACE = MAC·T·b_w·b_s of one layer: arithmetic effort in bit pairs per image; b_w may be a mean of channels."""
+    return round(macs * T * weight_bits * bits)

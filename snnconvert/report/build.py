@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Mapping
+from fractions import Fraction
 
 import torch
+from torch import Tensor
 
 import snnconvert.version
 from snnconvert.calibration.repair import LayerMeasurement
@@ -26,6 +29,7 @@ def build_report(
     thresholds: Mapping[int, Threshold],
     measurements: Mapping[str, LayerMeasurement],
     weight_counts: Mapping[str, int],
+    widths: Mapping[str, Tensor],
     fidelity: Fidelity,
     config: ConversionConfig,
     calibration_images: int,
@@ -37,17 +41,21 @@ def build_report(
         thresholds: threshold of each family of sites.
         measurements: of each synapse, by node name.
         weight_counts: number of weights of each synapse, by node name.
+        widths: weight bits of each output channel [O] of the synapses that don't have the plan's, by node name.
         fidelity: agreement of SNN and ANN.
         config: the settings.
         calibration_images: how many images calibrated it.
     """
-    layers = tuple(_layer(item, thresholds[item.family], measurements[item.node]) for item in plan.synapses)
-    bits = sum(weight_counts[item.node] * item.weight_bits for item in plan.synapses)
+    mean_bits = {item.node: _mean_bits(item, widths.get(item.node)) for item in plan.synapses}
+    layers = tuple(
+        _layer(item, thresholds[item.family], measurements[item.node], mean_bits[item.node]) for item in plan.synapses
+    )
+    bits = sum(weight_counts[item.node] * mean_bits[item.node] for item in plan.synapses)
     return Report(
         metric=None,
         fidelity=fidelity,
         coverage=Coverage(plan.coverage),
-        totals=_totals(plan, layers, -(-bits // 8)),
+        totals=_totals(plan, layers, math.ceil(bits / 8)),
         layers=layers,
         analog=tuple(AnalogReport(item.layer, item.op, item.reason, item.macs) for item in plan.analog),
         config=config.to_dict(),
@@ -65,18 +73,29 @@ def versions() -> dict[str, str]:
     }
 
 
-def _layer(plan: SynapsePlan, threshold: Threshold, measured: LayerMeasurement) -> LayerReport:
+def _mean_bits(plan: SynapsePlan, widths: Tensor | None) -> int | Fraction:
+    """b_w of a layer, the mean of its channels."""
+    return plan.weight_bits if widths is None else Fraction(int(widths.sum()), len(widths))
+
+
+def _number(value: int | Fraction) -> int | float:
+    return int(value) if value == int(value) else float(value)
+
+
+def _layer(
+    plan: SynapsePlan, threshold: Threshold, measured: LayerMeasurement, weight_bits: int | Fraction
+) -> LayerReport:
     code = threshold.code
     statistics = spike_statistics(measured.activity)
-    effort = s_ace(plan.macs, plan.weight_bits, code.spike_bits, code.T)
+    effort = s_ace(plan.macs, weight_bits, code.spike_bits, code.T)
     return LayerReport(
         name=plan.layer,
         op=plan.op,
         macs=plan.macs,
         T=code.T,
         spike_bits=code.spike_bits,
-        weight_bits=plan.weight_bits,
-        bit_budget=code.T * plan.weight_bits * code.spike_bits,
+        weight_bits=_number(weight_bits),
+        bit_budget=_number(code.T * weight_bits * code.spike_bits),
         s_ace=effort,
         ns_ace=effort * statistics.firing_rate,
         code=_code_name(code),

@@ -73,15 +73,18 @@ class Totals:
 
 @dataclass(frozen=True)
 class LayerReport:
-    """One spiking layer; ``macs``, ``s_ace`` and ``ns_ace`` are per image, rates and sparsities fractions."""
+    """One spiking layer; ``macs``, ``s_ace`` and ``ns_ace`` are per image, rates and sparsities fractions.
+
+    ``weight_bits`` is the mean of its output channels, where they have widths of their own.
+    """
 
     name: str
     op: str
     macs: int
     T: int
     spike_bits: int
-    weight_bits: int
-    bit_budget: int
+    weight_bits: int | float
+    bit_budget: int | float
     s_ace: int
     ns_ace: float
     code: str

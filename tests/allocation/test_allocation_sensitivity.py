@@ -25,7 +25,7 @@ from snnconvert.convert.weights import natural_scale, quantize
 from snnconvert.finishing import finish
 from snnconvert.neurons.threshold import Threshold
 
-FEW = Choices(word_bits=(2, 4, 7), weight_bits=(2, 4, 6), T=4)
+FEW = Choices(word_bits=(2, 4, 7), weight_bits=(1, 4, 6), T=4)
 
 
 @pytest.fixture(scope="module", params=[Residual, Attention])

@@ -136,7 +136,7 @@ def test_a_word_is_split_into_the_most_steps(word, T, expected):
         ({"word_bits": (0, 4)}, "word_bits"),
         ({"word_bits": (9,)}, "word_bits"),
         ({"word_bits": ()}, "word_bits"),
-        ({"weight_bits": (1,)}, "weight_bits"),
+        ({"weight_bits": (0, 2)}, "weight_bits"),
         ({"weight_bits": (True,)}, "weight_bits"),
         ({"weight_bits": 4}, "weight_bits"),
         ({"T": 0}, "T must"),

@@ -346,6 +346,29 @@ def test_broken_modules(saved, change):
     refuse(saved[2], saved[1])
 
 
+def test_potentials_of_neurons_that_are_not_there(saved):
+    tensors = load_file(saved[2] / TENSORS)
+    for size in ([1, 3, 5, 7], [1, 3, 13]):
+        wrong = {"neuron_x.bias": torch.ones(size)}
+        save_file({**tensors, **wrong}, saved[2] / TENSORS, metadata={"format": "pt"})
+        repair_checksums(saved[2])
+        refuse(saved[2], saved[1])
+
+
+def test_widths_of_channels_out_of_range(saved):
+    tensors = load_file(saved[2] / TENSORS)
+    weight = next(name for name in tensors if name.startswith("synapse") and name.endswith(".weight"))
+    channels = len(tensors[weight])
+    name = f"{weight.removesuffix('.weight')}.channel_bits"
+    for widths in (torch.zeros(channels), torch.full((channels,), 9), torch.full((channels + 1,), 3)):
+        save_file({**tensors, name: widths.to(torch.uint8)}, saved[2] / TENSORS, metadata={"format": "pt"})
+        repair_checksums(saved[2])
+        refuse(saved[2], saved[1])
+    save_file({**tensors, name: torch.ones(channels, dtype=torch.uint8)}, saved[2] / TENSORS, metadata={"format": "pt"})
+    repair_checksums(saved[2])
+    snnconvert.load(saved[2])(saved[1])
+
+
 @pytest.mark.parametrize("size", [[10**18], [10**9, 10**9], [2**63]])
 @pytest.mark.parametrize("target", ["aten.zeros.default", "aten.empty.memory_format", "aten.ones.default"])
 def test_tensors_without_end(saved, size, target):

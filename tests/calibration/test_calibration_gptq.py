@@ -33,6 +33,15 @@ def correlated(groups, inputs, outputs, positions, seed, error=0.0):
     return x.round(), weight, e
 
 
+def widths(weight, bits):
+    return torch.full(weight.shape[:2], bits)
+
+
+def allowed(bits):
+    """The integers of a width, counted up."""
+    return {1: [-1, 1], 2: [-1, 0, 1], 3: [-3, -2, -1, 0, 1, 2, 3], 4: list(range(-7, 8))}[bits]
+
+
 def loss(change, x, e):
     """E‖e − change·x‖² about the means, by a pass over all positions."""
     left = e.double() - change @ x.double()
@@ -43,24 +52,25 @@ def loss(change, x, e):
 @given(st.integers(1, 3), st.integers(1, 9), st.integers(1, 4), st.integers(2, 60), st.integers(0, 999))
 def test_integers_are_in_range_and_never_worse_than_the_nearest(groups, inputs, outputs, positions, seed):
     x, weight, e = correlated(groups, inputs, outputs, positions, seed, error=0.1)
-    for largest in (1, 3, 7):
-        result = rounded(weight, moments_of(x, e), largest)
-        assert torch.equal(result, result.round())
-        assert result.abs().max() <= largest
-        nearest = weight.round().clamp(-largest, largest)
+    for bits in (1, 2, 3, 4):
+        result = rounded(weight, moments_of(x, e), widths(weight, bits))
+        integers = torch.tensor(allowed(bits), dtype=torch.float64)
+        assert torch.isin(result, integers).all()
+        nearest = integers[(weight[..., None] - integers).abs().argmin(-1)]
         assert (loss(result - weight, x, e) <= loss(nearest - weight, x, e) * (1 + 1e-4) + 1e-6).all()
 
 
-def test_close_to_the_best_of_all_integers():
-    """Against exhaustive search over 3^5 vectors: most of the way from the nearest to the best."""
+@pytest.mark.parametrize("bits", [1, 2])
+def test_close_to_the_best_of_all_integers(bits):
+    """Against exhaustive search over 2^5 or 3^5 vectors: most of the way from the nearest to the best."""
     gained = possible = 0.0
     for seed in range(30):
         x, weight, e = correlated(1, 5, 1, 400, seed)
         weight = weight.clamp(-1.4, 1.4)
-        vectors = torch.tensor(list(itertools.product((-1.0, 0.0, 1.0), repeat=5)), dtype=torch.float64)
+        vectors = torch.tensor(list(itertools.product(allowed(bits), repeat=5)), dtype=torch.float64)
         best = loss((vectors - weight[0])[None], x, e.expand(1, len(vectors), -1)).min()
-        nearest = loss(weight.round() - weight, x, e).sum()
-        found = loss(rounded(weight, moments_of(x, e), 1) - weight, x, e).sum()
+        nearest = loss(weight.sign() - weight if bits == 1 else weight.round() - weight, x, e).sum()
+        found = loss(rounded(weight, moments_of(x, e), widths(weight, bits)) - weight, x, e).sum()
         assert best <= found * (1 + 1e-9)
         gained, possible = gained + float(nearest - found), possible + float(nearest - best)
     assert gained > 0.8 * possible
@@ -71,24 +81,39 @@ def test_what_layers_before_lost_is_taken_back():
     x, weight, _ = correlated(1, 6, 3, 5000, 0)
     x = x + torch.randint(0, 40, x.shape, generator=torch.Generator().manual_seed(1))
     change = torch.randn(1, 3, 6, dtype=torch.float64)
-    result = rounded(weight * 1000, moments_of(x, (1000 * change @ x.double()).float()), 1 << 20)
+    result = rounded(weight * 1000, moments_of(x, (1000 * change @ x.double()).float()), widths(weight, 22))
     assert torch.allclose(result / 1000, weight + change, atol=0.1)
     assert not torch.allclose(result / 1000, weight, atol=0.1)
 
 
 def test_parts_and_groups_are_the_whole():
     x, weight, e = correlated(3, 6, 4, 90, 5, error=0.2)
-    whole = rounded(weight, moments_of(x, e), 3)
-    assert torch.equal(whole, rounded(weight, moments_of(x, e, parts=7), 3))
+    bits = torch.tensor([[1, 2, 3, 4], [3, 3, 3, 3], [8, 1, 1, 2]])
+    whole = rounded(weight, moments_of(x, e), bits)
+    assert torch.equal(whole, rounded(weight, moments_of(x, e, parts=7), bits))
     for group in range(3):
         one = slice(group, group + 1)
-        assert torch.equal(whole[one], rounded(weight[one], moments_of(x[one], e[one]), 3))
+        assert torch.equal(whole[one], rounded(weight[one], moments_of(x[one], e[one]), bits[one]))
+    for channel in range(4):
+        same = rounded(weight, moments_of(x, e), bits[:, channel, None].expand(3, 4))
+        assert torch.equal(whole[:, channel], same[:, channel])
+
+
+def test_channels_without_weights_stay_so():
+    x, weight, e = correlated(1, 6, 4, 90, 5, error=0.2)
+    weight[0, 2] = 0
+    for bits in (1, 2, 4):
+        result = rounded(weight, moments_of(x, e), widths(weight, bits))
+        assert not result[0, 2].any()
+        assert result[0, [0, 1, 3]].any(-1).all()
 
 
 def test_inputs_that_never_change_teach_nothing():
     weight = torch.randn(1, 3, 4, dtype=torch.float64)
     x = torch.ones(1, 4, 50)
-    assert torch.equal(rounded(weight, moments_of(x, torch.zeros(1, 3, 50)), 3), weight.round().clamp(-3, 3))
+    assert torch.equal(
+        rounded(weight, moments_of(x, torch.zeros(1, 3, 50)), widths(weight, 3)), weight.round().clamp(-3, 3)
+    )
 
 
 @pytest.mark.parametrize(
@@ -175,6 +200,20 @@ def test_networks_gain_at_few_bits_and_stay_exact(tmp_path):
         assert max(synapse.weight.abs().max() for _, synapse in snn.synapses()) <= 127
     assert min(gains) > 0
     assert sum(gains) / len(gains) > 2
+
+
+@pytest.mark.parametrize("settings", [{}, {"weight_rounding": "gptq"}, {"reconstruction_steps": 5}])
+def test_networks_of_one_weight_bit_hold_ones_and_stay_exact(tmp_path, settings):
+    torch.manual_seed(0)
+    net, images = Mixed().eval(), smooth(40, 0)
+    config = snnconvert.ConversionConfig(bits=2, T=4, weight_bits=1, first_last_weight_bits=1, **settings)
+    snn = snnconvert.convert(net, images, config, progress=False)
+    for _, synapse in snn.synapses():
+        assert torch.equal(synapse.weight.abs(), torch.ones_like(synapse.weight))
+    assert torch.equal(snn.simulate(images[:4]).output, snn(images[:4]))
+    assert {layer.weight_bits for layer in snn.report.layers if layer.op != "mul"} == {1}
+    snn.save(tmp_path / "out")
+    assert torch.equal(snnconvert.load(tmp_path / "out")(images), snn(images))
 
 
 def test_the_order_of_the_images_changes_nothing():

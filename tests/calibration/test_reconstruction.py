@@ -156,6 +156,24 @@ def test_a_step_may_take_as_many_samples_as_it_likes():
         assert torch.equal(snn(sample), snn.simulate(sample).output)
 
 
+def test_weights_of_one_bit_move_between_minus_one_and_one():
+    bits = torch.tensor([1, 1, 2, 3])
+    weight = torch.tensor([[-1, 1, 1], [0, 0, 0], [-1, 0, 1], [-3, 0, 2]])
+    ones = torch.ones(4)
+    synapse = Synapse(weight, ones, ones, ones, geometry=None, weight_bits=2, channel_bits=bits, word_range=(0, 3))
+    real = torch.tensor([[-0.4, 0.2, 1.7], [0.0, 0.0, 0.0], [-0.6, 0.4, 3.0], [-2.6, 0.5, 2.2]])
+    soft = SoftSynapse(synapse, real, ones)
+    words, largest = torch.eye(3), torch.tensor([[1.0], [1.0], [1.0], [3.0]])
+    assert torch.allclose(soft(words) - 1, real.clamp(-largest, largest).T, atol=1e-6)
+    with torch.no_grad():
+        soft.position.fill_(9.0)
+    assert torch.equal(soft(words).round() - 1, torch.tensor([[1, 1, 1], [0, 0, 0], [0, 1, 1], [-2, 1, 3]]).T)
+    with torch.no_grad():
+        soft.position.fill_(-9.0)
+    soft.settle()
+    assert synapse.weight.tolist() == [[-1, -1, -1], [0, 0, 0], [-1, 0, 1], [-3, 0, 2]]
+
+
 def test_training_never_takes_the_outputs_further_away():
     net, sample = Residual(), images(64)
     settings = {"bits": 1, "T": 2, "weight_bits": 3, "weight_rounding": "gptq"}

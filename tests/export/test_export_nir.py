@@ -205,6 +205,14 @@ def test_what_nir_cannot_say_is_refused(settings, words, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_potentials_of_single_neurons_are_refused_by_the_layer(tmp_path):
+    config = snnconvert.ConversionConfig(bits=1, T=3, potential_correction=True)
+    torch.manual_seed(0)
+    snn = snnconvert.convert(chain().eval(), torch.randn(16, 3, 8, 8), config, progress=False)
+    with pytest.raises(ConversionError, match=r"^2: its neurons start at potentials .* without potential_correction"):
+        export_nir(snn, tmp_path / "net.nir")
+
+
 def test_layers_without_a_node_are_named(tmp_path):
     class Pooled(nn.Module):
         def __init__(self):

@@ -381,6 +381,8 @@ def expected_checks(replay):
         (chain, {}),
         (Branches, {"bits": 1, "T": 3}),
         (Branches, {"threshold_granularity": "channel"}),
+        (PreActivation, {"bits": 1, "T": 3, "potential_correction": True}),
+        (Branches, {"weight_bits": 2, "weight_granularity": "channel", "potential_correction": True}),
     ],
 )
 def test_packed_networks_replay_in_integers(tmp_path, build, settings):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.neurons.synapse import Synapse
 from snnconvert.neurons.transfer import TableTransfer
+from snnconvert.neurons.weight_integers import has_weights, largest_integer
 
 _STRETCH = 0.1
 
@@ -20,7 +21,8 @@ _STRETCH = 0.1
 class SoftSynapse(nn.Module):
     """Weights between two integers each, and a bias, of one synapse.
 
-    W = clip(⌊w⌋ + h(V), −q, q) with h(V) = clip(1.2·σ(V) − 0.1, 0, 1), which starts at w.
+    W = clip(⌊w⌋ + h(V), −q, q) with h(V) = clip(1.2·σ(V) − 0.1, 0, 1), which starts at w. In channels of one bit the
+    two integers are −1 and 1, W = 2·h(V) − 1; a channel without weights stays as it is.
 
     Parameters:
         position: V, [O, ...].
@@ -37,10 +39,14 @@ class SoftSynapse(nn.Module):
         """
         super().__init__()
         self.synapse = synapse
-        self.largest = (1 << (synapse.weight_bits - 1)) - 1
+        widths = synapse.channelwise(synapse.widths, synapse.weight.dim(), axis=0)
+        self.largest = largest_integer(widths).float()
         real = weight.float().view(synapse.weight.shape).clamp(-self.largest, self.largest)
-        self.floor = real.floor()
-        share = ((real - self.floor) + _STRETCH) / (1 + 2 * _STRETCH)
+        present = has_weights(real.flatten(1)).view(widths.shape)
+        binary = (widths == 1) & present
+        self.gap = torch.where(binary, 2.0, present.float())
+        self.floor = torch.where(binary, -torch.ones_like(real), real.floor())
+        share = ((real - self.floor) / self.gap.clamp(min=1.0) + _STRETCH) / (1 + 2 * _STRETCH)
         self.current_spread = current_spread
         self.position = nn.Parameter(torch.logit(share))
         self.bias = nn.Parameter(torch.zeros_like(current_spread))
@@ -57,7 +63,7 @@ class SoftSynapse(nn.Module):
         """Leaves the nearer integers in the synapse."""
         self._before = self.synapse.weight.clone(), self.synapse.bias.clone()
         with torch.no_grad():
-            integers = (self.floor + (self.share() >= 0.5)).clamp(-self.largest, self.largest)
+            integers = (self.floor + self.gap * (self.share() >= 0.5)).clamp(-self.largest, self.largest)
             self.synapse.weight.copy_(integers.to(torch.int8))
             self.synapse.bias += self.added_bias().round().to(torch.int32)
             self.synapse.prepare()
@@ -69,7 +75,7 @@ class SoftSynapse(nn.Module):
 
     def forward(self, words: Tensor) -> Tensor:
         """The current of real or integer words, float32."""
-        weight = (self.floor + self.share()).clamp(-self.largest, self.largest)
+        weight = (self.floor + self.gap * self.share()).clamp(-self.largest, self.largest)
         return self.synapse.current_with(weight, self.synapse.bias + self.added_bias(), words)
 
 
