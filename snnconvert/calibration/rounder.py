@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from snnconvert.calibration.gptq import MomentSums, rounded
+from snnconvert.calibration.gptq import MomentSums, best_strength, rounded
 from snnconvert.calibration.patches import patches
 from snnconvert.neurons.synapse import Synapse
 
@@ -40,12 +40,28 @@ class WeightRounder:
         groups = 1 if geometry is None else geometry.groups
         scale = (synapse.unit * synapse.multiplier).view(groups, -1, 1)
         weight = self._weights(source).to(words.device).double().view(*scale.shape[:2], -1) / scale
-        sums = MomentSums(groups, weight.shape[-1], weight.shape[1], words.device)
-        samples = max(1, _ELEMENTS // max(words[0].numel() * weight.shape[-1] // max(words.shape[-1], 1), 1))
-        for part, target in zip(torch.split(words, samples), torch.split(expected, samples), strict=True):
-            x = patches(part, tuple(synapse.weight.shape[2:]), geometry)
-            wanted = target.movedim(synapse.channel_axis(target.dim()), 0).reshape(groups, weight.shape[1], -1)
-            sums.update(x, (wanted / scale).float() - weight.float() @ x)
-        integers = rounded(weight, sums.moments(), synapse.widths.view(weight.shape[:2]))
+        middle = len(words) // 2
+        halves = [
+            _moment_sums(synapse, weight, scale, words[part], expected[part])
+            for part in (slice(middle), slice(middle, None))
+            if len(words[part]) > 0
+        ]
+        whole = halves[0].joined(halves[-1]) if len(halves) > 1 else halves[0]
+        strength = 1.0
+        if len(halves) > 1:
+            strength = best_strength(*(half.moments() for half in halves))
+        integers = rounded(weight, whole.moments(), synapse.widths.view(weight.shape[:2]), strength)
         synapse.weight.copy_(integers.view(synapse.weight.shape).to(torch.int8))
         synapse.prepare()
+
+
+def _moment_sums(synapse: Synapse, weight: Tensor, scale: Tensor, words: Tensor, expected: Tensor) -> MomentSums:
+    """Of weights [G, O, I] in counts of a scale [G, O, 1], what some samples tell."""
+    groups, outputs, inputs = weight.shape
+    sums = MomentSums(groups, inputs, outputs, words.device)
+    samples = max(1, _ELEMENTS // max(words[0].numel() * inputs // max(words.shape[-1], 1), 1))
+    for part, target in zip(torch.split(words, samples), torch.split(expected, samples), strict=True):
+        x = patches(part, tuple(synapse.weight.shape[2:]), synapse.geometry)
+        wanted = target.movedim(synapse.channel_axis(target.dim()), 0).reshape(groups, outputs, -1)
+        sums.update(x, (wanted / scale).float() - weight.float() @ x)
+    return sums

@@ -76,7 +76,6 @@ def config_from(options: argparse.Namespace) -> ConversionConfig:
         attention_code=options.attention_code,
         threshold=options.threshold,
         percentile=options.percentile,
-        threshold_granularity=options.threshold_granularity,
         weight_granularity=options.weight_granularity,
         **_effort_of(options),
         bias_correction=options.bias_correction,
@@ -91,7 +90,9 @@ def config_from(options: argparse.Namespace) -> ConversionConfig:
 
 def _effort_of(options: argparse.Namespace) -> dict[str, Any]:
     """What the effort stands for, with single options on top."""
-    told = {name: getattr(options, name) for name in ("weight_rounding", "reconstruction_steps")}
+    told = {
+        name: getattr(options, name) for name in ("threshold_granularity", "weight_rounding", "reconstruction_steps")
+    }
     return {**EFFORTS.get(options.effort, {}), **{name: value for name, value in told.items() if value is not None}}
 
 
@@ -194,9 +195,9 @@ def add_conversion(group: argparse._ArgumentGroup) -> None:
         help="for --threshold percentile (default %(default)s)",
     )
     group.add_argument(
-        "--threshold-granularity", choices=GRANULARITIES, default=_DEFAULTS.threshold_granularity,
-        help="one threshold for all channels of a tensor, or one a channel where the layers behind allow it "
-        "(default %(default)s)",
+        "--threshold-granularity", choices=GRANULARITIES,
+        help="one threshold for all channels of a tensor, one a channel where the layers behind allow it, or one a "
+        f"channel as far as their weights can bear it (default {_DEFAULTS.threshold_granularity})",
     )  # fmt: skip
     group.add_argument(
         "--weight-granularity", choices=WEIGHT_GRANULARITIES, default=_DEFAULTS.weight_granularity,
@@ -215,7 +216,8 @@ def add_conversion(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     group.add_argument(
         "--effort", choices=list(EFFORTS),
-        help="for few bits: fast rounds weights by gptq; balanced and best train them, too, 300 and 2000 steps a block",
+        help="for few bits: fast smooths thresholds and rounds weights by gptq; balanced and best train weights, too, "
+        "300 and 2000 steps a block",
     )  # fmt: skip
     group.add_argument(
         "--bias-correction", action=argparse.BooleanOptionalAction, default=True,

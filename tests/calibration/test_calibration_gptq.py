@@ -1,6 +1,7 @@
 """Rounding by second moments against exhaustive search, least squares and loops over samples."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from torch import fx, nn
 
 import snnconvert
-from snnconvert.calibration.gptq import MomentSums, rounded
+from snnconvert.calibration.gptq import MomentSums, best_strength, rounded
 from snnconvert.calibration.patches import patches
 from snnconvert.calibration.reference import Reference
 from snnconvert.errors import ConfigurationError
@@ -235,3 +236,18 @@ def test_rate_codes_keep_the_nearest_integers_and_say_so():
 def test_unknown_methods_are_refused():
     with pytest.raises(ConfigurationError, match="weight_rounding must be one of nearest, gptq, got 'best'"):
         snnconvert.ConversionConfig(weight_rounding="best")
+
+
+def test_the_ridge_is_what_holds_on_images_not_seen():
+    """Few samples of pure noise teach nothing, many of a real error teach all of it."""
+    random = torch.Generator().manual_seed(5)
+    weight = torch.randn(1, 4, 40, generator=random, dtype=torch.float64)
+    lost = 3 * torch.randn(1, 4, 40, generator=random)
+    few = [torch.randn(1, 40, 30, generator=random) for _ in range(2)]
+    many = [torch.randn(1, 40, 3000, generator=random) for _ in range(2)]
+    noise = [moments_of(x, torch.randn(1, 4, x.shape[-1], generator=random)) for x in few]
+    signal = [moments_of(10 * x, 10 * lost @ x) for x in many]
+    assert best_strength(*noise) >= 64
+    assert best_strength(*signal) == 1
+    without = rounded(weight * 20, noise[0], widths(weight, 8), math.inf)
+    assert (without - weight * 20).abs().max() < 3  # rounded, but not moved
