@@ -113,7 +113,8 @@ def _statistics_without(prepared: PreparedConversion, data: NoData, progress: bo
     collector = collector_of(prepared)
     for images in torch.split(made.images, _CHUNK):
         collector.update((images,))
-    return dataclasses.replace(collector.statistics(), count=0, sampled_from=SYNTHESIZED, notes=(made.note,))
+    found = collector.statistics()
+    return dataclasses.replace(found, count=0, sampled_from=SYNTHESIZED, notes=(made.note,), held_out=())
 
 
 def collector_of(prepared: PreparedConversion) -> Collector:

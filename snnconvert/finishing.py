@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from functools import partial
 
+import torch
 from torch import Tensor, fx
 
 from snnconvert.calibration.collect import Statistics
@@ -21,6 +22,7 @@ from snnconvert.config import ConversionConfig
 from snnconvert.convert.channels import Steps
 from snnconvert.convert.currents import folded_parameters
 from snnconvert.convert.insert import insert_neurons
+from snnconvert.engines.outputs import network_output
 from snnconvert.engines.stepwise import is_exact
 from snnconvert.errors import ConfigurationError
 from snnconvert.evaluation import compare_outputs
@@ -29,11 +31,13 @@ from snnconvert.neurons.synapse import Synapse
 from snnconvert.neurons.threshold import Threshold
 from snnconvert.preparation import PreparedConversion
 from snnconvert.report.build import build_report
+from snnconvert.report.report import Fidelity
 from snnconvert.site_thresholds import site_thresholds, weighted_bins
 from snnconvert.spiking_model import SpikingModel
 from snnconvert.weight_widths import channel_widths, widths_note
 
 _GRADIENT_BATCH = 8
+_HELD_OUT = "calibration images that weights were not fitted to"
 _SAMPLES, _FEW_SAMPLES, _MANY_MACS = 32, 8, 1e8
 
 
@@ -53,17 +57,15 @@ def finish(prepared: PreparedConversion, statistics: Statistics, *, progress: bo
         raise ConfigurationError(f"{prepared.config.objective[0]} takes snnconvert.convert, which allocates widths")
     graph, conversion_plan, config = prepared.graph, prepared.plan, prepared.config
     thresholds, threshold_notes = thresholds_of(prepared, statistics)
-    sample = [tensor.to(prepared.device) for tensor in statistics.sample]
-    images = prepared.signature.batch_of(sample)
     widths: dict[str, Tensor] = {}
     if config.weight_granularity == "channel":
+        sample = [tensor.to(prepared.device) for tensor in statistics.sample]
         widths = channel_widths(graph, conversion_plan, Steps(thresholds, prepared.channels), sample)
     network, sums = insert_neurons(graph, conversion_plan, thresholds, prepared.channels, widths)
     measured, notes = _repaired(prepared, network, thresholds, statistics, progress=progress)
     finish_synapses(network)
     sums.widen()
-    outputs = [prepared.signature.unflatten(output) for output in (measured.ann_output, measured.snn_output)]
-    fidelity = compare_outputs([(images, *outputs, None)]).fidelity(statistics.sampled_from)
+    fidelity = _fidelity(prepared, network, statistics, measured)
     weight_counts = _weight_counts(network)
     report = build_report(
         conversion_plan, thresholds, measured.layers, weight_counts, widths, fidelity, config, statistics.count
@@ -71,6 +73,22 @@ def finish(prepared: PreparedConversion, statistics: Statistics, *, progress: bo
     notes = (*conversion_plan.notes, *prepared.channels.notes(), *threshold_notes, *widths_note(widths), *notes)
     report = dataclasses.replace(report, notes=(*report.notes, *prepared.notes, *statistics.notes, *notes))
     return SpikingModel(network, conversion_plan, config, report, prepared.signature, prepared.dtype).eval()
+
+
+def _fidelity(
+    prepared: PreparedConversion, network: fx.GraphModule, statistics: Statistics, measured: Measurement
+) -> Fidelity:
+    """On images that nothing was fitted to, if there are any; else on the sample."""
+    signature, unflatten = prepared.signature, prepared.signature.unflatten
+    if not statistics.held_out:
+        outputs = unflatten(measured.ann_output), unflatten(measured.snn_output)
+        images = signature.batch_of(statistics.sample)
+        return compare_outputs([(images, *outputs, None)]).fidelity(statistics.sampled_from)
+    leaves = [tensor.to(prepared.device) for tensor in statistics.held_out]
+    with torch.no_grad():
+        expected = prepared.graph(*leaves)
+    outputs = unflatten(expected), unflatten(network_output(network, leaves))
+    return compare_outputs([(signature.batch_of(leaves), *outputs, None)]).fidelity(_HELD_OUT)
 
 
 def _repaired(

@@ -7,8 +7,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
+
 from snnconvert.allocation.choices import Choices
-from snnconvert.allocation.drop import Drop, network_output
+from snnconvert.allocation.drop import Drop
 from snnconvert.allocation.energy import EnergyPrice, TwinEnergy
 from snnconvert.allocation.groups import Groups, Price, bits_price, group_layers
 from snnconvert.allocation.laboratory import Laboratory
@@ -19,6 +21,7 @@ from snnconvert.allocation.twin import floating_outputs, relative_error
 from snnconvert.calibration.collect import Statistics
 from snnconvert.config import ConversionConfig
 from snnconvert.convert.planner import make_plan
+from snnconvert.engines.outputs import network_output
 from snnconvert.errors import ConfigurationError
 from snnconvert.finishing import finish
 from snnconvert.preparation import PreparedConversion
@@ -210,13 +213,18 @@ class Allocator:
         return finish(at_widths, self._statistics, progress=self._progress)
 
     def measured_error(self, model: SpikingModel) -> float:
-        """Relative squared error of a network's output on the laboratory's sample."""
-        outputs = floating_outputs(network_output(model.network, self.laboratory.sample))
-        return relative_error(self.laboratory.reference, outputs)
+        """Relative squared error of a network's output on samples held out, else on the laboratory's."""
+        if not self._statistics.held_out:
+            outputs = floating_outputs(network_output(model.network, self.laboratory.sample))
+            return relative_error(self.laboratory.reference, outputs)
+        leaves = [tensor.to(self._prepared.device) for tensor in self._statistics.held_out]
+        with torch.no_grad():
+            expected = floating_outputs(self._prepared.graph(*leaves))
+        return relative_error(expected, floating_outputs(network_output(model.network, leaves)))
 
     def drop_on_sample(self) -> Drop:
-        """The share of decisions that change on the calibration pass's sample."""
-        return Drop(self._prepared, lambda: [(self._statistics.sample, None)])
+        """The share of decisions that change on samples held out, or on the calibration pass's sample."""
+        return Drop(self._prepared, lambda: [(self._statistics.held_out or self._statistics.sample, None)])
 
     def _measured(self, solution: Solution, drop: Drop | None = None) -> Candidate:
         model = self.convert(solution)

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
-from snnconvert.engines.stepwise import is_exact, simulate
+from snnconvert.engines.outputs import network_output
 from snnconvert.errors import ConversionError
 from snnconvert.evaluation import Evaluation, compare_outputs
 from snnconvert.preparation import PreparedConversion
 
 Leaves = tuple[Tensor, ...]
 LabelledBatches = Iterable[tuple[Leaves, Tensor | None]]
-
-
-def network_output(network: fx.GraphModule, leaves: Sequence[Tensor]) -> Any:
-    """A spiking graph's outputs: packed where that is exact, else in time."""
-    with torch.no_grad():
-        return network(*leaves) if is_exact(network) else simulate(network, [tuple(leaves)]).output
 
 
 class Drop:

@@ -51,6 +51,7 @@ class Statistics:
         count: number of samples.
         channels: histograms of the channels of the nodes whose channels were asked for, by node name.
         training_sample: a larger sample that contains it, if one was asked for.
+        held_out: samples in neither, to measure on; () if there are too few.
         sampled_from: what the sample is one of.
         notes: what the report must say about them.
     """
@@ -62,6 +63,7 @@ class Statistics:
     notes: tuple[str, ...] = ()
     channels: Mapping[str, ChannelHistogram] = field(default_factory=dict)
     training_sample: Leaves = ()
+    held_out: Leaves = ()
 
 
 class Collector:
@@ -166,8 +168,15 @@ class Collector:
             if not histogram.finite:
                 raise ConversionError(f"{self._sites[name]}: activations reach NaN or Inf on the calibration images")
         training = self._leaves(self.sample.tensors(training=True)) if self._training else ()
-        sample = self._leaves(self.sample.tensors())
-        return Statistics(self._histograms, sample, self.count, channels=self._channels, training_sample=training)
+        held_out = self.sample.held_out()
+        return Statistics(
+            self._histograms,
+            self._leaves(self.sample.tensors()),
+            self.count,
+            channels=self._channels,
+            training_sample=training,
+            held_out=self._leaves(held_out) if held_out else (),
+        )
 
     def _leaves(self, sample: Leaves) -> Leaves:
         """The tensors of one call with these samples."""

@@ -13,6 +13,7 @@ _SAMPLE_BYTES = 32 << 20
 _LARGE_SAMPLE_BYTES = 64 << 20
 _TRAINING_BYTES = 256 << 20
 _FEWEST, _SMALLEST, _LARGEST, _LARGEST_FOR_TRAINING = 4, 16, 256, 1024
+_FEWEST_HELD_OUT, _MOST_HELD_OUT = 8, 64
 _SIZES = 4
 
 Shapes = tuple[tuple[int, ...], ...]
@@ -22,7 +23,8 @@ _Entry = tuple[int, int, tuple[Tensor, ...]]
 class ContentSample:
     """Keeps the samples whose content hashes are smallest: 16 to 256 of them, about 32 MiB; fewer very large ones.
 
-    For training it keeps more: 1,024 of them, about 256 MiB.
+    The next, up to 64 and no more than these, are held out. For training it keeps more: 1,024 of them, about 256 MiB,
+    without those held out.
 
     Of samples of several sizes it keeps those of four sizes, chosen by hashes of the sizes alone, and gives
     the ones of the size that came most often among these.
@@ -69,7 +71,8 @@ class ContentSample:
     def _keep(self, rank: int, sample: Sequence[Tensor], heap: list[_Entry]) -> None:
         """Keeps a sample of this rank, the negative of its hash, if it is among the highest."""
         self._seen += 1
-        capacity = _capacity(sum(part.nbytes for part in sample), training=self._training)
+        size = sum(part.nbytes for part in sample)
+        capacity = _capacity(size, training=self._training) + _held_out(size)
         if len(heap) < capacity:
             heapq.heappush(heap, (rank, -self._seen, tuple(part.clone() for part in sample)))
         elif rank > heap[0][0]:
@@ -77,11 +80,30 @@ class ContentSample:
 
     def tensors(self, *, training: bool = False) -> tuple[Tensor, ...]:
         """The sample, a [K, ...] for each input, ordered by hash; for training with all that was kept for it."""
+        ordered, size = self._ordered()
+        kept = ordered[: _capacity(size)]
+        return _stacked([*kept, *ordered[_capacity(size) + _held_out(size) :]] if training else kept)
+
+    def held_out(self) -> tuple[Tensor, ...]:
+        """Samples that are in none of the others; () if there are fewer than 8."""
+        ordered, size = self._ordered()
+        found = ordered[_capacity(size) : _capacity(size) + _held_out(size)]
+        return _stacked(found) if len(found) >= _FEWEST_HELD_OUT else ()
+
+    def _ordered(self) -> tuple[list[_Entry], int]:
+        """The samples of the size that came most often, by hash, and the bytes of one."""
         shapes = min(self._heaps, key=lambda key: (-self._counts[key], key))
         ordered = sorted(self._heaps[shapes], key=lambda entry: -entry[0])
-        if not training:
-            ordered = ordered[: _capacity(sum(part.nbytes for part in ordered[0][2]))]
-        return tuple(torch.stack(parts) for parts in zip(*(data for _, _, data in ordered), strict=True))
+        return ordered, sum(part.nbytes for part in ordered[0][2])
+
+
+def _stacked(entries: Sequence[_Entry]) -> tuple[Tensor, ...]:
+    return tuple(torch.stack(parts) for parts in zip(*(data for _, _, data in entries), strict=True))
+
+
+def _held_out(size: int) -> int:
+    """How many samples of so many bytes are held out."""
+    return min(_capacity(size), _MOST_HELD_OUT)
 
 
 def _capacity(size: int, *, training: bool = False) -> int:

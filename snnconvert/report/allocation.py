@@ -36,7 +36,7 @@ class Allocation:
     Attributes:
         objective: "budget", "max_drop" or "target_energy".
         target: its value: mean bit budget, points, or microjoules per image.
-        images: how many images sensitivities and errors were measured on.
+        images: how many images sensitivities were measured on.
         rounds: what was tried, in order.
         chosen: index of the round that was kept.
         overrides: (T, bits, weight_bits) of each layer, where it was free to choose.

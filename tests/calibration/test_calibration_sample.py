@@ -86,3 +86,26 @@ def test_merging_keeps_as_many_as_fit():
         other.update(part)
         merged.merge(other)
     assert torch.equal(merged.tensors()[0], sample_of([IMAGES]))
+
+
+@given(
+    st.randoms(use_true_random=False), st.integers(1, 97), st.sampled_from([5, 260, 263, 264, 300, 600]), st.booleans()
+)
+@settings(max_examples=25, deadline=None)
+def test_held_out_samples_are_in_no_other(random, batch_size, count, training):
+    images = IMAGES[:count]
+    order = list(range(count))
+    random.shuffle(order)
+    shuffled, sample = ContentSample(training=training), ContentSample(training=training)
+    sample.update(images)
+    for batch in images[order].split(batch_size):
+        shuffled.update(batch)
+    held_out = sample.held_out()
+    expected = min(count - 256, 64) if count >= 264 else 0
+    assert (len(held_out[0]) if held_out else 0) == expected
+    assert all(torch.equal(*pair) for pair in zip(held_out, shuffled.held_out(), strict=True))
+    others = [*sample.tensors()[0], *(sample.tensors(training=True)[0] if training else ())]
+    fitted = {tuple(image.flatten().tolist()) for image in others}
+    assert not fitted & {tuple(image.flatten().tolist()) for image in (held_out[0] if held_out else ())}
+    if training:
+        assert len(sample.tensors(training=True)[0]) == count - (min(count - 256, 64) if count > 256 else 0)
