@@ -6,9 +6,11 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from math import inf
 
+import numpy as np
 from torch import Tensor, fx
 
 from snnconvert.aligned_steps import aligned_steps
+from snnconvert.calibration.channel_histogram import ChannelHistogram
 from snnconvert.calibration.channel_thresholds import choose_channel_threshold
 from snnconvert.calibration.collect import Statistics
 from snnconvert.calibration.smoothing import smoothed
@@ -68,11 +70,16 @@ def site_thresholds(
             caps.get(site.family),
             evidence,
         )
-    for family, node in channels.sites.items():
+    own_caps = {site.node: inf if site.cap is None else site.cap for site in plan.sites}
+    for family, nodes in channels.sites.items():
         if family not in chosen:
             continue
-        shared, histogram, cap = chosen[family], statistics.channels[node], caps.get(family)
-        histogram_before = statistics.channels.get(before.get(node, ""))
+        histogram = ChannelHistogram.joined([statistics.channels[node] for node in nodes])
+        cap = np.repeat([own_caps[node] for node in nodes], [len(statistics.channels[node].minimum) for node in nodes])
+        rectified = [statistics.channels.get(before.get(node, "")) for node in nodes]
+        known = [item for item in rectified if item is not None]
+        histogram_before = ChannelHistogram.joined(known) if len(known) == len(nodes) else None
+        shared = chosen[family]
         separate = choose_channel_threshold(
             shared, histogram, config.threshold, config.percentile, cap, histogram_before
         )

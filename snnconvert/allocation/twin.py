@@ -168,7 +168,7 @@ def steps_along(channels: SpikeChannels, threshold: Threshold, site: Site, value
     dtype = torch.promote_types(values.dtype, torch.float32)
     if not threshold.channel_steps:
         return torch.tensor(threshold.step, dtype=dtype, device=values.device)
-    steps = torch.tensor(threshold.channel_steps, dtype=dtype, device=values.device)
+    steps = torch.tensor(threshold.channel_steps, dtype=dtype)[channels.maps[site.node].index].to(values.device)
     return steps.view([-1 if dim == channels.maps[site.node].axis else 1 for dim in range(values.dim())])
 
 
@@ -176,7 +176,7 @@ def words_of(values: Tensor, threshold: Threshold, site: Site, steps: Tensor) ->
     """Q(x/Δ): the words of a site, its upper clip included."""
     ceiling: float = math.ceil(threshold.code.maximum)
     if site.cap is not None and site.origin == "activation":
-        ceiling = max(min(round(site.cap / threshold.step), ceiling), 0)
+        ceiling = max(min(round(site.cap / float(steps.max())), ceiling), 0)
     return threshold.code.quantize_(values / steps, ceiling)
 
 

@@ -7,6 +7,7 @@ channels stay small. Counts are integers and merging is addition.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -69,6 +70,20 @@ class ChannelHistogram:
         self.minimum = torch.minimum(self.minimum, other.minimum)
         self.maximum = torch.maximum(self.maximum, other.maximum)
 
+    @classmethod
+    def joined(cls, histograms: Sequence[ChannelHistogram]) -> ChannelHistogram:
+        """The channels of several histograms, one after the other."""
+        if len(histograms) == 1:
+            return histograms[0]
+        result = cls(histograms[0].axis)
+        filled = [_filled(histogram) for histogram in histograms]
+        result.counts = torch.cat([counts for counts, _ in filled])
+        if any(histogram.negative_counts is not None for histogram in histograms):
+            result.negative_counts = torch.cat([negative for _, negative in filled])
+        result.minimum = torch.cat([histogram.minimum for histogram in histograms])
+        result.maximum = torch.cat([histogram.maximum for histogram in histograms])
+        return result
+
     def bins(self) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Bins that any channel occupies, ascending: lower and upper edges and counts, each [C, K].
 
@@ -105,6 +120,13 @@ class ChannelHistogram:
         part = np.clip(1 - (reached - wanted) / np.maximum(count, 1), 0, 1)
         values: FloatArray = (lower + part * (upper - lower))[:, 0]
         return values
+
+
+def _filled(histogram: ChannelHistogram) -> tuple[Tensor, Tensor]:
+    """Counts of its values that aren't negative, and of those that are."""
+    assert histogram.counts is not None
+    negative = histogram.negative_counts
+    return histogram.counts, torch.zeros_like(histogram.counts) if negative is None else negative
 
 
 def channel_bin_edges() -> FloatArray:

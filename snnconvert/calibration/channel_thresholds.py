@@ -26,7 +26,7 @@ def choose_channel_threshold(
     histogram: ChannelHistogram,
     method: str,
     percentile: float,
-    cap: float | None = None,
+    cap: FloatArray | float | None = None,
     before: ChannelHistogram | None = None,
 ) -> Threshold:
     """Chooses Δ_c for each channel c of one site, by the method that chose the site's Δ.
@@ -40,7 +40,7 @@ def choose_channel_threshold(
         histogram: statistics of the site's channels.
         method: "mse", "max", "percentile" or "gaussian".
         percentile: in percent, for "percentile".
-        cap: the rectifier's upper clip; no channel's largest value lies above it.
+        cap: the rectifier's upper clip, or one a channel; no channel's largest value lies above it.
         before: for "gaussian", statistics of what the site's rectifier rectifies; None without a rectifier.
     """
     found = [_Candidate.of(code, histogram, method, percentile, before) for code in _codes(shared.code, histogram)]

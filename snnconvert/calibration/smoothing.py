@@ -85,7 +85,7 @@ def smoothed(
     separate: Threshold,
     histogram: ChannelHistogram,
     readers: Sequence[SpikeReader],
-    cap: float | None = None,
+    cap: FloatArray | float | None = None,
 ) -> Threshold:
     """The threshold per channel of least predicted noise in what reads it.
 
@@ -97,7 +97,7 @@ def smoothed(
         separate: that of each channel.
         histogram: statistics of the site's channels.
         readers: what reads its spikes; without any, ``separate`` is taken.
-        cap: the rectifier's upper clip; no channel's largest value lies above it.
+        cap: the rectifier's upper clip, or one a channel; no channel's largest value lies above it.
     """
     if not readers or not separate.channel_steps:
         return separate
@@ -131,7 +131,9 @@ class _Search:
         typical = np.exp(np.log(largest[largest > 0]).mean()) if (largest > 0).any() else 1.0
         self.columns = np.clip(np.where(largest > 0, largest / typical, 1.0), 1 / 16, 16.0)
 
-    def best_level(self, shape: FloatArray, code: SpikeCode, cap: float | None) -> tuple[FloatArray, float]:
+    def best_level(
+        self, shape: FloatArray, code: SpikeCode, cap: FloatArray | float | None
+    ) -> tuple[FloatArray, float]:
         """k·shape with the k of least noise, and that noise."""
         candidates = [self._capped(shape * level, code, cap) for level in _LEVELS]
         losses = [float(channel_errors(self._histogram, steps, code) @ self._weights) for steps in candidates]
@@ -144,6 +146,6 @@ class _Search:
         return steps, losses[index] + of_weights
 
     @staticmethod
-    def _capped(steps: FloatArray, code: SpikeCode, cap: float | None) -> FloatArray:
+    def _capped(steps: FloatArray, code: SpikeCode, cap: FloatArray | float | None) -> FloatArray:
         capped: FloatArray = np.minimum(steps, cap / code.maximum) if cap is not None and code.maximum > 0 else steps
         return capped

@@ -34,7 +34,7 @@ class ChannelMap:
 
     Attributes:
         axis: the axis along which they differ.
-        index: int64 [size], the site's channel at each place of that axis; -1 where only padding is.
+        index: int64 [size], the family's channel at each place of that axis; -1 where only padding is.
     """
 
     axis: int
@@ -46,28 +46,29 @@ class SpikeChannels:
     """What :func:`spike_channels` finds.
 
     Attributes:
-        sites: the site of each family whose threshold can be per channel, by family.
+        sites: the sites of each family whose threshold can be per channel, in the order of the family's channels.
         maps: channels of each node that carries spikes of these families, by node name.
         shared: why the other sites keep one threshold for all channels, by layer name.
     """
 
-    sites: Mapping[int, str] = field(default_factory=dict)
+    sites: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     maps: Mapping[str, ChannelMap] = field(default_factory=dict)
     shared: Mapping[str, str] = field(default_factory=dict)
 
     def axes(self) -> dict[str, int]:
         """The axis of the channels of each site, by node name."""
-        return {node: self.maps[node].axis for node in self.sites.values()}
+        return {node: self.maps[node].axis for nodes in self.sites.values() for node in nodes}
 
     def notes(self) -> tuple[str, ...]:
         """For the report: how many sites have thresholds per channel, and what keeps the others; () without any."""
-        total = len(self.sites) + len(self.shared)
+        separate = sum(map(len, self.sites.values()))
+        total = separate + len(self.shared)
         if total == 0:
             return ()
         counts = Counter(self.shared.values())
         others = "; ".join(f"{reason} ({count})" for reason, count in sorted(counts.items()))
         ending = f", not where {others}" if others else ""
-        return (f"thresholds per channel at {len(self.sites)} of {total} sites{ending}",)
+        return (f"thresholds per channel at {separate} of {total} sites{ending}",)
 
 
 class Steps:
@@ -105,7 +106,7 @@ def spike_channels(graph_module: fx.GraphModule, plan: Plan) -> SpikeChannels:
     families: dict[int, list[Site]] = {}
     for site in plan.sites:
         families.setdefault(site.family, []).append(site)
-    sites: dict[int, str] = {}
+    sites: dict[int, tuple[str, ...]] = {}
     maps: dict[str, ChannelMap] = {}
     shared: dict[str, str] = {}
     for family, members in families.items():
@@ -113,7 +114,7 @@ def spike_channels(graph_module: fx.GraphModule, plan: Plan) -> SpikeChannels:
         if isinstance(found, str):
             shared.update({site.layer: found for site in members if site.origin != "repeater"})
         else:
-            sites[family] = next(site.node for site in members if site.origin != "repeater")
+            sites[family] = tuple(site.node for site in _roots(members))
             maps.update(found)
     return SpikeChannels(sites, maps, shared)
 
@@ -137,17 +138,18 @@ class _Survey:
     def channels_of(self, members: Sequence[Site]) -> dict[str, ChannelMap] | str:
         """The channels of all nodes that carry a family's spikes, or why they can't be told apart."""
         try:
-            root = _only_root(members)
-            axes = self._candidates(root)
+            roots = _checked_roots(members)
+            candidates = [self._candidates(root) for root in roots]
         except _SharedError as error:
             return str(error)
-        results = [self._attempt(root, members, axis) for axis in axes]
+        axes = [axis for axis in candidates[0] if all(axis in others for others in candidates)]
+        results = [self._attempt(roots, members, axis) for axis in axes]
         found = [result for result in results if not isinstance(result, str)]
         return found[0] if found else (results or ["values have no channels"])[0]
 
-    def _attempt(self, root: Site, members: Sequence[Site], axis: int) -> dict[str, ChannelMap] | str:
+    def _attempt(self, roots: Sequence[Site], members: Sequence[Site], axis: int) -> dict[str, ChannelMap] | str:
         try:
-            return self._followed(root, members, axis)
+            return self._followed(roots, members, axis)
         except _SharedError as error:
             return str(error)
 
@@ -173,8 +175,8 @@ class _Survey:
     def _has_channels(node: fx.Node, axis: int) -> bool:
         return is_fixed(node, [axis]) and hinted_shape(node)[axis] > 1
 
-    def _followed(self, root: Site, members: Sequence[Site], axis: int) -> dict[str, ChannelMap]:
-        carriers = self._moved(root, members, axis)
+    def _followed(self, roots: Sequence[Site], members: Sequence[Site], axis: int) -> dict[str, ChannelMap]:
+        carriers, root = self._moved(roots, members, axis), roots[0]
         names = [node.name for node in self._graph_module.graph.nodes if self._carries(node.name, root)] or [root.node]
         repeaters = [site.node for site in members if site.origin == "repeater"]
         if any(name not in carriers for name in [*names, *repeaters]):
@@ -194,12 +196,16 @@ class _Survey:
         flow = self._flows[name]
         return flow.carrier is Carrier.SPIKES and flow.family == root.family
 
-    def _moved(self, root: Site, members: Sequence[Site], axis: int) -> dict[str, Any]:
-        """Channel numbers, from 1 on, wherever the spikes of a site get; 0 stands for padding."""
-        shape = hinted_shape(self._nodes[root.node])
-        view = [-1 if dim == axis else 1 for dim in range(len(shape))]
-        numbers = torch.arange(1, shape[axis] + 1, dtype=torch.float32).view(view).expand(shape).contiguous()
-        found: dict[str, Any] = {root.node: numbers}
+    def _moved(self, roots: Sequence[Site], members: Sequence[Site], axis: int) -> dict[str, Any]:
+        """Channel numbers, from 1 on, wherever the spikes of sites get; 0 stands for padding."""
+        found: dict[str, Any] = {}
+        root, first = roots[0], 1
+        for site in roots:
+            shape = hinted_shape(self._nodes[site.node])
+            view = [-1 if dim == axis else 1 for dim in range(len(shape))]
+            numbers = torch.arange(first, first + shape[axis], dtype=torch.float32)
+            found[site.node] = numbers.view(view).expand(shape).contiguous()
+            first += shape[axis]
         if root.origin != "activation":
             return found
         repeats = any(site.origin == "repeater" for site in members)
@@ -256,15 +262,19 @@ def _takers(user: fx.Node) -> Iterator[str]:
         yield from (taker.name for taker in user.users)
 
 
-def _only_root(members: Sequence[Site]) -> Site:
-    roots = [site for site in members if site.origin != "repeater"]
-    if len(roots) != 1:
-        raise _SharedError("several sites' spikes meet in one tensor")
+def _roots(members: Sequence[Site]) -> list[Site]:
+    return [site for site in members if site.origin != "repeater"]
+
+
+def _checked_roots(members: Sequence[Site]) -> list[Site]:
+    roots = _roots(members)
+    if len(roots) > 1 and any(root.origin != "activation" for root in roots):
+        raise _SharedError("spikes of several kinds of sites meet in one tensor")
     if roots[0].origin == "input":
         raise _SharedError("neurons encode the input")
-    if roots[0].grid is not None:
+    if any(root.grid is not None for root in roots):
         raise _SharedError("the network's own grid is kept")
-    return roots[0]
+    return roots
 
 
 def _map_of(numbers: Tensor) -> ChannelMap:

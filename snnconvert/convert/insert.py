@@ -296,7 +296,7 @@ class _Emitter:
         bias = None if affine is None else _shaped(shift.double() / steps / gain, axis, rank)
         ceiling = None
         if site.cap is not None:
-            ceiling = max(min(round(site.cap / threshold.step), math.ceil(threshold.code.maximum)), 0)
+            ceiling = max(min(round(site.cap / float(steps.max())), math.ceil(threshold.code.maximum)), 0)
         step = _shaped(steps, axis, rank)
         neuron = SpikingNeuron(threshold.code, _shaped(gain, axis, rank), step, bias, ceiling=ceiling)
         return self._call("neuron", at or source, neuron, self.native[source.name])

@@ -121,7 +121,9 @@ def test_readers_know_the_channels_they_read():
     model = _Grouped().eval()
     config = ConversionConfig(threshold_granularity="smoothed")
     prepared = prepare(model, torch.randn(1, 3, 12, 12), config)
-    (family,) = [key for key, node in prepared.channels.sites.items() if prepared.channels.maps[node].index.size == 8]
+    (family,) = [
+        key for key, (node,) in prepared.channels.sites.items() if prepared.channels.maps[node].index.size == 8
+    ]
     (reader,) = spike_readers(prepared.graph, prepared.plan, prepared.channels, family)
     assert reader.weight.shape == (12, 4, 9)
     expected = [[(output // 3 * 4 + place) % 8 for place in range(4)] for output in range(12)]

@@ -186,6 +186,18 @@ def shared():
     )  # fmt: skip
 
 
+def clips():
+    """Spikes of neurons with and without an upper clip that meet in a concat."""
+
+    def forward(n, x):
+        x = F.relu(n.stem(x))
+        clipped = F.relu6(8 * n.b(x))
+        y = torch.cat([F.relu(12 * n.a(x)), clipped], 1)
+        return n.head(F.relu(n.c(y)).flatten(1))
+
+    return Net(forward, stem=conv(3, 4, stride=2), a=conv(4, 4), b=conv(4, 3, 1), c=conv(7, 4), head=nn.Linear(64, 5))
+
+
 def relu6():
     def block(n, x, i):
         inner = F.relu6(getattr(n, f"expand{i}")(x))
@@ -282,6 +294,7 @@ NETWORKS = {
     "conv3d": (conv3d, (2, 4, 4, 4)),
     "repeaters": (repeaters, IMAGE),
     "shared": (shared, IMAGE),
+    "clips": (clips, IMAGE),
     "relu6": (relu6, IMAGE),
     "attention": (attention, IMAGE),
     "class_token": (functools.partial(attention, class_token=True), IMAGE),

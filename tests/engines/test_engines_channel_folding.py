@@ -22,7 +22,6 @@ from snnconvert.neurons.threshold import Threshold
 
 PER_CHANNEL = {"threshold_granularity": "channel"}
 SHARED = {
-    "shared": "several sites' spikes meet in one tensor",
     "attention": "spikes meet spikes in a product",
     "layouts": "a layout merges its channels with other axes",
 }
@@ -43,11 +42,12 @@ def test_any_steps_keep_the_function(name):
     collector.update((images,))
     thresholds, _ = thresholds_of(wanted, collector.statistics())
     random = np.random.default_rng(0)
-    caps = {site.family: site.cap for site in wanted.plan.sites if site.cap is not None}
-    for family in wanted.channels.sites:
+    caps = {site.node: site.cap or np.inf for site in wanted.plan.sites}
+    for family, nodes in wanted.channels.sites.items():
         found = thresholds[family]
         steps = np.array(found.channel_steps) * random.uniform(1, 3, len(found.channel_steps))
-        steps = np.minimum(steps, caps.get(family, np.inf) / found.code.maximum)
+        cap = np.concatenate([np.full(len(wanted.channels.maps[node].index), caps[node]) for node in nodes])
+        steps = np.minimum(steps, cap / found.code.maximum)
         thresholds[family] = Threshold.per_channel(steps, found.code)
     network, _ = insert_neurons(wanted.graph, wanted.plan, thresholds, wanted.channels)
     with torch.no_grad():
@@ -65,7 +65,8 @@ def test_equal_steps_are_one_step(name):
     plain, _ = thresholds_of(
         dataclasses.replace(wanted, config=snnconvert.ConversionConfig(bits=2, T=2)), collector.statistics()
     )
-    sizes = {family: len(wanted.channels.maps[node].index) for family, node in wanted.channels.sites.items()}
+    maps, sites = wanted.channels.maps, wanted.channels.sites
+    sizes = {family: sum(len(maps[node].index) for node in nodes) for family, nodes in sites.items()}
     equal = {
         family: Threshold.per_channel([found.step] * sizes[family], found.code) if family in sizes else found
         for family, found in plain.items()
@@ -85,7 +86,25 @@ def test_what_keeps_a_site_shared_is_said(name):
     assert "neurons encode the input" in channels.shared.values()
     (note,) = channels.notes()
     assert SHARED[name] in note
-    assert f"{len(channels.sites)} of {len(channels.sites) + len(channels.shared)} sites" in note
+    separate = sum(map(len, channels.sites.values()))
+    assert f"{separate} of {separate + len(channels.shared)} sites" in note
+
+
+def test_sites_that_meet_have_channels_one_after_the_other():
+    """Behind a concat each place belongs to a channel of the site it comes from; clips are each site's own."""
+    prepared, images = captured("clips")
+    config = snnconvert.ConversionConfig(bits=1, T=4, weight_bits=8, threshold="max", **PER_CHANNEL)
+    wanted = dataclasses.replace(prepared, config=config)
+    (nodes,) = [nodes for nodes in wanted.channels.sites.values() if len(nodes) == 2]
+    assert [wanted.channels.maps[node].index.tolist() for node in nodes] == [[0, 1, 2], [3, 4, 5, 6]]
+    assert [3, 4, 5, 6, 0, 1, 2] in [found.index.tolist() for found in wanted.channels.maps.values()]
+    collector = collector_of(wanted)
+    collector.update((images,))
+    thresholds, _ = thresholds_of(wanted, collector.statistics())
+    (found,) = [threshold for threshold in thresholds.values() if len(threshold.channel_steps) == 7]
+    largest = np.array(found.channel_steps) * found.code.maximum
+    assert max(largest[:3]) <= 6 * (1 + 1e-9)
+    assert max(largest[3:]) > 6
 
 
 def test_layouts_are_followed():
@@ -205,7 +224,7 @@ def test_steps_behind_padding_are_the_largest():
     """Where only padding lies there is nothing to scale."""
     prepared, _ = captured("chain")
     channels = spike_channels(prepared.graph, prepared.plan)
-    ((family, node), *_) = channels.sites.items()
+    ((family, (node,)), *_) = channels.sites.items()
     padded = dataclasses.replace(channels.maps[node], index=np.array([-1, 0, 1]))
     moved = dataclasses.replace(channels, maps={node: padded})
     code = prepared.plan.sites[0].code
