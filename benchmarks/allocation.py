@@ -32,7 +32,7 @@ _PAIRS_HEADER = (
     "uniform", "mean BB", "error", "SNN %",
     "layer by layer", "mean BB", "error", "SNN %",
 )  # fmt: skip
-_TAUS_HEADER = ("network", "tau: predicted, measured error", "tau: predicted error, metric", "target")
+_TAUS_HEADER = ("network", "tau of errors", "tau of error and metric", "mixed better", "equal", "worse")
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,11 @@ class Comparison:
         ]
 
     def tau_cells(self) -> list[str]:
-        """The line of the table of taus."""
+        """The line of the table of taus, and of how many mixed allocations have a better, equal and worse metric."""
         taus = ["" if tau is None else f"{tau:.2f}" for tau in (self.tau_of_errors, self.tau_of_metrics)]
-        return [self.network, *taus, "met" if self.is_target_met else "missed"]
+        gains = [mixed["snn"] - uniform["snn"] for uniform, mixed in self.pairs]
+        counts = (sum(gain > 0 for gain in gains), gains.count(0), sum(gain < 0 for gain in gains))
+        return [self.network, *taus, *map(str, counts)]
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON-able form."""
