@@ -32,7 +32,7 @@ _PAIRS_HEADER = (
     "uniform", "mean BB", "error", "SNN %",
     "layer by layer", "mean BB", "error", "SNN %",
 )  # fmt: skip
-_TAUS_HEADER = ("network", "tau of errors", "tau of error and metric", "mixed better", "equal", "worse")
+_TAUS_HEADER = ("network", "errors on", "tau of errors", "tau of error and metric", "mixed better", "equal", "worse")
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Comparison:
         taus = ["" if tau is None else f"{tau:.2f}" for tau in (self.tau_of_errors, self.tau_of_metrics)]
         gains = [mixed["snn"] - uniform["snn"] for uniform, mixed in self.pairs]
         counts = (sum(gain > 0 for gain in gains), gains.count(0), sum(gain < 0 for gain in gains))
-        return [self.network, *taus, *map(str, counts)]
+        return [self.network, self.pairs[0][0]["measured_on"], *taus, *map(str, counts)]
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON-able form."""

@@ -132,7 +132,21 @@ class Subject:
         known = uniform_allocations(prepared, self._allocator.groups, self._allocator.problem())
         return {item.setting: item for item in known}
 
+    @property
+    def _measured_on(self) -> str:
+        """Which samples errors are measured on: calibration data that is held out, if there is enough of it."""
+        prepared, statistics = self._calibrated
+        if statistics.held_out:
+            return f"{prepared.signature.batch_of(statistics.held_out)} held out"
+        return f"{self._allocator.laboratory.images} fitted"
+
     def _row(self, model: SpikingModel, predicted: float, chosen: int | None) -> Row:
         figures = self._network.row(self._task.judge([model]))
         measured = self._allocator.measured_error(model)
-        return {**figures, "predicted": predicted, "measured": measured, "round": chosen}
+        return {
+            **figures,
+            "predicted": predicted,
+            "measured": measured,
+            "measured_on": self._measured_on,
+            "round": chosen,
+        }

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -112,6 +113,13 @@ def test_what_is_in_the_file_isnt_measured_again(tiny, capsys, tmp_path):
     assert tiny.given == [60, 60, 60]
 
 
+def test_errors_are_of_samples_held_out_where_there_are_enough(monkeypatch, tiny, capsys):
+    many = replace(tiny(20), calibrations=[lambda: torch.rand(300, 3, 8, 8)])
+    monkeypatch.setitem(NETWORKS, "tiny", Network(lambda images: many, "here"))
+    _, result = run(capsys)
+    assert {row["measured_on"] for row in result["rows"]} == {"44 held out"}
+
+
 def test_a_network_that_cant_be_converted_is_a_row_and_in_no_table(tiny, capsys):
     _, result = run(capsys, "--set", 'overrides={"elsewhere": {"bits": 1}}')
     (row,) = result["rows"]
@@ -133,8 +141,10 @@ def test_the_page_has_both_tables_and_their_command(tiny, capsys, tmp_path):
     assert [line[10] for line in pairs] == [f"{100 * it['mixed']['snn']:.1f} |" for it in found["equal_budget"]]
     signs = [it["mixed"]["snn"] - it["uniform"]["snn"] for it in found["equal_budget"]]
     counts = [sum(sign > 0 for sign in signs), sum(sign == 0 for sign in signs), sum(sign < 0 for sign in signs)]
+    (measured_on,) = {row["measured_on"] for row in result["rows"]}
+    assert measured_on == "64 fitted"
     taus = [f"{found[name]:.2f}" for name in ("kendall_tau_error", "kendall_tau_metric")]
-    assert f"| {' | '.join(['tiny', *taus, *map(str, counts)])} |" in lines
+    assert f"| {' | '.join(['tiny', measured_on, *taus, *map(str, counts)])} |" in lines
 
 
 def test_wrong_values_end_with_a_sentence(tiny, capsys):
