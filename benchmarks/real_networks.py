@@ -9,16 +9,12 @@ import torch
 
 from benchmarks.config_options import positive
 from benchmarks.real_data import emit, emit_json, emit_table
-from benchmarks.trained import camvid, face_detector, fastest_det, mnist, sorting_gpt
+from benchmarks.trained.networks import NETWORKS
 from benchmarks.trained.result import HEADER, Result
 from snnconvert.config import ConversionConfig
 
 MEASUREMENTS: dict[str, Callable[[int | None], Result]] = {
-    "fastestdet": fastest_det.measure,
-    "faces": face_detector.measure,
-    "camvid": camvid.measure,
-    "mnist": mnist.measure,
-    "gpt": sorting_gpt.measure,
+    name: NETWORKS[name].measure for name in ("fastestdet", "faces", "camvid", "mnist", "gpt")
 }
 
 

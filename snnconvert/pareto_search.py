@@ -59,7 +59,7 @@ def search(
         ConversionError: as :func:`snnconvert.convert`.
         ConfigurationError: as :func:`snnconvert.convert`, or if a budget can't be met.
     """
-    prepared, statistics = _calibrated(model, calib_loader, config, transform, progress)
+    prepared, statistics = calibrated(model, calib_loader, config, transform, progress=progress)
     known = dict(about or {})
     file = None
     if out is not None:
@@ -73,13 +73,28 @@ def search(
     return trace_pareto(prepared, statistics, budgets, drop, file, progress=progress)
 
 
-def _calibrated(
+def calibrated(
     model: nn.Module,
     loader: Iterable[Any] | Tensor,
-    config: ConversionConfig | None,
-    transform: Callable[[Any], Any] | None,
-    progress: bool,
+    config: ConversionConfig | None = None,
+    transform: Callable[[Any], Any] | None = None,
+    *,
+    progress: bool = True,
 ) -> tuple[PreparedConversion, Statistics]:
+    """A network prepared for any allocation of widths, and the statistics of its calibration pass.
+
+    Args:
+        model: the network.
+        loader: as for :func:`snnconvert.convert`.
+        config: the settings.
+        transform: turns an item of the loader into inputs.
+        progress: show a progress bar.
+
+    Raises:
+        InputError: as :func:`snnconvert.convert`.
+        ConversionError: as :func:`snnconvert.convert`.
+        ConfigurationError: as :func:`snnconvert.convert`.
+    """
     batches = input_batches(loader, transform, argument_names(model))
     first = next(batches, None)
     if first is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -10,13 +11,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from benchmarks.bootstrap import paired_bootstrap
 from benchmarks.real_data import require_data
-from benchmarks.trained.conversion import timed_conversion
 from benchmarks.trained.espnet import ESPNet
 from benchmarks.trained.photographs import batches_of, read_pixels
-from benchmarks.trained.result import Result
-from snnconvert.config import ConversionConfig
+from benchmarks.trained.task import Figures, Task, bootstrapped
 
 _CLASSES = 11
 _CHECKPOINT = "decoder_espnet_p_2_q_8_camvid.pth"
@@ -24,34 +22,31 @@ _MEAN, _STD = (110.33, 108.41, 105.03), (72.13, 72.69, 69.90)  # of blue, green 
 _CALIBRATION_BATCH = 2
 
 
-def measure(images: int | None = None, config: ConversionConfig | None = None) -> Result:
-    """Mean IoU of both networks on test images; calibrated on the training images.
+def task(images: int | None = None) -> Task:
+    """Mean IoU on test images; calibrated on the training images.
 
     Args:
         images: how many to evaluate on at most, evenly spread.
-        config: the settings; None for the default ones.
     """
     folder = require_data("camvid")
     ann = load_espnet(folder)
     training, test = (sorted((folder / part).iterdir()) for part in ("train", "test"))
     test = test[:: max(1, len(test) // (images or len(test)))][:images]
-    snn, seconds = timed_conversion(ann, batches_of(map(read_input, training), _CALIBRATION_BATCH), config)
-    confusions, same = _confusions((ann, snn), folder, test)
-    ann_iou, snn_iou = (partial(resampled_iou, of_network) for of_network in confusions)
-    metric = paired_bootstrap(ann_iou, snn_iou, len(test))
-    return Result(
+    return Task(
         "ESPNet, CamVid",
         "mIoU",
-        metric.first,
-        metric.second,
-        len(test),
+        ann,
+        [lambda: batches_of(map(read_input, training), _CALIBRATION_BATCH)],
         f"{len(training)} training images",
-        snn.report,
-        {"pixel_agreement": same},
-        difference_ci95=metric.difference_ci95,
-        relative_ci95=metric.relative_ci95,
-        conversion_seconds=seconds,
+        partial(_intersections, ann, folder, test),
     )
+
+
+def _intersections(ann: nn.Module, folder: Path, test: list[Path], snns: Sequence[nn.Module]) -> Figures:
+    (snn,) = snns
+    confusions, same = _confusions((ann, snn), folder, test)
+    ann_iou, snn_iou = (partial(resampled_iou, of_network) for of_network in confusions)
+    return bootstrapped(ann_iou, snn_iou, len(test), {"pixel_agreement": same})
 
 
 def _confusions(networks: tuple[nn.Module, nn.Module], folder: Path, test: list[Path]) -> tuple[list[Tensor], float]:

@@ -1,49 +1,46 @@
-"""The accuracy of a classifier before and after its conversion."""
+"""Classifiers, which are judged by their accuracy."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
+import torch
 from torch import Tensor, nn
 
-from benchmarks.trained.conversion import timed_conversion
-from benchmarks.trained.result import Result
-from snnconvert.config import ConversionConfig
+from benchmarks.trained.task import Calibration, Figures, Task
 from snnconvert.evaluation import compare
 
+LabelledBatches = Iterable[tuple[Tensor, Tensor]]
 
-def measure_classifier(
+
+def classifier_task(
     name: str,
     ann: nn.Module,
-    calibration: Iterable[Tensor] | Tensor,
+    calibration: Callable[[], Calibration],
     described: str,
-    batches: Iterable[tuple[Tensor, Tensor]],
-    config: ConversionConfig | None,
-) -> Result:
-    """Top-1 accuracy of both networks on the same labelled images.
+    batches: Callable[[], LabelledBatches],
+) -> Task:
+    """A classifier that is judged by its top-1 accuracy on labelled images.
 
     Args:
         name: the network's name in the results.
         ann: the network.
-        calibration: images to calibrate on.
+        calibration: gives images to calibrate on.
         described: what these are.
-        batches: (images, labels) to evaluate on.
-        config: the settings; None for the default ones.
+        batches: gives (images, labels) to evaluate on.
     """
-    snn: Any
-    snn, seconds = timed_conversion(ann, calibration, config)
-    evaluation = compare(ann, snn, batches)
+    return Task(name, "accuracy", ann, [calibration], described, partial(_top1, ann, batches))
+
+
+def split_batches(images: Tensor, labels: Tensor, size: int) -> LabelledBatches:
+    """(images, labels) of at most so many images."""
+    return zip(torch.split(images, size), torch.split(labels, size), strict=True)
+
+
+def _top1(ann: nn.Module, batches: Callable[[], LabelledBatches], snns: Sequence[nn.Module]) -> Figures:
+    (snn,) = snns
+    evaluation = compare(ann, snn, batches())
     metric = evaluation.metric()
-    return Result(
-        name,
-        "accuracy",
-        metric.ann,
-        metric.snn,
-        metric.images,
-        described,
-        snn.report,
-        {"agreement": evaluation.fidelity("test images").top1_agreement},
-        difference_ci95=metric.difference_ci95,
-        conversion_seconds=seconds,
-    )
+    agreement = evaluation.fidelity("test images").top1_agreement
+    return Figures(metric.ann, metric.snn, metric.images, {"agreement": agreement}, metric.difference_ci95)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,32 +11,28 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.real_data import require_data
-from benchmarks.trained.classification import measure_classifier
-from benchmarks.trained.result import Result
-from snnconvert.config import ConversionConfig
+from benchmarks.trained.classification import classifier_task, split_batches
+from benchmarks.trained.task import Task
 
 _CALIBRATION_IMAGES, _BATCH = 256, 500
 _PIXELS_AT, _LABELS_AT = 16, 8
 
 
-def measure(images: int | None = None, config: ConversionConfig | None = None) -> Result:
-    """Accuracy of both networks on test images; calibrated on the first 256 of them, which are left out.
+def task(images: int | None = None) -> Task:
+    """Accuracy on test images; calibrated on the first 256 of them, which are left out.
 
     Args:
         images: how many to evaluate on at most.
-        config: the settings; None for the default ones.
     """
     folder = require_data("mnist")
-    ann = load_mnist_network(folder)
     pixels, labels = load_mnist_images(folder)
-    evaluated = (torch.split(part[_CALIBRATION_IMAGES:][:images], _BATCH) for part in (pixels, labels))
-    return measure_classifier(
+    evaluated, classes = (part[_CALIBRATION_IMAGES:][:images] for part in (pixels, labels))
+    return classifier_task(
         "MNIST, sinabs",
-        ann,
-        pixels[:_CALIBRATION_IMAGES],
+        load_mnist_network(folder),
+        lambda: pixels[:_CALIBRATION_IMAGES],
         f"{_CALIBRATION_IMAGES} other test images",
-        zip(*evaluated, strict=True),
-        config,
+        partial(split_batches, evaluated, classes, _BATCH),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,34 +14,31 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from benchmarks.real_data import require_data
-from benchmarks.trained.classification import measure_classifier
+from benchmarks.trained.classification import classifier_task
 from benchmarks.trained.photographs import batches_of
-from benchmarks.trained.result import Result
-from snnconvert.config import ConversionConfig
+from benchmarks.trained.task import Task
 from snnconvert.data.pixels import read_image
 from snnconvert.data.preprocessing import Preprocessing, timm_preprocessing
 
 _MODEL, _BATCH = "mobilenetv2_100", 25
 
 
-def measure(images: int | None = None, config: ConversionConfig | None = None) -> Result:
-    """Accuracy of both networks on the labelled images; calibrated on the unlabelled ones.
+def task(images: int | None = None) -> Task:
+    """Accuracy on the labelled images; calibrated on the unlabelled ones.
 
     Args:
         images: how many to evaluate on at most.
-        config: the settings; None for the default ones.
     """
     folder = require_data("imagenet")
     ann = load_mobilenet(folder)
     preprocessing = timm_preprocessing(ann.pretrained_cfg)
     calibration = sorted((folder / "calib").iterdir())
-    return measure_classifier(
+    return classifier_task(
         "MobileNetV2, ImageNet",
         ann,
-        batches_of((preprocessing(read_image(path)) for path in calibration), _BATCH),
+        lambda: batches_of((preprocessing(read_image(path)) for path in calibration), _BATCH),
         f"{len(calibration)} other photographs",
-        labelled_batches(read_labels(folder)[:images], preprocessing),
-        config,
+        partial(labelled_batches, read_labels(folder)[:images], preprocessing),
     )
 
 

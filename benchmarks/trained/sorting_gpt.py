@@ -6,6 +6,8 @@ import base64
 import itertools
 import json
 import math
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.real_data import require_data
-from benchmarks.trained.conversion import timed_conversion
-from benchmarks.trained.result import Result
-from snnconvert.config import ConversionConfig
+from benchmarks.trained.task import Figures, Task
 from snnconvert.report.statistics import paired_difference_ci95
 
 LETTERS, LENGTH = 3, 6
@@ -107,34 +107,37 @@ class SortingGpt(nn.Module):
         return result
 
 
-def measure(images: int | None = None, config: ConversionConfig | None = None) -> Result:
-    """Share of the inputs that both networks sort without a mistake; calibrated on every fifth with its answer.
+def task(images: int | None = None) -> Task:
+    """Share of the inputs that are sorted without a mistake; calibrated on every fifth with its answer.
 
     The network takes token ids: integers, which the loader gives by the name of their argument.
 
     Args:
         images: how many sequences to evaluate on at most, evenly spread.
-        config: the settings; None for the default ones.
     """
     ann = load_sorting_gpt(require_data("gpt_nano_sort"))
     letters = all_inputs()
-    answers = letters.sort(1).values
-    calibration = torch.cat([letters, answers], 1)[::_CALIBRATION_STRIDE, :_BLOCK]
-    snn, seconds = timed_conversion(ann, [{"tokens": calibration}], config)
-    chosen = slice(None, None, max(1, len(letters) // (images or len(letters))))
-    letters, answers = letters[chosen][:images], answers[chosen][:images]
-    ann_right, snn_right = ((sort(network, letters) == answers).all(1) for network in (ann, snn))
-    only_ann, only_snn = int((ann_right & ~snn_right).sum()), int((snn_right & ~ann_right).sum())
-    return Result(
+    calibration = torch.cat([letters, letters.sort(1).values], 1)[::_CALIBRATION_STRIDE, :_BLOCK]
+    chosen = letters[:: max(1, len(letters) // (images or len(letters)))][:images]
+    return Task(
         "gpt-nano, sorting",
         "sorted right",
+        ann,
+        [lambda: [{"tokens": calibration}]],
+        f"{len(calibration)} of all inputs with their answers",
+        partial(_sorted_right, ann, chosen),
+    )
+
+
+def _sorted_right(ann: nn.Module, letters: Tensor, snns: Sequence[nn.Module]) -> Figures:
+    answers = letters.sort(1).values
+    ann_right, snn_right = ((sort(network, letters) == answers).all(1) for network in (ann, *snns))
+    only_ann, only_snn = int((ann_right & ~snn_right).sum()), int((snn_right & ~ann_right).sum())
+    return Figures(
         float(ann_right.double().mean()),
         float(snn_right.double().mean()),
         len(letters),
-        f"{len(calibration)} of all inputs with their answers",
-        snn.report,
         difference_ci95=paired_difference_ci95(only_ann, only_snn, len(letters)),
-        conversion_seconds=seconds,
     )
 
 

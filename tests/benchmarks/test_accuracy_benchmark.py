@@ -6,10 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks import accuracy
+from benchmarks import accuracy, network_options
 from benchmarks.accuracy_targets import target_of
 from benchmarks.config_options import field_arguments, parse_field
 from benchmarks.setting import Setting
+from benchmarks.trained.networks import NETWORKS, Network
 from benchmarks.trained.result import Result
 from snnconvert.errors import InputError
 
@@ -91,17 +92,23 @@ class Measured:
         )  # fmt: skip
 
 
+class Unconverted(Network):
+    """A network whose task is a measurement that needs no conversion."""
+
+    def measure(self, images=None, config=None):
+        return self.task(images, config)
+
+
 @pytest.fixture
 def measured(monkeypatch, tmp_path):
     monkeypatch.setenv("SNNCONVERT_DATA", str(tmp_path / "data"))
     (tmp_path / "data" / "here").mkdir(parents=True)
     measure = Measured()
-    networks = {
-        "net": accuracy.Network(measure, "here"),
-        "dense": accuracy.Network(measure, "here", dense=True),
-        "absent": accuracy.Network(measure, "elsewhere"),
-    }
-    monkeypatch.setattr(accuracy, "NETWORKS", networks)
+    for name in list(NETWORKS):
+        monkeypatch.delitem(NETWORKS, name)
+    monkeypatch.setitem(NETWORKS, "net", Unconverted(measure, "here"))
+    monkeypatch.setitem(NETWORKS, "dense", Unconverted(measure, "here", dense=True))
+    monkeypatch.setitem(NETWORKS, "absent", Unconverted(measure, "elsewhere"))
     return measure
 
 
@@ -143,10 +150,10 @@ def test_rows_of_several_states_of_the_sources_are_pointed_out(measured, capsys,
     arguments = ("--networks", "net", "--settings", "8/2/4", "--json", tmp_path / "rows.json")
     page = tmp_path / "page.md"
     run(capsys, *arguments)
-    assert accuracy._MIXED not in run(capsys, *arguments)
-    monkeypatch.setattr(accuracy, "package_hash", lambda: "another")
-    assert accuracy._MIXED in run(capsys, *arguments, "--settings", "8/2/4", "8/1/4", "--markdown", page)[-2]
-    assert accuracy._MIXED in page.read_text()
+    assert network_options.MIXED not in run(capsys, *arguments)
+    monkeypatch.setattr(network_options, "package_hash", lambda: "another")
+    assert network_options.MIXED in run(capsys, *arguments, "--settings", "8/2/4", "8/1/4", "--markdown", page)[-2]
+    assert network_options.MIXED in page.read_text()
 
 
 def test_a_conversion_that_fails_is_a_row_and_is_tried_again(measured, capsys, tmp_path):
