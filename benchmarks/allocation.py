@@ -20,6 +20,7 @@ from benchmarks.network_options import finish_page, network_parser, networks_wit
 from benchmarks.real_data import emit, emit_json, emit_table
 from benchmarks.row_store import Row, RowStore
 from benchmarks.setting import Setting
+from snnconvert.cli.entry import own_stdout
 from snnconvert.errors import ConfigurationError, first_line
 from snnconvert.version import __version__
 
@@ -154,4 +155,5 @@ def _side(row: Row) -> list[str]:
 
 
 if __name__ == "__main__":
+    own_stdout()
     main()

@@ -10,11 +10,11 @@ from snnconvert.cli.main import main
 
 def run() -> int:
     """Runs :func:`~snnconvert.cli.main.main` as the whole of a process."""
-    _own_stdout()
+    own_stdout()
     return main()
 
 
-def _own_stdout() -> None:
+def own_stdout() -> None:
     """Gives ``sys.stdout`` a descriptor of its own; what libraries print in C (HiGHS does) goes to stderr."""
     given = sys.stdout
     try:

@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from functools import partial
 
@@ -152,3 +154,21 @@ def test_wrong_values_end_with_a_sentence(tiny, capsys):
         allocation.main(["--set", "weight_rounding=best"])
     assert "weight_rounding must be one of" in capsys.readouterr().err
     assert tiny.given == []
+
+
+STRAY = """
+import ctypes, runpy
+from benchmarks import network_options
+def emit_stray(names):
+    ctypes.CDLL(None).puts(b"stray")
+    return []
+network_options.networks_with_data = emit_stray
+runpy.run_module("benchmarks.allocation", run_name="__main__")
+"""
+
+
+def test_what_libraries_print_in_c_stays_out_of_the_output():
+    done = subprocess.run([sys.executable, "-c", STRAY], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout.splitlines()[-1])["rows"] == []
+    assert "stray" in done.stderr
+    assert "stray" not in done.stdout
