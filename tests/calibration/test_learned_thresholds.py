@@ -197,6 +197,21 @@ def test_trained_networks_stay_exact(net, sample, options, tmp_path, monkeypatch
     assert torch.equal(loaded.simulate(sample).output, snn(sample))
 
 
+def test_sums_that_pass_float32_when_multipliers_grow_are_wide(monkeypatch):
+    falling = itertools.count(0, -1)
+    monkeypatch.setattr(reconstruct, "error_of", lambda *_: float(next(falling)))
+    monkeypatch.setattr(snnconvert.finishing, "output_noise", lambda *_: 0.0)
+    monkeypatch.setattr(SoftSynapse, "scale", lambda soft: torch.full_like(soft.log_scale, 1000.0))
+    sample = images(40)
+    snn, *_ = converted(Residual(), sample, bits=1, T=3, weight_bits=3, reconstruction_steps=1)
+    plain, *_ = converted(Residual(), sample, bits=1, T=3, weight_bits=3)
+    second, before = (item.network.get_submodule("synapse_second") for item in (snn, plain))
+    assert float(second.bound().max()) > 1 << 24
+    assert second.wide
+    assert not before.wide
+    assert torch.equal(snn(sample), snn.simulate(sample).output)
+
+
 def test_capped_neurons_fire_no_more_than_their_cap(monkeypatch):
     falling = itertools.count(0, -1)
     monkeypatch.setattr(reconstruct, "error_of", lambda *_: float(next(falling)))

@@ -18,7 +18,7 @@ from snnconvert.neurons.transfer import TableTransfer
 from snnconvert.neurons.weight_integers import has_weights, largest_integer
 
 _STRETCH = 0.1
-_FINE_MULTIPLIER = 16
+_FINE_MULTIPLIER, _LARGEST_MULTIPLIER = 16, 1 << 20
 
 
 class SoftSynapse(nn.Module):
@@ -30,7 +30,7 @@ class SoftSynapse(nn.Module):
     Parameters:
         position: V, [O, ...].
         bias: [O], what is added to the synapse's own bias, in units of ``current_spread``.
-        log_scale: [O], ln s: the multiplier m·s; used where m is at least 16, so that it can be rounded.
+        log_scale: [O], ln s: the multiplier m·s; used where m lies in 16..2^20, so that it can be rounded.
     """
 
     def __init__(self, synapse: Synapse, weight: Tensor, current_spread: Tensor) -> None:
@@ -54,7 +54,7 @@ class SoftSynapse(nn.Module):
         self.current_spread = current_spread
         self.position = nn.Parameter(torch.logit(share))
         self.bias = nn.Parameter(torch.zeros_like(current_spread))
-        self.is_fine = synapse.multiplier >= _FINE_MULTIPLIER
+        self.is_fine = (synapse.multiplier >= _FINE_MULTIPLIER) & (synapse.multiplier <= _LARGEST_MULTIPLIER)
         self.log_scale = nn.Parameter(torch.zeros_like(current_spread))
 
     def share(self) -> Tensor:
@@ -77,7 +77,8 @@ class SoftSynapse(nn.Module):
             integers = (self.floor + self.gap * (self.share() >= 0.5)).clamp(-self.largest, self.largest)
             self.synapse.weight.copy_(integers.to(torch.int8))
             self.synapse.bias += self.added_bias().round().to(torch.int32)
-            self.synapse.multiplier = (synapse.multiplier * self.scale()).round().clamp(min=1).to(torch.int32)
+            scaled = (synapse.multiplier * self.scale()).round().clamp(1, _LARGEST_MULTIPLIER).to(torch.int32)
+            synapse.multiplier = torch.where(self.is_fine, scaled, synapse.multiplier)
             self.synapse.prepare()
 
     def restore(self) -> None:
