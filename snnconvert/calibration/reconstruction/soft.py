@@ -55,6 +55,7 @@ class SoftSynapse(nn.Module):
         self.position = nn.Parameter(torch.logit(share))
         self.bias = nn.Parameter(torch.zeros_like(current_spread))
         self.is_fine = (synapse.multiplier >= _FINE_MULTIPLIER) & (synapse.multiplier <= _LARGEST_MULTIPLIER)
+        self.has_fine = bool(self.is_fine.any())
         self.log_scale = nn.Parameter(torch.zeros_like(current_spread))
 
     def share(self) -> Tensor:
@@ -90,7 +91,7 @@ class SoftSynapse(nn.Module):
         """The current of real or integer words, float32."""
         weight = (self.floor + self.gap * self.share()).clamp(-self.largest, self.largest)
         current = self.synapse.current_with(weight, self.synapse.bias + self.added_bias(), words)
-        return current * self.synapse.channelwise(self.scale(), current.dim())
+        return current * self.synapse.channelwise(self.scale(), current.dim()) if self.has_fine else current
 
 
 class SoftNeuron(nn.Module):
