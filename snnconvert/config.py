@@ -80,7 +80,8 @@ class ConversionConfig:
         weight_rounding: "nearest", or "gptq": each layer's integers minimize the error of its output on a sample of
             the calibration images, what the layers before lost included.
         reconstruction_steps: optimizer steps in which each block of the network learns to give what the ANN gives on
-            a sample of up to 1,024 calibration images: its weights and biases, without labels; 0: none.
+            a sample of up to 1,024 calibration images: its weights, biases and the potentials at which neurons fire,
+            without labels; 0: none.
         bias_correction: correct each channel's mean output on the calibration images.
         potential_correction: correct each neuron's mean potential on the calibration images by an initial one, where
             a network of packed neurons has one fixed input size and isn't trained.

@@ -17,7 +17,8 @@ EFFORTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 """Settings by effort, ``ConversionConfig(**EFFORTS["fast"])``.
 
 "fast" smooths thresholds channel by channel and rounds weights by gptq, without gradients. "balanced" and "best" train
-weights and biases block by block after that: every step is about three passes of a block over 32 samples, so that 300
-steps take as long as some thirty passes of the network over 1,024 calibration images, and 2,000 as some two hundred.
+weights, biases and neurons' gains block by block after that: every step is about three passes of a block over 32
+samples, so that 300 steps take as long as some thirty passes of the network over 1,024 calibration images, and 2,000 as
+some two hundred.
 Networks of more than 100 million multiply-accumulates learn from 8 samples a step, in a quarter of that.
 """

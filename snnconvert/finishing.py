@@ -26,6 +26,7 @@ from snnconvert.engines.outputs import network_output
 from snnconvert.engines.stepwise import is_exact
 from snnconvert.errors import ConfigurationError
 from snnconvert.evaluation import compare_outputs
+from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.neurons.product import Product
 from snnconvert.neurons.synapse import Synapse
 from snnconvert.neurons.threshold import Threshold
@@ -131,12 +132,16 @@ def _reconstruct(
     images, config = prepared.signature.batch_of(sample), prepared.config
     batched = [spec.batched for spec in prepared.signature.tensors]
     untrained = {name: value.clone() for name, value in network.state_dict().items()}
+    gains = {module: module.gain for module in network.modules() if isinstance(module, SpikingNeuron)}
     before = output_noise(prepared.graph, network, sample, batched, images)
     batch = _FEW_SAMPLES if prepared.plan.total_macs > _MANY_MACS else _SAMPLES
     schedule = Schedule(config.reconstruction_steps, batch=batch)
     learn_weights(prepared.graph, network, weights.in_counts, sample, images, schedule, config.seed, progress=progress)
     if output_noise(prepared.graph, network, sample, batched, images) <= before:
-        return f"weights trained block by block on {images} images, {config.reconstruction_steps} steps each"
+        trained = f"weights trained block by block on {images} images, {config.reconstruction_steps} steps each"
+        return f"{trained}, and with them the potentials at which neurons fire, not what their spikes are worth"
+    for neuron, gain in gains.items():
+        neuron.gain = gain
     network.load_state_dict(untrained)
     return "weights as they were rounded: training took the outputs away from the ANN's"
 

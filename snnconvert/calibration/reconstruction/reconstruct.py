@@ -14,8 +14,9 @@ from torch import Tensor, fx
 from tqdm import tqdm
 
 from snnconvert.calibration.reconstruction.blocks import Block, find_blocks, source_of
-from snnconvert.calibration.reconstruction.runner import BlockRunner, Values
-from snnconvert.calibration.reconstruction.soft import SoftSynapse, soft_transfer, unrounded
+from snnconvert.calibration.reconstruction.channels import channel_shapes
+from snnconvert.calibration.reconstruction.runner import BlockRunner, SoftModule, Values
+from snnconvert.calibration.reconstruction.soft import SoftNeuron, SoftSynapse, soft_transfer, unrounded
 from snnconvert.calibration.reconstruction.stream import Stream
 from snnconvert.calibration.reconstruction.trainer import Lesson, Schedule, View, error_of, train
 from snnconvert.convert.insert import UNIT
@@ -38,7 +39,7 @@ def learn_weights(
     *,
     progress: bool = False,
 ) -> None:
-    """Trains a packed network's integer weights and biases in place.
+    """Trains a packed network's integer weights, biases and neurons' gains in place.
 
     Args:
         ann: the canonical graph.
@@ -85,26 +86,33 @@ class _Lessons:
         )
         spreads = self._runner.spreads(block, stream.first_chunk())
         error = error_of(before, lesson)
-        synapses = {name: self._soft(name, spreads[name]) for name in block.synapses}
+        shapes = channel_shapes(self._network, block, self._sources)
+        soft: dict[str, SoftModule] = {name: self._soft_synapse(name, spreads[name]) for name in block.synapses}
+        soft.update({name: self._soft_neuron(name, shape) for name, shape in shapes.items()})
         with torch.enable_grad():
-            train(self._runner, block, synapses, lesson, self._schedule, error, self._random)
-        for soft in synapses.values():
-            soft.settle()
+            train(self._runner, block, soft, lesson, self._schedule, error, self._random)
+        for module in soft.values():
+            module.settle()
         after = stream.results(self._runner, block)
         if error_of(after, lesson) < error:
             return after
-        for soft in synapses.values():
-            soft.restore()
+        for module in soft.values():
+            module.restore()
         return before
 
     def pass_by(self, block: Block, stream: Stream) -> Values:
         """The results of a block without anything to learn."""
         return stream.results(self._runner, block)
 
-    def _soft(self, name: str, spread: Tensor) -> SoftSynapse:
+    def _soft_synapse(self, name: str, spread: Tensor) -> SoftSynapse:
         synapse = self._network.get_submodule(name)
         assert isinstance(synapse, Synapse)
         return SoftSynapse(synapse, self._weights(self._nodes[name], synapse), spread)
+
+    def _soft_neuron(self, name: str, shape: tuple[int, ...]) -> SoftNeuron:
+        neuron = self._network.get_submodule(name)
+        assert isinstance(neuron, SpikingNeuron)
+        return SoftNeuron(neuron, shape)
 
     def _view(self, node: fx.Node) -> View:
         """How the neurons behind a value see it: rectified, through their function, or as it is in the ANN's unit."""

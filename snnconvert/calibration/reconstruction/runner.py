@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, fx
 
 from snnconvert.calibration.reconstruction.blocks import Block
-from snnconvert.calibration.reconstruction.soft import SoftSynapse, soft_fire, soft_transfer
+from snnconvert.calibration.reconstruction.soft import SoftNeuron, SoftSynapse, soft_fire, soft_transfer
 from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.neurons.synapse import Synapse
 from snnconvert.neurons.transfer import TableTransfer
 
 Values = dict[fx.Node, Any]
+SoftModule = SoftSynapse | SoftNeuron
 
 
 class BlockRunner(fx.Interpreter):
@@ -23,7 +24,7 @@ class BlockRunner(fx.Interpreter):
     def __init__(self, network: fx.GraphModule) -> None:
         super().__init__(network, garbage_collect_values=False)
         self.extra_traceback = False
-        self._soft: Mapping[str, SoftSynapse] | None = None
+        self._soft: Mapping[str, SoftModule] | None = None
         self._random: torch.Generator | None = None
         self._kept = 0.0
         self._seen: dict[str, Tensor] | None = None
@@ -32,7 +33,7 @@ class BlockRunner(fx.Interpreter):
         self,
         block: Block,
         inputs: Mapping[fx.Node, Any],
-        soft: Mapping[str, SoftSynapse] | None = None,
+        soft: Mapping[str, SoftModule] | None = None,
         random: torch.Generator | None = None,
         kept: float = 0.0,
     ) -> Values:
@@ -41,7 +42,8 @@ class BlockRunner(fx.Interpreter):
         Args:
             block: the block.
             inputs: values of its inputs.
-            soft: runs it in its differentiable form, with these in place of its synapses, by module name.
+            soft: runs it in its differentiable form, with these in place of its synapses and some of its
+                neurons, by module name.
             random: what drops roundings.
             kept: the share of neurons that fire without rounding.
         """
@@ -72,8 +74,11 @@ class BlockRunner(fx.Interpreter):
             if self._seen is not None and isinstance(module, Synapse):
                 self._seen[name] = _spread(module, current)
             return current
-        if name in self._soft:
-            return self._soft[name](args[0])
+        soft = self._soft.get(name)
+        if isinstance(soft, SoftNeuron):
+            return soft(args[0], self._drawn(args[0]))
+        if soft is not None:
+            return soft(args[0])
         if isinstance(module, SpikingNeuron):
             return soft_fire(module, args[0], self._drawn(args[0]))
         if isinstance(module, TableTransfer):

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, fx
 
 from snnconvert.calibration.reconstruction.blocks import Block
-from snnconvert.calibration.reconstruction.runner import BlockRunner, Values
-from snnconvert.calibration.reconstruction.soft import SoftSynapse
+from snnconvert.calibration.reconstruction.runner import BlockRunner, SoftModule, Values
+from snnconvert.calibration.reconstruction.soft import SoftNeuron, SoftSynapse
 
 _WARM_UP, _FIRST_BETA, _LAST_BETA, _GROWTH = 0.2, 20.0, 2.0, 1e3
 View = Callable[[Tensor], Tensor]
@@ -26,6 +26,7 @@ class Schedule:
         steps: optimizer steps of each block.
         rate: learning rate of V, the weights' positions between two integers.
         bias_rate: learning rate of biases, in standard deviations of currents.
+        scale_rate: learning rate of logarithms: of neurons' gains, and of what weights' integers are worth.
         batch: samples a step.
         kept: share of neurons that fire without rounding in a step, and of inputs as the ANN has them.
     """
@@ -33,6 +34,7 @@ class Schedule:
     steps: int
     rate: float = 5e-2
     bias_rate: float = 1e-3
+    scale_rate: float = 2e-3
     pressure: float = 1.0
     kept: float = 0.5
     batch: int = 32
@@ -61,7 +63,7 @@ class Lesson:
 def train(
     runner: BlockRunner,
     block: Block,
-    synapses: Mapping[str, SoftSynapse],
+    soft: Mapping[str, SoftModule],
     lesson: Lesson,
     schedule: Schedule,
     error: float,
@@ -72,11 +74,14 @@ def train(
     β falls from 20 to 2 after a fifth of the steps, which drives weights to integers; λ is the error of the
     untrained block, shared among its weights.
     """
-    positions = [synapse.position for synapse in synapses.values()]
+    synapses = [module for module in soft.values() if isinstance(module, SoftSynapse)]
+    factors = [module.log_factor for module in soft.values() if isinstance(module, SoftNeuron)]
+    positions = [synapse.position for synapse in synapses]
     optimizer = torch.optim.Adam(
         [
             {"params": positions, "lr": schedule.rate},
-            {"params": [synapse.bias for synapse in synapses.values()], "lr": schedule.bias_rate},
+            {"params": [synapse.bias for synapse in synapses], "lr": schedule.bias_rate},
+            {"params": [*factors, *(synapse.log_scale for synapse in synapses)], "lr": schedule.scale_rate},
         ]
     )
     scales = {node: _scale(lesson.views[node](target)) for node, target in lesson.targets.items()}
@@ -85,7 +90,7 @@ def train(
     for step in range(schedule.steps):
         chosen = torch.randperm(lesson.samples, generator=random, device=random.device)[:batch]
         inputs = _mixed(lesson, chosen, schedule.kept, random)
-        results = runner.run_block(block, inputs, synapses, random, schedule.kept)
+        results = runner.run_block(block, inputs, soft, random, schedule.kept)
         loss = torch.zeros(())
         for node, target in lesson.targets.items():
             view = lesson.views[node]
@@ -93,7 +98,7 @@ def train(
         progress = (step / schedule.steps - _WARM_UP) / (1 - _WARM_UP)
         if progress > 0:
             beta = _LAST_BETA + (_FIRST_BETA - _LAST_BETA) * 0.5 * (1 + math.cos(math.pi * progress))
-            for synapse in synapses.values():
+            for synapse in synapses:
                 loss = loss + pressure * _GROWTH**progress * (1 - (2 * synapse.share() - 1).abs().pow(beta)).sum()
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
