@@ -132,24 +132,15 @@ class ConversionConfig:
         make_code("packed", self.last_bits, 1, "last_bits")
         for name in ("weight_bits", "first_last_weight_bits"):
             _check_weight_bits(getattr(self, name), name)
-        if self.threshold not in THRESHOLD_METHODS:
-            raise ConfigurationError(f"threshold must be one of {', '.join(THRESHOLD_METHODS)}, got {self.threshold!r}")
-        if self.threshold_granularity not in GRANULARITIES:
-            known = ", ".join(GRANULARITIES)
-            raise ConfigurationError(
-                f"threshold_granularity must be one of {known}, got {self.threshold_granularity!r}"
-            )
+        self._check_choice("threshold", THRESHOLD_METHODS)
+        self._check_choice("threshold_granularity", GRANULARITIES)
         if self.threshold_granularity != "tensor" and self.threshold not in CHANNEL_METHODS:
             raise ConfigurationError(
                 f"thresholds per channel are chosen by {', '.join(CHANNEL_METHODS)}, not by {self.threshold}: "
                 "choose one of these, or threshold_granularity tensor"
             )
-        if self.weight_granularity not in WEIGHT_GRANULARITIES:
-            known = ", ".join(WEIGHT_GRANULARITIES)
-            raise ConfigurationError(f"weight_granularity must be one of {known}, got {self.weight_granularity!r}")
-        if self.weight_rounding not in ROUNDING_METHODS:
-            known = ", ".join(ROUNDING_METHODS)
-            raise ConfigurationError(f"weight_rounding must be one of {known}, got {self.weight_rounding!r}")
+        self._check_choice("weight_granularity", WEIGHT_GRANULARITIES)
+        self._check_choice("weight_rounding", ROUNDING_METHODS)
         if not isinstance(self.percentile, (int, float)) or not 50 < self.percentile <= 100:
             raise ConfigurationError(f"percentile must be above 50 and at most 100, got {self.percentile!r}")
         check_range(self.reconstruction_steps, 0, 1 << 20, "reconstruction_steps")
@@ -181,10 +172,12 @@ class ConversionConfig:
         """Name and value of what widths are allocated for; None if they are as told."""
         return next(((name, getattr(self, name)) for name in OBJECTIVES if getattr(self, name) is not None), None)
 
+    def _check_choice(self, name: str, known: tuple[str, ...]) -> None:
+        if getattr(self, name) not in known:
+            raise ConfigurationError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+
     def _check_attention_code(self, code: SpikeCode) -> None:
-        if self.attention_code not in ATTENTION_CODES:
-            known = ", ".join(ATTENTION_CODES)
-            raise ConfigurationError(f"attention_code must be one of {known}, got {self.attention_code!r}")
+        self._check_choice("attention_code", ATTENTION_CODES)
         if self.attention_code != "uniform" and code.name != "packed":
             raise ConfigurationError(
                 f"attention_code {self.attention_code} needs packed neurons, got {self.neuron}: "

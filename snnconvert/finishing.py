@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Mapping
 from functools import partial
 
-import torch
 from torch import Tensor, fx
 
 from snnconvert.calibration.collect import Statistics
@@ -18,11 +17,11 @@ from snnconvert.calibration.repair import Measurement, finish_synapses, repair_a
 from snnconvert.calibration.rounder import WeightRounder
 from snnconvert.calibration.threshold_mse import Bins
 from snnconvert.calibration.thresholds import EQUAL_STEPS
+from snnconvert.comparison import compare_graphs
 from snnconvert.config import ConversionConfig
 from snnconvert.convert.channels import Steps
 from snnconvert.convert.currents import folded_parameters
 from snnconvert.convert.insert import insert_neurons
-from snnconvert.engines.outputs import network_output
 from snnconvert.engines.stepwise import is_exact
 from snnconvert.errors import ConfigurationError
 from snnconvert.evaluation import compare_outputs
@@ -39,7 +38,7 @@ from snnconvert.weight_widths import channel_widths, widths_note
 
 _GRADIENT_BATCH = 8
 _HELD_OUT = "calibration images that weights were not fitted to"
-_SAMPLES, _FEW_SAMPLES, _MANY_MACS = 32, 8, 1e8
+_FEW_SAMPLES, _MANY_MACS = 8, 1e8
 
 
 def finish(prepared: PreparedConversion, statistics: Statistics, *, progress: bool = False) -> SpikingModel:
@@ -80,16 +79,11 @@ def _fidelity(
     prepared: PreparedConversion, network: fx.GraphModule, statistics: Statistics, measured: Measurement
 ) -> Fidelity:
     """On images that nothing was fitted to, if there are any; else on the sample."""
-    signature, unflatten = prepared.signature, prepared.signature.unflatten
-    if not statistics.held_out:
-        outputs = unflatten(measured.ann_output), unflatten(measured.snn_output)
-        images = signature.batch_of(statistics.sample)
-        return compare_outputs([(images, *outputs, None)]).fidelity(statistics.sampled_from)
-    leaves = [tensor.to(prepared.device) for tensor in statistics.held_out]
-    with torch.no_grad():
-        expected = prepared.graph(*leaves)
-    outputs = unflatten(expected), unflatten(network_output(network, leaves))
-    return compare_outputs([(signature.batch_of(leaves), *outputs, None)]).fidelity(_HELD_OUT)
+    if statistics.held_out:
+        return compare_graphs(prepared, network, [(statistics.held_out, None)]).fidelity(_HELD_OUT)
+    outputs = [prepared.signature.unflatten(output) for output in (measured.ann_output, measured.snn_output)]
+    images = prepared.signature.batch_of(statistics.sample)
+    return compare_outputs([(images, *outputs, None)]).fidelity(statistics.sampled_from)
 
 
 def _repaired(
@@ -134,8 +128,9 @@ def _reconstruct(
     untrained = {name: value.clone() for name, value in network.state_dict().items()}
     gains = {module: module.gain for module in network.modules() if isinstance(module, SpikingNeuron)}
     before = output_noise(prepared.graph, network, sample, batched, images)
-    batch = _FEW_SAMPLES if prepared.plan.total_macs > _MANY_MACS else _SAMPLES
-    schedule = Schedule(config.reconstruction_steps, batch=batch)
+    schedule = Schedule(config.reconstruction_steps)
+    if prepared.plan.total_macs > _MANY_MACS:
+        schedule = dataclasses.replace(schedule, batch=_FEW_SAMPLES)
     learn_weights(prepared.graph, network, weights.in_counts, sample, images, schedule, config.seed, progress=progress)
     if output_noise(prepared.graph, network, sample, batched, images) <= before:
         trained = f"weights trained block by block on {images} images, {config.reconstruction_steps} steps each"

@@ -11,7 +11,7 @@ from torch import Tensor, fx
 from snnconvert.calibration.channel_widths import best_widths, width_errors
 from snnconvert.calibration.input_variances import input_variances
 from snnconvert.convert.channels import Steps
-from snnconvert.convert.currents import folded_parameters
+from snnconvert.convert.currents import folded_parameters, met_by_weights
 from snnconvert.convert.ops import groups_of
 from snnconvert.convert.plan import Plan
 from snnconvert.neurons.weight_integers import FEWEST_WEIGHT_BITS, MOST_WEIGHT_BITS
@@ -42,9 +42,9 @@ def channel_widths(
     for node in graph_module.graph.nodes:
         if node.name in mixed:
             item = mixed[node.name]
-            step = torch.as_tensor(steps.at(item.source, item.family))
-            weight, bias = folded_parameters(graph_module, node, steps.at(item.source, item.family))
-            of_words = variances[node.name] / step.to(weight.device) ** 2 + _ROUNDING_VARIANCE
+            step = steps.at(item.source, item.family)
+            weight, bias = folded_parameters(graph_module, node, step)
+            of_words = variances[node.name] / torch.as_tensor(step).to(weight.device) ** 2 + _ROUNDING_VARIANCE
             errors = width_errors(weight, bias, met_by_weights(of_words, weight, groups_of(node)))
             widths[node.name] = best_widths(errors, item.weight_bits)
     return widths
@@ -57,9 +57,3 @@ def widths_note(widths: Mapping[str, Tensor]) -> tuple[str, ...]:
     counts = Counter(torch.cat(list(widths.values())).tolist())
     listed = ", ".join(f"{counts[bits]} of {bits}" for bits in sorted(counts))
     return (f"weight bits of {sum(counts.values())} output channels in {len(widths)} layers: {listed}",)
-
-
-def met_by_weights(values: Tensor, weight: Tensor, groups: int) -> Tensor:
-    """Values of input channels [I] as the weights [O, I/groups, ...] meet them, [O, I/groups, 1, ...]."""
-    per_output = values.view(groups, -1).repeat_interleave(weight.shape[0] // groups, 0)
-    return per_output.view(*per_output.shape, *[1] * (weight.dim() - 2))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from snnconvert.allocation.choices import Choices
 from snnconvert.allocation.drop import Drop
@@ -117,6 +118,7 @@ class Allocator:
         self._prepared, self._statistics, self._progress = prepared, statistics, progress
         self.groups = group_layers(prepared.plan, prepared.config, choices or Choices(T=prepared.config.T))
         self.laboratory = Laboratory(prepared, statistics, self.groups, progress=progress)
+        self._judged, self._expected = self._held_out()
         self.sensitivity = measured_sensitivity(self.laboratory)
         self._energy = EnergyPrice(prepared.graph, prepared.plan, self.laboratory.set_bits, energy)
         self._macs = max(prepared.plan.spiking_macs, 1)
@@ -214,13 +216,15 @@ class Allocator:
 
     def measured_error(self, model: SpikingModel) -> float:
         """Relative squared error of a network's output on samples held out, else on the laboratory's."""
+        return relative_error(self._expected, floating_outputs(network_output(model.network, self._judged)))
+
+    def _held_out(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Samples to measure errors on, and what the ANN gives for them."""
         if not self._statistics.held_out:
-            outputs = floating_outputs(network_output(model.network, self.laboratory.sample))
-            return relative_error(self.laboratory.reference, outputs)
+            return self.laboratory.sample, self.laboratory.reference
         leaves = [tensor.to(self._prepared.device) for tensor in self._statistics.held_out]
         with torch.no_grad():
-            expected = floating_outputs(self._prepared.graph(*leaves))
-        return relative_error(expected, floating_outputs(network_output(model.network, leaves)))
+            return leaves, floating_outputs(self._prepared.graph(*leaves))
 
     def drop_on_sample(self) -> Drop:
         """The share of decisions that change on samples held out, or on the calibration pass's sample."""

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
-import torch
 from torch import Tensor, fx
 
-from snnconvert.engines.outputs import network_output
+from snnconvert.comparison import compare_graphs
 from snnconvert.errors import ConversionError
-from snnconvert.evaluation import Evaluation, compare_outputs
+from snnconvert.evaluation import Evaluation
 from snnconvert.preparation import PreparedConversion
 
 Leaves = tuple[Tensor, ...]
@@ -31,17 +29,12 @@ class Drop:
         """Counts over all batches, and whether all of them have labels."""
         labelled: list[bool] = []
 
-        def outputs() -> Iterable[tuple[int, Any, Any, Tensor | None]]:
+        def noted() -> LabelledBatches:
             for leaves, labels in self._batches():
-                placed = [leaf.to(self._prepared.device) for leaf in leaves]
-                with torch.no_grad():
-                    expected = self._prepared.graph(*placed)
                 labelled.append(labels is not None)
-                actual = network_output(network, placed)
-                unflatten = self._prepared.signature.unflatten
-                yield self._prepared.signature.batch_of(placed), unflatten(expected), unflatten(actual), labels
+                yield leaves, labels
 
-        return compare_outputs(outputs()), all(labelled)
+        return compare_graphs(self._prepared, network, noted()), all(labelled)
 
     def of(self, network: fx.GraphModule) -> float:
         """The drop of a network in points; negative where it is better than the ANN.

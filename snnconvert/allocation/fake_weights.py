@@ -8,16 +8,15 @@ import torch
 from torch import Tensor, fx
 
 from snnconvert.calibration.gptq import Moments, MomentSums, rounded
-from snnconvert.calibration.patches import patches
+from snnconvert.calibration.patches import patches_in_parts
 from snnconvert.convert.currents import folded_parameters, steps_of_inputs
 from snnconvert.convert.insert import geometry_of
-from snnconvert.convert.ops import CONVOLUTIONS, TRANSPOSED, groups_of
+from snnconvert.convert.ops import TRANSPOSED, groups_of, input_channel_axis
 from snnconvert.convert.units import FloatArray
 from snnconvert.convert.weights import natural_scale, quantize
 from snnconvert.neurons.synapse import outputs_first
 from snnconvert.neurons.weight_integers import widths_of
 
-_ELEMENTS = 1 << 24
 _LARGEST_INPUTS = 5000
 
 
@@ -68,7 +67,7 @@ class FakeWeights:
 
     def _counted(self, inputs: Tensor, steps: FloatArray) -> Tensor:
         """Inputs in steps, unrounded."""
-        axis = 1 if self._node.target in CONVOLUTIONS else inputs.dim() - 1
+        axis = input_channel_axis(self._node, inputs.dim())
         sizes = [-1 if dim == axis else 1 for dim in range(inputs.dim())]
         return inputs / torch.as_tensor(steps).to(inputs).view(sizes)
 
@@ -76,8 +75,6 @@ class FakeWeights:
         """C of the words, with K = 0: the layers before are taken to lose nothing."""
         inputs, outputs = self._weight[0].numel(), self._weight.shape[0] // self._groups
         sums = MomentSums(self._groups, inputs, outputs, words.device)
-        samples = max(1, _ELEMENTS // max(words[0].numel() * inputs // max(words.shape[-1], 1), 1))
-        for part in torch.split(words, samples):
-            x = patches(part, tuple(self._weight.shape[2:]), geometry_of(self._node))
+        for _, x in patches_in_parts(words, self._weight.shape, geometry_of(self._node)):
             sums.update(x, x.new_zeros(self._groups, outputs, x.shape[-1]))
         return sums.moments()

@@ -176,7 +176,7 @@ def words_of(values: Tensor, threshold: Threshold, site: Site, steps: Tensor) ->
     """Q(x/Δ): the words of a site, its upper clip included."""
     ceiling: float = math.ceil(threshold.code.maximum)
     if site.cap is not None and site.origin == "activation":
-        ceiling = max(min(round(site.cap / float(steps.max())), ceiling), 0)
+        ceiling = threshold.code.ceiling_at(site.cap / float(steps.max()))
     return threshold.code.quantize_(values / steps, ceiling)
 
 

@@ -46,9 +46,7 @@ def choose_channel_threshold(
     found = [_Candidate.of(code, histogram, method, percentile, before) for code in _codes(shared.code, histogram)]
     best = found[0] if len(found) == 1 else min(found, key=lambda candidate: candidate.loss(histogram))
     steps = np.where(best.steps > 0, np.maximum(best.steps, insured_steps(shared, histogram)), shared.step)
-    if cap is not None and best.code.maximum > 0:
-        steps = np.minimum(steps, cap / best.code.maximum)
-    return Threshold.per_channel(steps, best.code)
+    return Threshold.per_channel(capped_steps(steps, best.code, cap), best.code)
 
 
 def insured_steps(shared: Threshold, histogram: ChannelHistogram) -> FloatArray:
@@ -65,16 +63,18 @@ def insured_steps(shared: Threshold, histogram: ChannelHistogram) -> FloatArray:
     return shared.step * np.maximum(strength / (strength + counted), _SMALLEST_SHARE)
 
 
-def channel_powers(histogram: ChannelHistogram) -> FloatArray:
-    """E[x²] of each channel, [C]."""
-    low, high, counts = histogram.bins()
+def capped_steps(steps: FloatArray, code: SpikeCode, cap: FloatArray | float | None) -> FloatArray:
+    """The steps, none so coarse that the code's largest value lies above the clip."""
+    if cap is None or code.maximum <= 0:
+        return steps
+    capped: FloatArray = np.minimum(steps, cap / code.maximum)
+    return capped
+
+
+def channel_powers(low: FloatArray, high: FloatArray, counts: FloatArray) -> FloatArray:
+    """E[x²] of each channel, [C], values uniform within a bin."""
     powers: FloatArray = ((low * low + low * high + high * high) / 3 * counts).sum(1) / np.maximum(counts.sum(1), 1)
     return powers
-
-
-def channel_errors(histogram: ChannelHistogram, steps: FloatArray, code: SpikeCode) -> FloatArray:
-    """E[(x − Q(x))²] of each channel at positive steps [C]."""
-    return _errors(*histogram.bins(), steps, code)
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,9 @@ class _Candidate:
     def loss(self, histogram: ChannelHistogram) -> float:
         """The mean of E[(x − Q(x))²] / E[x²] over the channels that aren't always zero."""
         busy = self.steps > 0
-        errors = channel_errors(histogram, np.where(busy, self.steps, 1.0), self.code)
-        powers = channel_powers(histogram)
+        bins = histogram.bins()
+        errors = channel_errors(*bins, np.where(busy, self.steps, 1.0), self.code)
+        powers = channel_powers(*bins)
         return float((errors[busy] / np.maximum(powers[busy], _LEAST_POWER)).mean()) if busy.any() else 0.0
 
 
@@ -144,15 +145,17 @@ def _minimal_mse(histogram: ChannelHistogram, code: SpikeCode) -> FloatArray:
     busy = np.where(widest > 0, widest, 1.0)
 
     def best_of(steps: FloatArray, ratios: FloatArray) -> FloatArray:
-        errors = np.stack([_errors(*bins, steps * ratio, code) for ratio in ratios])
+        errors = np.stack([channel_errors(*bins, steps * ratio, code) for ratio in ratios])
         chosen: FloatArray = steps * ratios[errors.argmin(0)]
         return chosen
 
     return np.where(widest > 0, best_of(best_of(busy, _COARSE), _FINE), 0.0)
 
 
-def _errors(low: FloatArray, high: FloatArray, counts: FloatArray, steps: FloatArray, code: SpikeCode) -> FloatArray:
-    """E[(x − Q(x))²] of each channel, values uniform within a bin; see ``threshold_mse``."""
+def channel_errors(
+    low: FloatArray, high: FloatArray, counts: FloatArray, steps: FloatArray, code: SpikeCode
+) -> FloatArray:
+    """E[(x − Q(x))²] of each channel at positive steps [C], values uniform within a bin; see ``threshold_mse``."""
     size = steps[:, None]
 
     def integral(edges: FloatArray) -> FloatArray:

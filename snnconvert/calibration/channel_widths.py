@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from snnconvert.convert.weights import natural_scale, quantize
+from snnconvert.convert.weights import nearest_representable
 from snnconvert.neurons.weight_integers import FEWEST_WEIGHT_BITS, MOST_WEIGHT_BITS
 
 _WIDTHS = range(FEWEST_WEIGHT_BITS, MOST_WEIGHT_BITS + 1)
@@ -33,8 +33,7 @@ def width_errors(weight: Tensor, bias: Tensor, variances: Tensor) -> Tensor:
     """
     errors = []
     for bits in _WIDTHS:
-        scale = natural_scale(weight, bias, bits)
-        real = quantize(weight, scale, bits).double() * scale.view(-1, *[1] * (weight.dim() - 1))
+        real = nearest_representable(weight, bias, bits)
         errors.append(((weight.double() - real).square() * variances).flatten(1).sum(1))
     return torch.stack(errors, 1)
 

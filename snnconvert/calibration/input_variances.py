@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from snnconvert.convert.ops import LINEAR
+from snnconvert.convert.ops import input_channel_axis
 
 
 def input_variances(
@@ -38,7 +38,6 @@ class _Variances(fx.Interpreter):
             source = n.args[0]
             assert isinstance(source, fx.Node)
             values = self.env[source]
-            axis = values.dim() - 1 if n.target is LINEAR else 1
-            channels = values.movedim(axis, 0).flatten(1)
+            channels = values.movedim(input_channel_axis(n, values.dim()), 0).flatten(1)
             self.found[n.name] = channels.double().var(1, unbiased=False)
         return super().run_node(n)

@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 import itertools
+import math
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from snnconvert.neurons.synapse import ConvGeometry
+
+_ELEMENTS = 1 << 24
+
+
+def patches_in_parts(
+    words: Tensor, weight_shape: Sequence[int], geometry: ConvGeometry | None
+) -> Iterator[tuple[slice, Tensor]]:
+    """:func:`patches` of a few samples at a time, so that memory stays bounded; each with where its samples are.
+
+    Args:
+        words: as there.
+        weight_shape: of the weights, [O, I, ...].
+        geometry: as there.
+    """
+    columns = words[0].numel() * math.prod(weight_shape[1:]) // max(words.shape[-1], 1)
+    samples = max(1, _ELEMENTS // max(columns, 1))
+    for start in range(0, len(words), samples):
+        part = slice(start, start + samples)
+        yield part, patches(words[part], tuple(weight_shape[2:]), geometry)
 
 
 def patches(words: Tensor, kernel: tuple[int, ...], geometry: ConvGeometry | None) -> Tensor:

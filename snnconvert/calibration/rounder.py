@@ -8,10 +8,8 @@ import torch
 from torch import Tensor
 
 from snnconvert.calibration.gptq import MomentSums, best_strength, rounded
-from snnconvert.calibration.patches import patches
+from snnconvert.calibration.patches import patches_in_parts
 from snnconvert.neurons.synapse import Synapse
-
-_ELEMENTS = 1 << 24
 
 
 class WeightRounder:
@@ -46,9 +44,9 @@ class WeightRounder:
             for part in (slice(middle), slice(middle, None))
             if len(words[part]) > 0
         ]
-        whole = halves[0].joined(halves[-1]) if len(halves) > 1 else halves[0]
-        strength = 1.0
+        whole, strength = halves[0], 1.0
         if len(halves) > 1:
+            whole = halves[0].joined(halves[1])
             strength = best_strength(*(half.moments() for half in halves))
         integers = rounded(weight, whole.moments(), synapse.widths.view(weight.shape[:2]), strength)
         synapse.weight.copy_(integers.view(synapse.weight.shape).to(torch.int8))
@@ -59,9 +57,7 @@ def _moment_sums(synapse: Synapse, weight: Tensor, scale: Tensor, words: Tensor,
     """Of weights [G, O, I] in counts of a scale [G, O, 1], what some samples tell."""
     groups, outputs, inputs = weight.shape
     sums = MomentSums(groups, inputs, outputs, words.device)
-    samples = max(1, _ELEMENTS // max(words[0].numel() * inputs // max(words.shape[-1], 1), 1))
-    for part, target in zip(torch.split(words, samples), torch.split(expected, samples), strict=True):
-        x = patches(part, tuple(synapse.weight.shape[2:]), synapse.geometry)
-        wanted = target.movedim(synapse.channel_axis(target.dim()), 0).reshape(groups, outputs, -1)
+    for part, x in patches_in_parts(words, synapse.weight.shape, synapse.geometry):
+        wanted = expected[part].movedim(synapse.channel_axis(expected.dim()), 0).reshape(groups, outputs, -1)
         sums.update(x, (wanted / scale).float() - weight.float() @ x)
     return sums

@@ -23,9 +23,9 @@ import torch
 from torch import Tensor
 
 from snnconvert.calibration.channel_histogram import ChannelHistogram, FloatArray
-from snnconvert.calibration.channel_thresholds import channel_errors, channel_powers
+from snnconvert.calibration.channel_thresholds import capped_steps, channel_errors, channel_powers
 from snnconvert.convert.units import IntArray
-from snnconvert.convert.weights import natural_scale, quantize
+from snnconvert.convert.weights import nearest_representable
 from snnconvert.neurons.code import SpikeCode
 from snnconvert.neurons.threshold import Threshold
 
@@ -68,8 +68,7 @@ class SpikeReader:
         """Σ (W − Ŵ)²·E[x_c²] with Ŵ the weights rounded to integers in units of these steps."""
         scale = torch.from_numpy(np.append(steps, 1.0)[self.channels]).unsqueeze(-1)
         folded = (self.weight.double().cpu() * scale).float()
-        grid = natural_scale(folded, torch.zeros(len(folded)), self.weight_bits)
-        rounded = quantize(folded, grid, self.weight_bits).double() * grid.view(-1, 1, 1)
+        rounded = nearest_representable(folded, torch.zeros(len(folded)), self.weight_bits)
         noise = ((rounded - folded.double()) / scale).square().sum(-1).numpy()
         return float(noise.ravel() @ np.append(powers, 0.0)[self.channels].ravel())
 
@@ -103,14 +102,13 @@ def smoothed(
         return separate
     search = _Search(histogram, [thinned(reader) for reader in readers])
     own = np.array(separate.channel_steps)
-    codes = {shared.code: shared.step, separate.code: shared.step}
     best, least = separate, np.inf
-    for code, step in codes.items():
-        for share, equalizer in itertools.product(_SHARES, _EQUALIZERS):
-            shape = own**share * step ** (1 - share) * search.columns**-equalizer
-            steps, noise = search.best_level(shape, code, cap)
-            if noise < least:
-                best, least = Threshold.per_channel(steps, code), noise
+    codes = dict.fromkeys((shared.code, separate.code))
+    for code, share, equalizer in itertools.product(codes, _SHARES, _EQUALIZERS):
+        shape = own**share * shared.step ** (1 - share) * search.columns**-equalizer
+        steps, noise = search.best_level(shape, code, cap)
+        if noise < least:
+            best, least = Threshold.per_channel(steps, code), noise
     return best
 
 
@@ -118,8 +116,8 @@ class _Search:
     """Predicts noise."""
 
     def __init__(self, histogram: ChannelHistogram, readers: Sequence[SpikeReader]) -> None:
-        self._histogram, self._readers = histogram, readers
-        self._powers = channel_powers(histogram)
+        self._bins, self._readers = histogram.bins(), readers
+        self._powers = channel_powers(*self._bins)
         count = len(self._powers)
         self._weights = np.zeros(count)
         self._signals = []
@@ -135,8 +133,8 @@ class _Search:
         self, shape: FloatArray, code: SpikeCode, cap: FloatArray | float | None
     ) -> tuple[FloatArray, float]:
         """k·shape with the k of least noise, and that noise."""
-        candidates = [self._capped(shape * level, code, cap) for level in _LEVELS]
-        losses = [float(channel_errors(self._histogram, steps, code) @ self._weights) for steps in candidates]
+        candidates = [capped_steps(shape * level, code, cap) for level in _LEVELS]
+        losses = [float(channel_errors(*self._bins, steps, code) @ self._weights) for steps in candidates]
         index = int(np.argmin(losses))
         steps = candidates[index]
         of_weights = sum(
@@ -144,8 +142,3 @@ class _Search:
             for reader, signal in zip(self._readers, self._signals, strict=True)
         )
         return steps, losses[index] + of_weights
-
-    @staticmethod
-    def _capped(steps: FloatArray, code: SpikeCode, cap: FloatArray | float | None) -> FloatArray:
-        capped: FloatArray = np.minimum(steps, cap / code.maximum) if cap is not None and code.maximum > 0 else steps
-        return capped

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
+import torch
 from torch import fx
 
 from snnconvert.calibration.smoothing import SpikeReader
 from snnconvert.convert.channels import SpikeChannels
-from snnconvert.convert.currents import folded_parameters
+from snnconvert.convert.currents import folded_parameters, met_by_weights
 from snnconvert.convert.ops import groups_of
 from snnconvert.convert.plan import Plan
 
@@ -27,8 +27,8 @@ def spike_readers(graph_module: fx.GraphModule, plan: Plan, channels: SpikeChann
         if item.family != family or item.held is not None:
             continue
         weight, _ = folded_parameters(graph_module, nodes[item.node], 1.0)
-        groups, inputs = groups_of(nodes[item.node]), weight.shape[1]
-        index = channels.maps[item.source].index.reshape(groups, 1, inputs)
-        of_outputs = np.broadcast_to(index, (groups, len(weight) // groups, inputs)).reshape(len(weight), inputs)
-        readers.append(SpikeReader(weight.reshape(*weight.shape[:2], -1), of_outputs, item.weight_bits))
+        weight = weight.reshape(*weight.shape[:2], -1)
+        index = torch.from_numpy(channels.maps[item.source].index)
+        of_outputs = met_by_weights(index, weight, groups_of(nodes[item.node]))[..., 0].numpy()
+        readers.append(SpikeReader(weight, of_outputs, item.weight_bits))
     return readers

@@ -207,12 +207,12 @@ def add_conversion(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--weight-rounding", choices=ROUNDING_METHODS,
         help="nearest, or gptq, which keeps each layer's output on calibration images: slower, better below 8 bits "
-        "(default nearest)",
+        f"(default {_DEFAULTS.weight_rounding})",
     )  # fmt: skip
     group.add_argument(
         "--reconstruction-steps", type=int, metavar="N",
         help="steps in which each block learns to give what the ANN gives on calibration images, without labels "
-        "(default 0)",
+        f"(default {_DEFAULTS.reconstruction_steps})",
     )  # fmt: skip
     group.add_argument(
         "--effort", choices=list(EFFORTS),

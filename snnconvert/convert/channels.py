@@ -18,7 +18,7 @@ from torch import Tensor, fx
 
 from snnconvert.convert.flow import Carrier, Flow, infer_flows, pooled_axis
 from snnconvert.convert.graph_tools import constant_of
-from snnconvert.convert.ops import LINEAR, OpKind, affine_source, is_tensor, kind_of
+from snnconvert.convert.ops import OpKind, affine_source, input_channel_axis, is_tensor, kind_of
 from snnconvert.convert.plan import Plan, Site, SynapsePlan
 from snnconvert.convert.shapes import hinted_shape, is_fixed
 from snnconvert.convert.units import FloatArray, IntArray
@@ -239,7 +239,7 @@ class _Survey:
         if plan.held is not None:
             raise _SharedError("spikes meet spikes in a product")
         node = self._nodes[plan.node]
-        axis = len(hinted_shape(self._nodes[plan.source])) - 1 if node.target is LINEAR else 1
+        axis = input_channel_axis(node, len(hinted_shape(self._nodes[plan.source])))
         if plan.source not in maps or maps[plan.source].axis != axis:
             raise _SharedError("a layer reads the channels on another axis")
 

@@ -96,8 +96,13 @@ def steps_of_inputs(node: fx.Node, weight: Tensor, steps: float | FloatArray) ->
     scale = torch.as_tensor(steps).to(weight)
     if scale.numel() == 1:
         return scale
-    per_group = scale.view(groups_of(node), 1, -1).expand(-1, weight.shape[0] // groups_of(node), -1)
-    return per_group.reshape(*weight.shape[:2], *[1] * (weight.dim() - 2))
+    return met_by_weights(scale, weight, groups_of(node))
+
+
+def met_by_weights(values: Tensor, weight: Tensor, groups: int) -> Tensor:
+    """Values of input channels [I] as the weights [O, I/groups, ...] meet them, [O, I/groups, 1, ...]."""
+    per_output = values.view(groups, -1).repeat_interleave(weight.shape[0] // groups, 0)
+    return per_output.view(*per_output.shape, *[1] * (weight.dim() - 2))
 
 
 class _Builder:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -294,9 +293,7 @@ class _Emitter:
         if not torch.isfinite(gain.float()).all():
             raise ConversionError(f"{site.layer}: its values are too small to tell apart in float32")
         bias = None if affine is None else _shaped(shift.double() / steps / gain, axis, rank)
-        ceiling = None
-        if site.cap is not None:
-            ceiling = max(min(round(site.cap / float(steps.max())), math.ceil(threshold.code.maximum)), 0)
+        ceiling = None if site.cap is None else threshold.code.ceiling_at(site.cap / float(steps.max()))
         step = _shaped(steps, axis, rank)
         neuron = SpikingNeuron(threshold.code, _shaped(gain, axis, rank), step, bias, ceiling=ceiling)
         return self._call("neuron", at or source, neuron, self.native[source.name])

@@ -134,6 +134,11 @@ def groups_of(node: fx.Node) -> int:
     return as_int(node.args[position]) if len(node.args) > position else 1
 
 
+def input_channel_axis(node: fx.Node, rank: int) -> int:
+    """The axis of the input channels in what a synapse with weights reads, of so many dimensions."""
+    return rank - 1 if node.target is LINEAR else 1
+
+
 def affine_source(node: fx.Node) -> fx.Node | None:
     """What an AFFINE or SCALING node scales and shifts; None for any other node."""
     if kind_of(node) not in (OpKind.AFFINE, OpKind.SCALING):

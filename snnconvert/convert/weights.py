@@ -54,6 +54,18 @@ def quantize(values: Tensor, scale: Tensor, bits: int | Tensor) -> Tensor:
     return nearest_weights(divided, widths_of(bits, values)).view(values.shape).to(torch.int8)
 
 
+def nearest_representable(weight: Tensor, bias: Tensor, bits: int | Tensor) -> Tensor:
+    """What rounded weights [O, ...] stand for, s·clip(rne(w/s), −q, q) with their :func:`natural_scale`, float64.
+
+    Args:
+        weight: the weights.
+        bias: [O].
+        bits: weight bits b_w, of all channels or of each, [O].
+    """
+    scale = natural_scale(weight, bias, bits)
+    return quantize(weight, scale, bits).double() * scale.view(-1, *[1] * (weight.dim() - 1))
+
+
 def _least_squares_scale(flat: Tensor, widest: Tensor, largest: Tensor) -> Tensor:
     largest = largest[:, None]
     best_error = torch.full_like(widest, torch.inf)

@@ -203,6 +203,10 @@ class SpikeCode(ABC):
         """Values z of sums Σ_t κ_t·s_t: less the offset, or looked up in the table."""
         return looked_up(total, self.words) if self.words else total - self.offset
 
+    def ceiling_at(self, clip: float) -> int:
+        """The largest value that neurons fire behind a rectifier that clips at so many steps."""
+        return max(min(round(clip), math.ceil(self.maximum)), 0)
+
     def options(self) -> dict[str, Any]:
         """The settings beyond bits, T, offset and sign that differ from their defaults."""
         extra = [field for field in dataclasses.fields(self) if field.name not in BASE_FIELDS]

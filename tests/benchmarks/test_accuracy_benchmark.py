@@ -10,7 +10,7 @@ from benchmarks import accuracy, network_options
 from benchmarks.accuracy_targets import target_of
 from benchmarks.config_options import field_arguments, parse_field
 from benchmarks.setting import Setting
-from benchmarks.trained.networks import NETWORKS, Network
+from benchmarks.trained.networks import Network
 from benchmarks.trained.result import Result
 from snnconvert.errors import InputError
 
@@ -100,15 +100,13 @@ class Unconverted(Network):
 
 
 @pytest.fixture
-def measured(monkeypatch, tmp_path):
-    monkeypatch.setenv("SNNCONVERT_DATA", str(tmp_path / "data"))
-    (tmp_path / "data" / "here").mkdir(parents=True)
+def measured(only_networks):
     measure = Measured()
-    for name in list(NETWORKS):
-        monkeypatch.delitem(NETWORKS, name)
-    monkeypatch.setitem(NETWORKS, "net", Unconverted(measure, "here"))
-    monkeypatch.setitem(NETWORKS, "dense", Unconverted(measure, "here", dense=True))
-    monkeypatch.setitem(NETWORKS, "absent", Unconverted(measure, "elsewhere"))
+    only_networks(
+        net=Unconverted(measure, "here"),
+        dense=Unconverted(measure, "here", dense=True),
+        absent=Unconverted(measure, "elsewhere"),
+    )
     return measure
 
 

@@ -40,14 +40,9 @@ class TinyTask:
 
 
 @pytest.fixture
-def tiny(monkeypatch, tmp_path):
-    monkeypatch.setenv("SNNCONVERT_DATA", str(tmp_path / "data"))
-    (tmp_path / "data" / "here").mkdir(parents=True)
+def tiny(only_networks):
     task = TinyTask()
-    for name in list(NETWORKS):
-        monkeypatch.delitem(NETWORKS, name)
-    monkeypatch.setitem(NETWORKS, "tiny", Network(task, "here"))
-    monkeypatch.setitem(NETWORKS, "absent", Network(task, "elsewhere"))
+    only_networks(tiny=Network(task, "here"), absent=Network(task, "elsewhere"))
     return task
 
 

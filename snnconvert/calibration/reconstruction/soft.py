@@ -76,11 +76,11 @@ class SoftSynapse(nn.Module):
         self._before = synapse.weight.clone(), synapse.bias.clone(), synapse.multiplier
         with torch.no_grad():
             integers = (self.floor + self.gap * (self.share() >= 0.5)).clamp(-self.largest, self.largest)
-            self.synapse.weight.copy_(integers.to(torch.int8))
-            self.synapse.bias += self.added_bias().round().to(torch.int32)
+            synapse.weight.copy_(integers.to(torch.int8))
+            synapse.bias += self.added_bias().round().to(torch.int32)
             scaled = (synapse.multiplier * self.scale()).round().clamp(1, _LARGEST_MULTIPLIER).to(torch.int32)
             synapse.multiplier = torch.where(self.is_fine, scaled, synapse.multiplier)
-            self.synapse.prepare()
+            synapse.prepare()
 
     def restore(self) -> None:
         """Gives the synapse back what it had before it settled."""
