@@ -21,6 +21,7 @@ GRANULARITIES = ("tensor", "channel", "smoothed")
 WEIGHT_GRANULARITIES = ("layer", "channel")
 ROUNDING_METHODS = ("nearest", "gptq")
 ATTENTION_CODES = ("uniform", "log2", "log-sqrt2")
+RESIDUALS = ("currents", "spikes")
 OBJECTIVES = ("budget", "max_drop", "target_energy")
 
 
@@ -63,6 +64,9 @@ class ConversionConfig:
             average pools, which cost no multiply-accumulates. Neurons of their own fire there if windows are
             narrower elsewhere.
         last_bits: bits of a packed window that the layers next to the output read, unless windows are wider.
+        residuals: what the branches of a residual sum bring to it: "currents", exact integers, or "spikes", windows of
+            ``shortcut_bits`` that neurons of their own fire behind each branch; runtimes whose convolutions return
+            nothing wider than 8 bits, such as onnxruntime, are several times faster on these.
         attention_code: what packed words of a softmax's outputs stand for where nothing but products of two
             activations reads them: "uniform": integers, as everywhere; "log2" and "log-sqrt2": powers of 2 or √2 (finer
             ones where words of that many bits would span more than 16 octaves) and 0, which such a product decodes
@@ -107,6 +111,7 @@ class ConversionConfig:
     input_bits: int = 8
     shortcut_bits: int = 8
     last_bits: int = 8
+    residuals: str = "currents"
     attention_code: str = "uniform"
     threshold: str = "mse"
     percentile: float = 99.9
@@ -132,6 +137,7 @@ class ConversionConfig:
         make_code("packed", self.last_bits, 1, "last_bits")
         for name in ("weight_bits", "first_last_weight_bits"):
             _check_weight_bits(getattr(self, name), name)
+        self._check_choice("residuals", RESIDUALS)
         self._check_choice("threshold", THRESHOLD_METHODS)
         self._check_choice("threshold_granularity", GRANULARITIES)
         if self.threshold_granularity != "tensor" and self.threshold not in CHANNEL_METHODS:

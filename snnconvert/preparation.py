@@ -16,6 +16,7 @@ from snnconvert.convert.capture import Sizes, capture_call
 from snnconvert.convert.channels import SpikeChannels, spike_channels
 from snnconvert.convert.names import layer_name
 from snnconvert.convert.ops import OpKind, kind_of
+from snnconvert.convert.passes.relay_residuals import relay_residuals
 from snnconvert.convert.passes.split_shortcuts import split_shortcuts
 from snnconvert.convert.plan import Plan
 from snnconvert.convert.planner import make_plan, narrows_synapses
@@ -91,6 +92,8 @@ def prepare(
     patterns: frozenset[str] = frozenset()
     if prefix:
         config, patterns = _of_part(config, graph, prefix)
+    if config.residuals == "spikes":
+        graph = relay_residuals(graph, make_plan(graph, config))
     if narrow or narrows_synapses(config):
         graph = split_shortcuts(graph)
     conversion_plan = make_plan(graph, config)

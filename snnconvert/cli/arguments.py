@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 from snnconvert.config import (
     ATTENTION_CODES,
     GRANULARITIES,
+    RESIDUALS,
     ROUNDING_METHODS,
     THRESHOLD_METHODS,
     WEIGHT_GRANULARITIES,
@@ -73,6 +74,7 @@ def config_from(options: argparse.Namespace) -> ConversionConfig:
         input_bits=options.input_bits,
         shortcut_bits=options.shortcut_bits,
         last_bits=options.last_bits,
+        residuals=options.residuals,
         attention_code=options.attention_code,
         threshold=options.threshold,
         percentile=options.percentile,
@@ -176,6 +178,11 @@ def add_conversion(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--last-bits", type=int, default=_DEFAULTS.last_bits, metavar="B",
         help="bits of the packed windows the last layers read (default %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--residuals", choices=RESIDUALS, default=_DEFAULTS.residuals,
+        help="what branches bring to residual sums: exact integer currents, or spikes of --shortcut-bits, with which "
+        "onnxruntime is several times faster (default %(default)s)",
     )  # fmt: skip
     group.add_argument(
         "--attention-code", choices=ATTENTION_CODES, default=_DEFAULTS.attention_code,

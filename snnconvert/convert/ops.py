@@ -19,6 +19,7 @@ class OpKind(Enum):
 
     SYNAPSE = "synapse"  # weights times values
     RECTIFIER = "rectifier"  # clip to 0..cap
+    RELAY = "relay"  # the value itself, for neurons to fire on
     FUNCTION = "function"  # any other nonlinear function of each value alone
     AFFINE = "affine"  # constant scale and shift per channel
     SCALING = "scaling"  # constant scale or shift for all values
@@ -84,6 +85,11 @@ def rectified_linear(x: torch.Tensor, cap: float | None) -> torch.Tensor:
     return torch.relu(x) if cap is None else torch.clamp(x, 0.0, cap)
 
 
+def relay(x: torch.Tensor) -> torch.Tensor:
+    """x: where neurons fire on a current as it is."""
+    return x
+
+
 def channel_affine(x: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
     """scale·x + shift per channel (dimension 1): an inference normalization that folds into no synapse.
 
@@ -106,6 +112,8 @@ def kind_of(node: fx.Node) -> OpKind:
         return OpKind.SYNAPSE if _is_constant(node.args[1]) else OpKind.PRODUCT
     if target is rectified_linear:
         return OpKind.RECTIFIER
+    if target is relay:
+        return OpKind.RELAY
     if is_leaky(node):
         return OpKind.FUNCTION
     if is_function(node):

@@ -134,7 +134,7 @@ class _Planner:
             self._tie(nodes)
 
     def _is_activation(self, node: fx.Node) -> bool:
-        if self.kinds[node] is OpKind.RECTIFIER:
+        if self.kinds[node] in (OpKind.RECTIFIER, OpKind.RELAY):
             return True
         if self.kinds[node] is not OpKind.FUNCTION or node.name not in self.after_synapse:
             return False

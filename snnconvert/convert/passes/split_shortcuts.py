@@ -35,7 +35,7 @@ def split_shortcuts(graph_module: fx.GraphModule) -> fx.GraphModule:
 
 def _is_splittable(node: fx.Node) -> bool:
     kind = kind_of(node)
-    if kind is OpKind.RECTIFIER:
+    if kind in (OpKind.RECTIFIER, OpKind.RELAY):
         return True
     if kind is not OpKind.FUNCTION or node.meta.get(ROLE) == NORMALIZATION or grid_of(node) is not None:
         return False

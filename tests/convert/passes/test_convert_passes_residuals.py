@@ -1,0 +1,90 @@
+"""Relays behind the branches of residual sums: where they stand, that they change nothing, and what spikes do there."""
+
+import pytest
+import torch
+from graph_helpers import Net, canonical
+from torch import nn
+
+import snnconvert
+from snnconvert.convert.names import layer_name
+from snnconvert.convert.ops import OpKind, kind_of
+from snnconvert.convert.passes.relay_residuals import relay_residuals
+from snnconvert.convert.planner import make_plan
+from snnconvert.neurons.neuron import SpikingNeuron
+from snnconvert.neurons.synapse import Synapse
+
+
+def residual(forward):
+    torch.manual_seed(0)
+    convs = {f"conv{i}": nn.Conv2d(3 if i == 1 else 8, 8, 3, padding=1) for i in (1, 2, 3, 4)}
+    return Net(forward, **convs, fc=nn.Linear(8, 10))
+
+
+def rectified(net, x):
+    x = torch.relu(net.conv1(x))
+    x = torch.relu(net.conv2(x) + x)
+    return net.fc(torch.relu(net.conv3(x) + net.conv4(x)).mean((2, 3)))
+
+
+def linear_bottlenecks(net, x):
+    x = net.conv1(x)
+    x = x + net.conv2(torch.relu(x))
+    x = x + net.conv3(torch.relu(x))
+    return net.fc(torch.relu(net.conv4(x)).mean((2, 3)))
+
+
+def added_last(net, x):
+    x = torch.relu(net.conv1(x))
+    return net.conv2(x) + x
+
+
+def plain(net, x):
+    return net.fc(torch.relu(net.conv2(torch.relu(net.conv1(x)))).mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("forward", "branches"),
+    [
+        (rectified, ["conv2", "conv3", "conv4"]),
+        (linear_bottlenecks, ["conv1", "conv2", "conv3"]),
+        (added_last, []),
+        (plain, []),
+    ],
+)
+def test_every_current_that_enters_a_sum_gets_one_relay(forward, branches):
+    images = torch.randn(2, 3, 8, 8)
+    net = residual(forward)
+    before, graph = canonical(net, images), canonical(net, images)
+    after = relay_residuals(graph, make_plan(graph, snnconvert.ConversionConfig()))
+    assert torch.equal(before(images), after(images))
+    relays = [node for node in after.graph.nodes if kind_of(node) is OpKind.RELAY]
+    named = sorted({layer_name(node) for node in relays if layer_name(node).startswith("conv")})
+    assert named == [f"{name}.branch" for name in branches]
+    assert all(len(node.all_input_nodes[0].users) == 1 for node in relays)
+
+
+@pytest.mark.parametrize("forward", [rectified, linear_bottlenecks])
+@pytest.mark.parametrize(("bits", "T", "bound"), [(2, 4, 2e-3), (1, 4, 0.05)])
+def test_sums_add_spikes_and_lose_little(forward, bits, T, bound):
+    images = torch.randn(16, 3, 8, 8)
+    net = residual(forward)
+    expected = net(images).detach()
+    errors = {}
+    for residuals in ("currents", "spikes"):
+        config = snnconvert.ConversionConfig(bits=bits, T=T, residuals=residuals)
+        network = snnconvert.convert(net, [images], config, progress=False)
+        packed = network(images)
+        assert torch.equal(packed, network.simulate(images).output)
+        errors[residuals] = float((packed - expected).square().sum() / expected.square().sum())
+    assert errors["spikes"] < max(bound, 4 * errors["currents"])
+    modules = dict(network.network.named_modules())
+    for node in network.network.graph.nodes:
+        if node.op == "call_module" and isinstance(modules[node.target], Synapse):
+            readers = [modules[user.target] for user in node.users if user.op == "call_module"]
+            assert len(readers) == len(node.users)
+            assert all(isinstance(reader, SpikingNeuron) for reader in readers) or layer_name(node) == "fc"
+
+
+def test_unknown_choice_is_refused():
+    with pytest.raises(snnconvert.ConfigurationError, match="residuals must be one of currents, spikes"):
+        snnconvert.ConversionConfig(residuals="both")
