@@ -27,3 +27,7 @@ class ConversionError(SnnConvertError, RuntimeError):
 
 class ArtifactError(SnnConvertError, ValueError):
     """A saved network that is damaged, incomplete or of a version this package doesn't read."""
+
+
+class EngineError(SnnConvertError, RuntimeError):
+    """An engine that isn't installed, can't run a network exactly, or wasn't built for an input."""

@@ -125,7 +125,8 @@ def _codes(code: SpikeCode, histogram: ChannelHistogram) -> list[SpikeCode]:
     busy = high > low
     own = float(np.median((-low / np.where(busy, high - low, 1.0))[busy])) * code.largest_value
     largest = math.floor(code.largest_value)
-    points = dict.fromkeys([code.offset, round(code.largest_value / 2), min(round(own), largest)])
+    wanted = [code.offset, round(code.largest_value / 2), min(round(own), largest)]
+    points = dict.fromkeys(map(code.zero_point_near, wanted))
     return [dataclasses.replace(code, offset=point) for point in points]
 
 

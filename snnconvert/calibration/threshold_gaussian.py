@@ -86,12 +86,13 @@ def gaussian_threshold(mean: float, deviation: float, code: SpikeCode, *, signed
         step = float(optimal_steps(mu, sigma, code)[0])
         return Threshold(step, code) if step > 0 else None
     largest = math.floor(code.largest_value)
-    code = dataclasses.replace(code, offset=max(round(largest / 2), min(1, largest)))
+    code = dataclasses.replace(code, offset=code.zero_point_near(max(round(largest / 2), min(1, largest))))
     step = float(optimal_steps(mu, sigma, code)[0])
     for _ in range(_ROUNDS):
         if step <= 0:
             return None
-        code = dataclasses.replace(code, offset=min(max(round(code.largest_value / 2 - mean / step), 0), largest))
+        offset = min(max(round(code.largest_value / 2 - mean / step), 0), largest)
+        code = dataclasses.replace(code, offset=code.zero_point_near(offset))
         step = float(optimal_steps(mu, sigma, code)[0])
     return Threshold(step, code) if step > 0 else None
 

@@ -6,7 +6,8 @@ multipliers m_j are chosen so that every source's scale is m_j·δ and the prove
 below 2^24, where float32 is exact; where that would cost precision the group is summed in float64.
 
 δ is placed on a grid that makes a neuron's gain δ/Δ a number of few mantissa bits: then v·(δ/Δ) is exact
-in float32 wherever the neuron doesn't saturate, in any engine and any order of operations.
+in float32 wherever the neuron doesn't saturate, in any engine and any order of operations. Where only spikes meet,
+whose scales are what they are, it is a power of two, so that each m_j·δ/Δ has few bits, too.
 """
 
 from __future__ import annotations
@@ -247,12 +248,14 @@ def _choose_units(
     smallest = np.where(np.isinf(smallest), np.where(step > 0, step, 1.0) / _UNCONSTRAINED_SUBDIVISION, smallest)
     alone = np.bincount(label, weights=1 + joined, minlength=classes) == 1
 
+    known_step = np.where(step > 0, step, 1)
+    adjustable = (step > 0) & ~(alone & no_synapse)
+    words_only = no_synapse & (step > 0) & ~alone
+
     def attempt(subdivision: int) -> tuple[FloatArray, IntArray, FloatArray]:
         unit = smallest / np.where(alone, 1, subdivision)
-        adjustable = (step > 0) & ~(alone & no_synapse)
-        unit = np.where(
-            adjustable, np.where(step > 0, step, 1) * _coarser_gain(unit / np.where(step > 0, step, 1)), unit
-        )
+        unit = np.where(adjustable, known_step * _coarser_gain(unit / known_step), unit)
+        unit = np.where(words_only, known_step / subdivision, unit)
         ratio = scale / unit[label]
         multiplier = np.where(flexible, np.ceil(ratio - 1e-9), np.rint(ratio)).clip(1).astype(np.int64)
         return unit, multiplier, np.bincount(label, multiplier * bound, minlength=classes).astype(np.float64)

@@ -90,7 +90,7 @@ class NeuronCell(Cell):
         """The whole window's current, in Δ; for a packed code only once."""
         if self._step > 0:
             return self._drive if self._neuron.code.streams else None
-        drive = self._neuron.in_steps(self._integrator.estimate()).double()
+        drive = self._neuron.window_in_steps(self._integrator.estimate()).double()
         self._drive = drive.clamp_(max=self._neuron.ceiling) if self._neuron.is_capped else drive
         return self._drive
 

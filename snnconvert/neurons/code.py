@@ -190,7 +190,11 @@ class SpikeCode(ABC):
             return max(-low, high) / self.largest_value, dataclasses.replace(self, signed=low < 0)
         step = (high - low) / self.largest_value
         offset = min(max(round(-low / step), 0), math.floor(self.largest_value))
-        return step, dataclasses.replace(self, offset=offset)
+        return step, dataclasses.replace(self, offset=self.zero_point_near(offset))
+
+    def zero_point_near(self, offset: int) -> int:
+        """The zero point taken where an offset would fit the range best."""
+        return offset
 
     def from_spikes(self, spikes: Tensor | Sequence[Tensor]) -> Tensor:
         """Values z = Σ_t κ_t·s_t − o of spike trains [T, ...], float64."""

@@ -70,12 +70,18 @@ class SpikingNeuron(nn.Module):
     def in_steps(self, potential: Tensor) -> Tensor:
         """(v + β)·g, a new tensor: one addition and one multiplication, each rounded once.
 
-        On an exactly known potential every engine that computes them in the potential's type (float32;
-        float64 for wide potentials) gets the same number.
+        On an exactly known potential every engine that computes them in the potential's type gets the same number.
         """
         if self.bias is None:
             return torch.mul(potential, self.gain)
         return (potential + self.bias).mul_(self.gain)
+
+    def window_in_steps(self, potential: Tensor) -> Tensor:
+        """The whole window's potential in steps: (f32(v) + β)·g in float32, where the code integrates it first.
+
+        Runtimes know potentials, however wide, as float32 numbers; so that all engines agree, this one does, too.
+        """
+        return self.in_steps(potential if self.code.streams else potential.to(torch.float32))
 
     def constant_in_steps(self, constant: Tensor | None) -> Tensor | None:
         """(c + β)·g of a constant current c, float64; None if there is neither."""
@@ -86,7 +92,7 @@ class SpikingNeuron(nn.Module):
 
     def forward(self, potential: Tensor) -> Tensor:
         """Values of the windows fired, float32 of the potential's shape."""
-        return self.code.quantize_(self.in_steps(potential), self.ceiling).to(torch.float32)
+        return self.code.quantize_(self.window_in_steps(potential), self.ceiling).to(torch.float32)
 
     def extra_repr(self) -> str:
         """Code and threshold for printing."""

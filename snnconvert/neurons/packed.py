@@ -11,6 +11,8 @@ from torch import Tensor
 from snnconvert.neurons.registry import register
 from snnconvert.neurons.word import WordCode
 
+_FINE_WORD_BITS = 7
+
 
 class PackedState(NamedTuple):
     """Potential v in steps Δ after the resets so far, the zero point added, float64; and the steps fired."""
@@ -92,6 +94,10 @@ class PackedCode(WordCode):
     def coast(self, state: PackedState) -> tuple[Tensor, PackedState]:
         """See :func:`packed_step`."""
         return packed_step(None, state, self.bits, self.T, self.offset)
+
+    def zero_point_near(self, offset: int) -> int:
+        """An even one for words of 7 or 8 bits: some runtimes add it before they round half to even."""
+        return min((offset + 1) & ~1, self.largest_value - 1) if self.word_bits >= _FINE_WORD_BITS else offset
 
     def quantize_(self, values: Tensor, ceiling: float) -> Tensor:
         """The word clip(rne(u), −o, ceiling), rne rounding half to even: the parallel form, in place."""

@@ -44,7 +44,8 @@ class LeakyTransfer(nn.Module):
         self.register_buffer("negative_gain", negative_gain.to(torch.float32))
 
     def forward(self, potential: Tensor) -> Tensor:
-        """Values of f at potentials [N, ...], in steps Δ, each rounded once."""
+        """Values of f at potentials [N, ...], in steps Δ: f32(v) times a slope, rounded once."""
+        potential = potential.to(torch.float32)
         return torch.where(potential < 0, potential * self.negative_gain, potential * self.gain)
 
 
@@ -74,8 +75,10 @@ class TableTransfer(nn.Module):
         self._high = self._low + len(self.table) - 1
 
     def forward(self, potential: Tensor) -> Tensor:
-        """Values of f at potentials [N, ...], in steps Δ, from the table."""
-        position = torch.mul(potential, self.gain).round_().clamp_(self._low, self._high).sub_(self._low)
+        """Values of f at potentials [N, ...], in steps Δ, from the table; g·v is f32(v)·g, rounded once."""
+        position = (
+            torch.mul(potential.to(torch.float32), self.gain).round_().clamp_(self._low, self._high).sub_(self._low)
+        )
         index = position.to(torch.int32)
         if not index.is_contiguous() and index.dim() == 4 and index.is_contiguous(memory_format=torch.channels_last):
             flat = self.table.index_select(0, index.permute(0, 2, 3, 1).reshape(-1))

@@ -1,0 +1,36 @@
+"""Dialects: how the same integers are best written down for each runtime."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """What a runtime's 8-bit kernels want to see.
+
+    Attributes:
+        name: of the runtime.
+        signed_words: words with a sign are written as signed bytes; otherwise as unsigned ones with a zero point.
+        clips_bytes: words of fewer than 8 bits are clipped after rounding, as bytes; otherwise before, as floats.
+        folds_sums: a neuron's gain goes into the scales of the words it adds up, so that such sums are integer kernels;
+            otherwise sums are of integers, and exact in float32 whatever they are.
+        rounds_first: values are rounded before they become bytes wherever the runtime would otherwise work their scale or
+            the zero point into its own rounding.
+        flat_matrices: linear layers see [rows, channels], with their bias inside the integer kernel.
+    """
+
+    name: str
+    signed_words: bool
+    clips_bytes: bool
+    folds_sums: bool
+    rounds_first: bool
+    flat_matrices: bool
+
+
+ONNXRUNTIME = Dialect(
+    "onnxruntime", signed_words=False, clips_bytes=True, folds_sums=True, rounds_first=False, flat_matrices=True
+)
+OPENVINO = Dialect(
+    "openvino", signed_words=True, clips_bytes=False, folds_sums=False, rounds_first=True, flat_matrices=False
+)

@@ -1,0 +1,101 @@
+"""Folding: gains of neurons that can as well be scales of the currents they read.
+
+A neuron's u = g·Σ m_i·c_i of integer currents c_i is Σ (g·m_i)·c_i; a runtime applies the scale g·m_i to an
+integer accumulator in one rounded product, as long as nobody else reads the unscaled currents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, fx, nn
+
+from snnconvert.convert.ops import OpKind, kind_of
+from snnconvert.engines.integer.dialect import Dialect
+from snnconvert.neurons.current import IntegerScale, SumPool, ToReal
+from snnconvert.neurons.neuron import SpikingNeuron
+from snnconvert.neurons.product import Product
+from snnconvert.neurons.synapse import Synapse
+from snnconvert.neurons.transfer import TableTransfer
+
+Modules = Mapping[fx.Node, nn.Module]
+_POOLS = frozenset({OpKind.MAX_POOL})
+
+
+@dataclass
+class Folds:
+    """Where gains went.
+
+    Attributes:
+        factors: what to multiply a source's output by, by node.
+        read_factors: what to multiply words by that a sum reads directly, by (sum, neuron).
+        readers: nodes whose gain is in the factors of their sources.
+    """
+
+    factors: dict[fx.Node, Tensor] = field(default_factory=dict)
+    read_factors: dict[tuple[fx.Node, fx.Node], Tensor] = field(default_factory=dict)
+    readers: set[fx.Node] = field(default_factory=set)
+
+
+def fold_gains(graph: fx.Graph, modules: Modules, dialect: Dialect) -> Folds:
+    """Finds every gain that can be folded.
+
+    Args:
+        graph: of a spiking network.
+        modules: its modules by node.
+        dialect: whether gains may go into the operands of sums.
+    """
+    folds = Folds()
+    for node in graph.nodes:
+        module = modules.get(node)
+        gain = _gain_of(module)
+        if gain is None:
+            continue
+        sums = dialect.folds_sums and not isinstance(module, ToReal)
+        found = _sources(node.args[0], gain, modules, sums=sums, pools=bool((gain > 0).all()))
+        if found is None or (isinstance(module, ToReal) and not all(isinstance(modules[n], Synapse) for n, _ in found)):
+            continue
+        folds.readers.add(node)
+        for source, consumer in found:
+            if consumer is None:
+                folds.factors[source] = gain
+            else:
+                folds.read_factors[consumer, source] = gain
+    return folds
+
+
+def _gain_of(module: nn.Module | None) -> Tensor | None:
+    if isinstance(module, SpikingNeuron) and module.bias is None:
+        return module.gain
+    if isinstance(module, TableTransfer):
+        return module.gain
+    return module.unit.to(torch.float32) if isinstance(module, ToReal) else None
+
+
+def _sources(
+    node: object, gain: Tensor, modules: Modules, *, sums: bool, pools: bool
+) -> list[tuple[fx.Node, fx.Node | None]] | None:
+    """What a potential is made of: (source, None), or (neuron, the sum that reads its words); None if it is shared."""
+    if not isinstance(node, fx.Node) or len(node.users) != 1:
+        return None
+    module = modules.get(node)
+    if isinstance(module, Synapse):
+        return [(node, None)] if gain.numel() in (1, len(module.bias)) else None
+    if isinstance(module, (IntegerScale, SumPool, Product)):
+        return [(node, None)]
+    kind = kind_of(node) if node.op == "call_function" else None
+    if kind is OpKind.MAX_POOL and pools:
+        return _sources(node.args[0], gain, modules, sums=sums, pools=pools)
+    if kind is not OpKind.ADD or not sums or node.kwargs:
+        return None
+    found: list[tuple[fx.Node, fx.Node | None]] = []
+    for operand in node.all_input_nodes:
+        if isinstance(modules.get(operand), SpikingNeuron):
+            found.append((operand, node))
+        elif isinstance(modules.get(operand), IntegerScale) and len(operand.users) == 1:
+            found.append((operand, None))
+        else:
+            return None
+    return found

@@ -1,0 +1,258 @@
+"""Lowering: the spiking graph as a graph of ONNX twins, ready for export.
+
+Equal to the packed network: words are the same integers, currents are integers times a scale that float32 holds
+exactly. What is analog stays as it is.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx, nn
+
+from snnconvert.convert.ops import OpKind, kind_of
+from snnconvert.engines.integer.dialect import Dialect
+from snnconvert.engines.integer.folding import Folds, fold_gains
+from snnconvert.engines.integer.twins import (
+    BilinearForm,
+    Bytes,
+    FireWords,
+    IntegerSynapse,
+    ReadWords,
+    Scaled,
+    WindowSum,
+    WordTable,
+)
+from snnconvert.errors import EngineError
+from snnconvert.neurons.current import IntegerScale, SumPool, ToReal
+from snnconvert.neurons.neuron import SpikingNeuron
+from snnconvert.neurons.packed import PackedCode
+from snnconvert.neurons.product import Product
+from snnconvert.neurons.synapse import Synapse
+from snnconvert.neurons.transfer import TableTransfer
+
+_ONE = torch.ones(())
+
+
+@dataclass(frozen=True)
+class StoredWords:
+    """Words that an observed graph returns beside its outputs.
+
+    Attributes:
+        layer: the layer's name.
+        node: the spiking graph's node.
+        zero_point: what to subtract from a byte to get the word.
+    """
+
+    layer: str
+    node: str
+    zero_point: int
+
+
+@dataclass(frozen=True)
+class LoweredNetwork:
+    """A graph of twins.
+
+    Attributes:
+        graph: takes and returns what the spiking graph does; observed, also the bytes of every layer of neurons.
+        words: those layers, in the order in which they are returned; empty if not observed.
+    """
+
+    graph: fx.GraphModule
+    words: tuple[StoredWords, ...] = ()
+
+
+def lower(
+    network: fx.GraphModule, dialect: Dialect, channels: Mapping[str, int], *, observed: bool = False
+) -> LoweredNetwork:
+    """Writes a packed network in a runtime's dialect.
+
+    Args:
+        network: the spiking graph, on the CPU; it is left as it is.
+        dialect: the runtime's.
+        channels: of what each window sum reads, by node name.
+        observed: whether to return the bytes of every layer of neurons, too.
+
+    Raises:
+        EngineError: naming the layer, if its neurons aren't packed.
+    """
+    return _Lowering(network, dialect, channels).run(observed=observed)
+
+
+class _Lowering:
+    def __init__(self, network: fx.GraphModule, dialect: Dialect, channels: Mapping[str, int]) -> None:
+        self.old, self.dialect, self.channels = network, dialect, channels
+        self.modules: dict[fx.Node, nn.Module] = {
+            node: network.get_submodule(str(node.target)) for node in network.graph.nodes if node.op == "call_module"
+        }
+        self.folds: Folds = fold_gains(network.graph, self.modules, dialect)
+        self.graph = fx.Graph()
+        self.root: dict[str, object] = {}
+        self.values: dict[fx.Node, fx.Node] = {}
+        self.fired: dict[fx.Node, tuple[fx.Node, Bytes]] = {}
+
+    def run(self, *, observed: bool) -> LoweredNetwork:
+        stored: list[StoredWords] = []
+        for node in self.old.graph.nodes:
+            if node.op == "output":
+                if observed:
+                    stored = [self._stored(source) for source in self.fired]
+                self._emit_output(node, [fired for fired, _ in self.fired.values()] if observed else [])
+            elif node.op == "call_module":
+                self._emit_module(node, self.modules[node])
+            elif node.op == "get_attr":
+                self.root[str(node.target)] = getattr(self.old, str(node.target))
+                self.values[node] = self.graph.node_copy(node)
+            elif not self._is_pooled_later(node):
+                self._emit_function(node)
+        whole = fx.GraphModule(self.root, self.graph)
+        whole.graph.eliminate_dead_code()
+        used = {str(node.target) for node in whole.graph.nodes if node.op in ("get_attr", "call_module")}
+        lowered = fx.GraphModule({name: item for name, item in self.root.items() if name in used}, whole.graph)
+        lowered.graph.lint()
+        return LoweredNetwork(lowered.eval(), tuple(stored))
+
+    def _stored(self, node: fx.Node) -> StoredWords:
+        zero_point = int(self.fired[node][1].zero_point)
+        return StoredWords(str(node.meta.get("layer", node.target)), node.name, zero_point)
+
+    def _emit_output(self, node: fx.Node, words: Sequence[fx.Node]) -> None:
+        results = fx.map_arg(node.args[0], self.values.__getitem__)
+        if not words:
+            self.graph.output(results)
+            return
+        listed = list(results) if isinstance(results, (tuple, list)) else [results]
+        self.graph.output((*listed, *words))
+
+    def _emit_function(self, node: fx.Node) -> None:
+        self.values[node] = self.graph.node_copy(node, lambda source: self._operand(node, source))
+
+    def _operand(self, reader: fx.Node, source: fx.Node) -> fx.Node:
+        factor = self.folds.read_factors.get((reader, source))
+        return self.values[source] if factor is None else self._times(reader, source, factor)
+
+    def _emit_module(self, node: fx.Node, module: nn.Module) -> None:
+        source = node.args[0]
+        assert isinstance(source, fx.Node)
+        if isinstance(module, SpikingNeuron):
+            self._emit_neuron(node, module, source)
+        elif isinstance(module, TableTransfer) and self._fires_from_table(node):
+            self.values[node] = self._positions(node, module, source)
+        elif isinstance(module, Synapse):
+            self.values[node] = self._call(node, "", self._synapse(node, module), self.values[source])
+        elif isinstance(module, IntegerScale):
+            self.values[node] = self._times(node, source, module.multiplier * self._factor(node))
+        elif isinstance(module, SumPool):
+            sums = WindowSum(module.geometry, module.multiplier * self._factor(node), self.channels.get(node.name, 0))
+            self.values[node] = self._call(node, "", sums, self.values[source])
+        elif isinstance(module, Product):
+            form = BilinearForm(module, module.multiplier * self._factor(node))
+            self.values[node] = self._call(node, "", form, *map(self.values.__getitem__, node.args))
+        elif isinstance(module, ToReal):
+            folded = node in self.folds.readers
+            self.values[node] = self.values[source] if folded else self._times(node, source, module.unit)
+        else:
+            inputs = [self.values[arg] for arg in node.all_input_nodes]
+            self.values[node] = self._call(node, "", copy.deepcopy(module), *inputs)
+
+    def _synapse(self, node: fx.Node, synapse: Synapse) -> IntegerSynapse:
+        scale = synapse.multiplier.double() * self._factor(node).double().flatten()
+        flat = self.dialect.flat_matrices
+        try:
+            return IntegerSynapse(synapse.weight, synapse.bias, scale, synapse.geometry, flat=flat)
+        except ValueError as error:
+            raise EngineError(f"{node.meta.get('layer', node.target)}: {error}: run it without an engine") from None
+
+    def _emit_neuron(self, node: fx.Node, neuron: SpikingNeuron, source: fx.Node) -> None:
+        stored = self._bytes(node, neuron)
+        if source in self.modules and self._fires_from_table(source):
+            fired = self._call(node, "_table", self._table(source, neuron, stored), self.values[source])
+            self._note_fired(node, fired, stored)
+            return
+        pool = source if self._is_pooled_later(source) else None
+        potential = self.values[source if pool is None else self._argument(pool)]
+        gain = _ONE if node in self.folds.readers else neuron.gain
+        scaled = neuron.bias is not None or not bool((gain == 1).all())
+        if scaled:
+            potential = self._call(node, "_scaled", Scaled(gain, neuron.bias), potential)
+        rounds = self.dialect.rounds_first and (scaled or neuron.code.offset > 0)
+        fire = FireWords(stored, clips_bytes=self.dialect.clips_bytes, rounds=rounds)
+        fired = self._call(node, "_fire", fire, potential)
+        if pool is not None:
+            read = self._call(node, "_unpooled", ReadWords(stored, _ONE), fired)
+            pooled = self.graph.node_copy(pool, lambda arg: read if arg is pool.args[0] else self.values[arg])
+            again = FireWords(
+                Bytes(neuron.code.offset, 255, signed=stored.dtype == torch.int8), clips_bytes=True, rounds=False
+            )
+            fired = self._call(node, "_pooled", again, pooled)
+        self._note_fired(node, fired, stored)
+
+    def _note_fired(self, node: fx.Node, fired: fx.Node, stored: Bytes) -> None:
+        self.fired[node] = fired, stored
+        self.values[node] = self._call(node, "_read", ReadWords(stored, _ONE), fired)
+
+    def _bytes(self, node: fx.Node, neuron: SpikingNeuron) -> Bytes:
+        code = neuron.code
+        if not isinstance(code, PackedCode):
+            raise EngineError(
+                f"{node.meta.get('layer', node.target)}: integer engines run packed neurons, not {code.name}: "
+                "run the network without an engine, or convert it with packed neurons"
+            )
+        held = any(isinstance(self.modules.get(user), Product) and user.args[1] is node for user in node.users)
+        signed = code.offset > 0 and (self.dialect.signed_words or held)
+        return Bytes(code.offset, neuron.ceiling, signed=signed)
+
+    def _fires_from_table(self, transfer: fx.Node) -> bool:
+        """Whether one layer of neurons reads a transfer, all with one gain: their words are its table."""
+        if not isinstance(self.modules.get(transfer), TableTransfer) or len(transfer.users) != 1:
+            return False
+        neuron = self.modules.get(next(iter(transfer.users)))
+        return isinstance(neuron, SpikingNeuron) and neuron.bias is None and neuron.gain.numel() == 1
+
+    def _positions(self, node: fx.Node, transfer: TableTransfer, source: fx.Node) -> fx.Node:
+        if node in self.folds.readers:
+            return self.values[source]
+        return self._call(node, "", Scaled(transfer.gain), self.values[source])
+
+    def _table(self, node: fx.Node, neuron: SpikingNeuron, stored: Bytes) -> WordTable:
+        transfer = self.modules[node]
+        assert isinstance(transfer, TableTransfer)
+        return WordTable(neuron(transfer.table), int(transfer.first), stored)
+
+    def _times(self, reader: fx.Node, source: fx.Node, factor: Tensor) -> fx.Node:
+        """A value times a factor: words are read at that scale."""
+        if source in self.fired and factor.numel() == 1:
+            fired, stored = self.fired[source]
+            return self._call(reader, f"_{source.name}", ReadWords(stored, factor), fired)
+        if bool((factor == 1).all()):
+            return self.values[source]
+        return self._call(reader, f"_{source.name}", Scaled(factor), self.values[source])
+
+    def _factor(self, node: fx.Node) -> Tensor:
+        return self.folds.factors.get(node, _ONE)
+
+    def _is_pooled_later(self, node: fx.Node) -> bool:
+        """Whether a max-pool of currents can as well be one of the words that neurons behind it fire."""
+        if node.op != "call_function" or kind_of(node) is not OpKind.MAX_POOL or len(node.users) != 1:
+            return False
+        neuron = self.modules.get(next(iter(node.users)))
+        if not isinstance(neuron, SpikingNeuron) or neuron.bias is not None or not bool((neuron.gain > 0).all()):
+            return False
+        return not isinstance(self.modules.get(self._argument(node)), SpikingNeuron)
+
+    @staticmethod
+    def _argument(node: fx.Node) -> fx.Node:
+        source = node.args[0]
+        assert isinstance(source, fx.Node)
+        return source
+
+    def _call(self, node: fx.Node, suffix: str, module: nn.Module, *sources: fx.Node) -> fx.Node:
+        name, index = f"{node.target if node.op == 'call_module' else node.name}{suffix}", 1
+        while name in self.root:
+            index += 1
+            name = f"{node.target}{suffix}_{index}"
+        self.root[name] = module
+        return self.graph.call_module(name, sources)

@@ -1,0 +1,101 @@
+"""The lowered network as an ONNX model: exported by torch, checked by onnx."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from io import StringIO
+from typing import Any
+
+import onnx
+import torch
+from torch import Tensor, fx
+from torch.export import Dim
+
+from snnconvert.convert.signature import Signature, TensorSpec
+from snnconvert.convert.sizes import is_spatial
+from snnconvert.engines.integer.twins import OPSET
+from snnconvert.errors import EngineError, first_line
+
+PRODUCER = "snnconvert"
+_BATCH = 2
+_LARGEST_MODEL = 2_000_000_000
+
+
+def input_names(signature: Signature) -> list[str]:
+    """Names of the model's inputs: those of the call's tensors."""
+    return [spec.name for spec in signature.tensors]
+
+
+def to_onnx(
+    graph: fx.GraphModule, signature: Signature, outputs: Sequence[str], *, batch: int | None
+) -> onnx.ModelProto:
+    """Exports a lowered network.
+
+    Args:
+        graph: see :func:`~snnconvert.engines.integer.lowering.lower`.
+        signature: of the spiking network.
+        outputs: names of its outputs.
+        batch: a fixed batch size, or None for a dynamic one.
+
+    Returns:
+        The model, accepted by onnx's checker.
+
+    Raises:
+        EngineError: if an analog operator of the network has no ONNX form, naming it, or the checker refuses.
+    """
+    example = tuple(spec.trial(_BATCH if batch is None else batch) for spec in signature.tensors)
+    shapes = tuple(_dynamic(spec, leaf, batch) for spec, leaf in zip(signature.tensors, example, strict=True))
+    try:
+        with _quiet(), torch.no_grad():
+            program = torch.export.export(graph, example, strict=False, dynamic_shapes=shapes)
+            exported = torch.onnx.export(
+                program, dynamo=True, opset_version=OPSET, optimize=False, verbose=False,
+                input_names=input_names(signature), output_names=list(outputs),
+            )  # fmt: skip
+        assert exported is not None
+        model = exported.model_proto
+        _without_traces(model)
+        onnx.checker.check_model(model, full_check=model.ByteSize() < _LARGEST_MODEL)
+    except Exception as error:  # torch and onnx raise many types
+        raise EngineError(f"the network can't be written as ONNX: {_innermost(error)}") from error
+    return model
+
+
+def _dynamic(spec: TensorSpec, leaf: Tensor, batch: int | None) -> dict[int, Any]:
+    dims: dict[int, Any] = {0: Dim.DYNAMIC} if spec.batched and batch is None else {}
+    sizes = dict.fromkeys((2, 3), Dim.AUTO) if is_spatial(leaf) and None in spec.shape else {}
+    return {**dims, **sizes}
+
+
+def _without_traces(model: onnx.ModelProto) -> None:
+    """Drops what the exporter notes about source files: a model speaks of its network alone."""
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in [*model.graph.value_info, *model.graph.input, *model.graph.output]:
+        del value.metadata_props[:]
+    del model.graph.metadata_props[:]
+    for tensor in model.graph.initializer:
+        del tensor.metadata_props[:]
+    model.producer_name = PRODUCER
+
+
+def _innermost(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return first_line(error)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), redirect_stderr(StringIO()), redirect_stdout(StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

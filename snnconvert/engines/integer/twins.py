@@ -1,0 +1,275 @@
+"""ONNX twins of a spiking graph's modules: the same integers, written as QuantizeLinear and DequantizeLinear.
+
+A word z with zero point o is stored as the byte k = z + o. ``FireWords`` is the neuron, k = clip(rne(u) + o);
+``ReadWords`` gives (k − o)·s. Between the two a runtime finds integer kernels for convolutions and matrix products.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from snnconvert.neurons.current import PoolGeometry
+from snnconvert.neurons.synapse import ConvGeometry, outputs_first
+
+OPSET = 18
+_CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+_TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
+
+
+def onnx_node(op: str, inputs: tuple[Tensor, ...], like: Tensor, dtype: torch.dtype, **attributes: Any) -> Tensor:
+    """One ONNX node with an output of a tensor's shape; it can be exported, not executed."""
+    made: Tensor = torch.onnx.ops.symbolic(op, inputs, attributes, dtype=dtype, shape=like.shape, version=OPSET)
+    return made
+
+
+class Bytes(nn.Module):
+    """How words are stored: k = z + zero point, unsigned or signed bytes.
+
+    Buffers:
+        zero_point: uint8 or int8 scalar.
+        top: the byte of the largest word, of the same type.
+    """
+
+    zero_point: Tensor
+    top: Tensor
+
+    def __init__(self, offset: int, largest: int, *, signed: bool) -> None:
+        """Stores the range.
+
+        Args:
+            offset: the code's zero point o, 0..255.
+            largest: the largest word fired.
+            signed: whether bytes are signed, 128 below the unsigned ones.
+        """
+        super().__init__()
+        shift = 128 if signed else 0
+        self.dtype = torch.int8 if signed else torch.uint8
+        self.largest = largest
+        self.is_clipped = largest + offset < 255
+        self.register_buffer("zero_point", torch.tensor(offset - shift, dtype=self.dtype))
+        self.register_buffer("top", torch.tensor(min(largest + offset, 255) - shift, dtype=self.dtype))
+        self.register_buffer("one", torch.ones(()))
+
+
+class FireWords(nn.Module):
+    """k = min(clip(rne(u) + o), top) of values u in steps Δ: a packed neuron whose scaling is done elsewhere."""
+
+    def __init__(self, stored: Bytes, *, clips_bytes: bool, rounds: bool) -> None:
+        super().__init__()
+        self.stored, self.clips_bytes, self.rounds = stored, clips_bytes, rounds
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Bytes of the values' shape."""
+        stored, one = self.stored, self.stored.get_buffer("one")
+        if stored.is_clipped and not self.clips_bytes:
+            values = values.clamp(max=float(stored.largest))
+        if self.rounds:
+            values = values.round()
+        fired = onnx_node("QuantizeLinear", (values, one, stored.zero_point), values, stored.dtype)
+        if stored.is_clipped and self.clips_bytes:
+            return onnx_node("Min", (fired, stored.top), fired, stored.dtype)
+        return fired
+
+
+class ReadWords(nn.Module):
+    """(k − o)·s of bytes k: words as the float numbers that integer kernels are recognized by.
+
+    Buffers:
+        scale: float32 scalar s.
+    """
+
+    scale: Tensor
+
+    def __init__(self, stored: Bytes, scale: Tensor) -> None:
+        super().__init__()
+        self.stored = stored
+        self.register_buffer("scale", scale.to(torch.float32).reshape(()))
+
+    def forward(self, fired: Tensor) -> Tensor:
+        """float32 of the bytes' shape."""
+        return onnx_node("DequantizeLinear", (fired, self.scale, self.stored.zero_point), fired, torch.float32)
+
+
+class IntegerSynapse(nn.Module):
+    """(W·z + b)·s with int8 weights W, int32 biases b and one float scale s for each output channel.
+
+    Buffers:
+        weight: int8, in the operator's own layout.
+        bias: int32 [O].
+        scale: float32 [O].
+    """
+
+    weight: Tensor
+    bias: Tensor
+    scale: Tensor
+
+    def __init__(
+        self, weight: Tensor, bias: Tensor, scale: Tensor, geometry: ConvGeometry | None, *, flat: bool
+    ) -> None:
+        """Stores the integers.
+
+        Args:
+            weight: int8 [O, I/groups, ...] or [O, I].
+            bias: int32 [O].
+            scale: float32 [O] or scalar.
+            geometry: of a convolution; None for a linear layer.
+            flat: whether a linear layer sees a matrix, with its bias inside the kernel.
+        """
+        super().__init__()
+        self.geometry, self.flat = geometry, flat
+        transposed = geometry is not None and geometry.transposed
+        channels_last = geometry is None and not flat
+        if geometry is not None and transposed:
+            stored = outputs_first(weight, geometry.groups)
+        else:
+            stored = weight.T if channels_last else weight
+        self.channel_axis = int(transposed or channels_last)
+        scale = scale.to(torch.float32).flatten().expand(len(bias)).contiguous()
+        groups = 1 if geometry is None else geometry.groups
+        if transposed and groups > 1:
+            scale = _shared_by_groups(scale, groups)
+        self.register_buffer("weight", stored.contiguous())
+        self.register_buffer("bias", bias.to(torch.int32))
+        self.register_buffer("scale", scale)
+        self.register_buffer("no_offset", torch.zeros(len(scale), dtype=torch.int8))
+        self.register_buffer("no_bias_offset", torch.zeros(len(bias), dtype=torch.int32))
+        self.register_buffer("float_bias", bias.double().mul(scale.double()).to(torch.float32))
+
+    def forward(self, words: Tensor) -> Tensor:
+        """Currents [N, O, ...] ([..., O] if linear) of words as :class:`ReadWords` gives them, float32."""
+        weight = onnx_node(
+            "DequantizeLinear", (self.weight, self.scale, self.get_buffer("no_offset")), self.weight,
+            torch.float32, axis=self.channel_axis,
+        )  # fmt: skip
+        if self.geometry is None and not self.flat:
+            return torch.matmul(words, weight) + self.get_buffer("float_bias")
+        bias = onnx_node(
+            "DequantizeLinear", (self.bias, self.scale, self.get_buffer("no_bias_offset")), self.bias,
+            torch.float32, axis=0,
+        )  # fmt: skip
+        if self.geometry is None:
+            rows = words if words.dim() == 2 else words.flatten(0, -2)
+            current = F.linear(rows, weight, bias)
+            return current if words.dim() == 2 else current.unflatten(0, words.shape[:-1])
+        return self._convolved(self.geometry, words, weight, bias)
+
+    @staticmethod
+    def _convolved(g: ConvGeometry, words: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        rank = weight.dim() - 2
+        if g.transposed:
+            transposed = _TRANSPOSED[rank]
+            return transposed(words, weight, bias, g.stride, g.padding, g.output_padding, g.groups, g.dilation)
+        return _CONVOLUTIONS[rank](words, weight, bias, g.stride, g.padding, g.dilation, g.groups)
+
+
+def _shared_by_groups(scale: Tensor, groups: int) -> Tensor:
+    """Scales of a grouped transposed convolution's second weight axis [O/groups].
+
+    Raises:
+        ValueError: if groups have scales of their own.
+    """
+    split = scale.view(groups, -1)
+    if not bool((split == split[0]).all()):
+        raise ValueError("groups have scales of their own")
+    return split[0]
+
+
+class WordTable(nn.Module):
+    """k = table[clip(rne(p), first, first + K − 1) − first]: neurons that fire on a function of their potential.
+
+    Buffers:
+        table: bytes [K].
+    """
+
+    table: Tensor
+
+    def __init__(self, table: Tensor, first: int, stored: Bytes) -> None:
+        super().__init__()
+        self.first, self.stored = first, stored
+        self.register_buffer("table", (table.to(torch.int64) + int(stored.zero_point)).to(stored.dtype))
+
+    def forward(self, positions: Tensor) -> Tensor:
+        """Bytes of the shape of float grid positions p."""
+        last = self.first + len(self.table) - 1
+        index = (positions.round().clamp(self.first, last) - self.first).to(torch.int32)
+        return onnx_node("Gather", (self.table, index), index, self.stored.dtype, axis=0)
+
+
+class Scaled(nn.Module):
+    """(x + β)·g, each rounded once; without β where it is None.
+
+    Buffers:
+        gain: float32, g.
+        bias: float32 or None, β.
+    """
+
+    gain: Tensor
+    bias: Tensor | None
+
+    def __init__(self, gain: Tensor, bias: Tensor | None = None) -> None:
+        super().__init__()
+        self.register_buffer("gain", gain.to(torch.float32))
+        self.register_buffer("bias", None if bias is None else bias.to(torch.float32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """float32 of x's shape."""
+        return x * self.gain if self.bias is None else (x + self.bias) * self.gain
+
+
+class WindowSum(nn.Module):
+    """s·Σ z over windows of words or currents [N, C, ...]: integer sums, scaled once.
+
+    Buffers:
+        scale: float32 scalar or [C].
+    """
+
+    scale: Tensor
+
+    def __init__(self, geometry: PoolGeometry, scale: Tensor, channels: int) -> None:
+        super().__init__()
+        self.geometry = geometry
+        self.register_buffer("scale", scale.to(torch.float32))
+        if not geometry.dims:
+            kernel = torch.ones(channels, 1, *geometry.kernel, dtype=torch.int8)
+            scales = scale.to(torch.float32).flatten().expand(channels).contiguous()
+            flat = ConvGeometry(geometry.stride, geometry.padding, (1,) * len(geometry.kernel), channels)
+            no_bias = torch.zeros(channels, dtype=torch.int32)
+            self.windows: nn.Module = IntegerSynapse(kernel, no_bias, scales, flat, flat=False)
+
+    def forward(self, counts: Tensor) -> Tensor:
+        """float32 sums."""
+        if not self.geometry.dims:
+            windows: Tensor = self.windows(counts)
+            return windows
+        return counts.sum(self.geometry.dims, keepdim=self.geometry.keepdim) * self.scale
+
+
+class BilinearForm(nn.Module):
+    """(a ∘ b)·s of words a and b.
+
+    Buffers:
+        scale: float32, scalar or broadcastable to the output.
+    """
+
+    scale: Tensor
+
+    def __init__(self, product: nn.Module, scale: Tensor) -> None:
+        super().__init__()
+        self.product = product
+        self.is_scaled = not bool((scale == 1).all())
+        self.register_buffer("scale", scale.to(torch.float32))
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        """float32 products."""
+        current: Tensor = self.product.bilinear(left, right)  # type: ignore[operator]
+        return current * self.scale if self.is_scaled else current
+
+
+def power_of_two(values: Tensor) -> bool:
+    """Whether all values are powers of two, by which float32 numbers are multiplied exactly."""
+    return all(math.frexp(value)[0] == 0.5 for value in values.double().flatten().tolist())
