@@ -7,6 +7,8 @@ A tensor that is stored in another form than its own has an entry under ``tensor
     {"dtype": "float64", "shape": [64]}
         a table: stored under its name are its K ≤ 256 different values, in their own type or a narrower one, and under
         ``NAME.indices`` which of them each element is, max(1, ⌈log₂ K⌉) bits each.
+    {"dtype": "float64", "scale": "0x1.4p-9"}, {"dtype": "float64", "scale": "0x1.4p-9", "shape": [64]}
+        one of these two, but stored are the numbers that times the scale, rounded once, are the values.
     {"shape": [64, 32, 3, 3], "bits": 4}
         int8 weights, packed; see :mod:`snnconvert.artifact.bit_packing`.
     {"shape": [64, 32, 3, 3], "bits": null}
@@ -37,6 +39,7 @@ from snnconvert.artifact.bit_packing import (
     unpack_bits,
     unpack_channels,
 )
+from snnconvert.artifact.common_factor import common_factor
 from snnconvert.errors import ArtifactError, first_line
 
 Form = dict[str, Any]
@@ -112,6 +115,15 @@ def _other_forms(name: str, tensor: Tensor) -> Iterator[tuple[dict[str, Tensor],
         return
     if tensor.dtype == torch.int8 and tensor.dim() > 1:
         yield from _packed_forms(name, tensor)
+    yield from _number_forms(name, tensor)
+    factored = common_factor(tensor.numpy()) if tensor.dtype == torch.float64 else None
+    if factored is not None:
+        numbers, scale = factored
+        for stored, form in _number_forms(name, torch.from_numpy(numbers).double()):
+            yield stored, {**form, "scale": scale.hex()}
+
+
+def _number_forms(name: str, tensor: Tensor) -> Iterator[tuple[dict[str, Tensor], Form]]:
     narrow = _narrowest(tensor)
     if narrow.dtype != tensor.dtype:
         yield {name: narrow}, {"dtype": _NAMES[tensor.dtype]}
@@ -168,7 +180,7 @@ def _checked(name: str, form: object, tensors: dict[str, Tensor]) -> Tensor:
     """:func:`_restored`, whose refusals name the tensor."""
     try:
         return _restored(name, form, tensors)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else first_line(error)
         raise ArtifactError(f"model.safetensors: {name!r} doesn't fit its form in graph.json: {reason}") from None
 
@@ -178,15 +190,16 @@ def _restored(name: str, form: object, tensors: dict[str, Tensor]) -> Tensor:
 
     Raises:
         KeyError: if a stored tensor is missing.
-        TypeError, ValueError: if the form is malformed, or doesn't fit.
+        TypeError, ValueError, OverflowError: if the form is malformed, or doesn't fit.
     """
     if not isinstance(form, dict):
         raise TypeError(f"it is {type(form).__name__}, not an object")
-    if form.keys() == {"dtype"}:
-        return _widened(tensors[name], form["dtype"])
-    if form.keys() == {"dtype", "shape"}:
-        indices = _as_bytes(tensors.pop(f"{name}.{_INDICES}"))
-        return _looked_up(_widened(tensors[name], form["dtype"]), indices, _shape(form["shape"]))
+    if "dtype" in form:
+        numbers = _scaled(_widened(tensors[name], form["dtype"]), form)
+        if form.keys() - {"scale"} == {"dtype"}:
+            return numbers
+        if form.keys() - {"scale"} == {"dtype", "shape"}:
+            return _looked_up(numbers, _as_bytes(tensors.pop(f"{name}.{_INDICES}")), _shape(form["shape"]))
     if form.keys() != {"shape", "bits"}:
         raise ValueError(f"{', '.join(map(str, form))} say no known form")
     shape, data = _shape(form["shape"]), _as_bytes(tensors[name])
@@ -202,6 +215,15 @@ def _widened(stored: Tensor, name: str) -> Tensor:
     if dtype is None or stored.dtype not in (dtype, *_NARROWER.get(dtype, ())):
         raise ValueError(f"no {name!r} is stored as {stored.dtype}")
     return stored.to(dtype)
+
+
+def _scaled(numbers: Tensor, form: Form) -> Tensor:
+    if "scale" not in form:
+        return numbers
+    scale = float.fromhex(form["scale"])
+    if numbers.dtype != torch.float64 or not math.isfinite(scale):
+        raise ValueError(f"{numbers.dtype} times {scale} is no form")
+    return numbers * scale
 
 
 def _looked_up(values: Tensor, data: Bytes, shape: list[int]) -> Tensor:

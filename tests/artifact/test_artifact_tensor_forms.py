@@ -87,8 +87,17 @@ def test_values_that_repeat_are_a_table():
     stored, forms = to_stored({"m.t": values.repeat(10).view(20, 100)})
     assert forms == {"m.t": {"dtype": "float64", "shape": [20, 100]}}
     assert size(stored) == 200 * 8 + 2000
-    stored, _ = to_stored({"m.t": torch.full((4096,), 0.1, dtype=torch.float64)})
-    assert size(stored) == 8 + 4096 // 8
+    stored, _ = to_stored({"m.t": torch.full((4096,), 0.1)})
+    assert size(stored) == 4 + 4096 // 8
+
+
+def test_units_of_one_step_are_stored_as_what_they_are_times_it():
+    gains = torch.randint(1, 256, (300,), dtype=torch.float64)
+    stored, forms = to_stored({"m.unit": gains * 0.1, "m.again": (gains[:100] / 1024).repeat(20) * 0.3})
+    assert forms["m.unit"].keys() == {"dtype", "scale"}
+    assert forms["m.again"].keys() == {"dtype", "scale", "shape"}
+    assert stored["m.unit"].dtype == stored["m.again"].dtype == torch.float16
+    assert_survives({"m.unit": gains * 0.1, "m.again": (gains[:100] / 1024).repeat(20) * 0.3})
 
 
 def test_negative_zero_is_no_zero():
@@ -147,6 +156,8 @@ def test_the_forms_that_are_damaged_below():
     again = from_stored(STORED, FORMS)
     assert again["m.narrow"].dtype == torch.int64
     assert again["m.table"].tolist() == [[2.5, 0.5], [1.5, 2.5]]
+    scaled = from_stored(STORED, {**FORMS, "m.table": {**FORMS["m.table"], "scale": "0x1.8p1"}})
+    assert scaled["m.table"].tolist() == [[7.5, 1.5], [4.5, 7.5]]
     assert again["m.weight"].shape == again["m.mixed"].shape == (2, 9)
     assert "m.mixed.widths" not in again
 
@@ -187,6 +198,13 @@ BAD_FORMS = {
     "another kind of type": ("m.narrow", {"dtype": "float64"}),
     "an absent tensor": ("m.absent", {"dtype": "int64"}),
     "an absent weight": ("m.absent", {"bits": 4, "shape": [2, 9]}),
+    "a scale of text": ("m.table", {"dtype": "float64", "shape": [2, 2], "scale": "os.system"}),
+    "a scale of a number": ("m.table", {"dtype": "float64", "shape": [2, 2], "scale": 0.5}),
+    "an infinite scale": ("m.table", {"dtype": "float64", "shape": [2, 2], "scale": "inf"}),
+    "a scale that is no number": ("m.table", {"dtype": "float64", "shape": [2, 2], "scale": "nan"}),
+    "a scale without end": ("m.table", {"dtype": "float64", "shape": [2, 2], "scale": "0x1p99999"}),
+    "a scale of integers": ("m.narrow", {"dtype": "int64", "scale": "0x1p-1"}),
+    "a scale of weights": ("m.weight", {"shape": [2, 9], "bits": 4, "scale": "0x1p-1"}),
     "indices that are missing": ("m.narrow", {"dtype": "int64", "shape": [2, 3]}),
     "more elements than indices": ("m.table", {"dtype": "float64", "shape": [2, 3]}),
     "fewer elements than indices": ("m.table", {"dtype": "float64", "shape": []}),

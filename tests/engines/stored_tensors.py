@@ -18,6 +18,8 @@ def _restored(name, form, stored):
     if "bits" in form:
         return _weights(stored[name], form["shape"], form["bits"], stored.get(f"{name}.widths"))
     values = stored[name].astype(form["dtype"])
+    if "scale" in form:
+        values = values * float.fromhex(form["scale"])
     if "shape" not in form:
         return values
     bits = max(1, math.ceil(math.log2(len(values))))

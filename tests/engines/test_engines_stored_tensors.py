@@ -18,6 +18,7 @@ def of_widths(widths):
     return torch.where((bits == 1)[:, None], torch.where(weight < 0, -1, 1), weight).to(torch.int8)
 
 
+UNITS = torch.arange(1, 512, dtype=torch.float64) * 0.1
 TENSORS = {
     "ones": (of_widths([1]), {"shape": [64, 25], "bits": 1}),
     "three bits": (of_widths([3]), {"shape": [64, 25], "bits": 3}),
@@ -28,6 +29,12 @@ TENSORS = {
     "a table": (torch.rand(40, dtype=torch.float64).repeat(30), {"dtype": "float64", "shape": [1200]}),
     "a constant": (torch.full((1, 900), -0.0), {"dtype": "float32", "shape": [1, 900]}),
     "two values": (torch.tensor([0.1, 0.3]).repeat(500), {"dtype": "float32", "shape": [1000]}),
+    "units": (torch.arange(1.0, 301).double() * 2.0**-9, {"dtype": "float64"}),
+    "units of a step": (UNITS, {"dtype": "float64", "scale": UNITS[0].item().hex()}),
+    "units that repeat": (
+        UNITS[256:320].repeat(20),
+        {"dtype": "float64", "scale": UNITS[0].item().hex(), "shape": [1280]},
+    ),
     "as it is": (torch.rand(300, dtype=torch.float64), None),
 }
 
