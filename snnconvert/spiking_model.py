@@ -195,7 +195,8 @@ class SpikingModel(nn.Module):
     def save(self, directory: str | Path, *, force: bool = False) -> None:
         """Writes config.json, graph.json, model.safetensors and report.json; :func:`snnconvert.load` reads them.
 
-        The folder appears whole or not at all.
+        The folder appears whole or not at all. Weights take the bits they have, packed; every buffer is restored bit
+        for bit.
 
         Raises:
             InputError: if the folder exists and isn't empty, unless ``force`` replaces it.

@@ -1,4 +1,8 @@
-"""Saving and loading converted networks."""
+"""Saving and loading converted networks.
+
+config.json holds settings, plan and checksums, graph.json nodes, modules and the forms of tensors
+(:mod:`snnconvert.artifact.tensor_forms`), model.safetensors the tensors and report.json the report.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +20,17 @@ from torch import Tensor, fx
 
 from snnconvert.artifact.atomic import replaced_folder
 from snnconvert.artifact.graph_codec import graph_from_json, graph_tensors, graph_to_json
+from snnconvert.artifact.tensor_forms import from_stored, to_stored
 from snnconvert.config import ConversionConfig
 from snnconvert.convert.plan import AnalogPlan, Plan, Site, SynapsePlan
 from snnconvert.convert.signature import Signature
 from snnconvert.errors import ArtifactError, ConfigurationError, first_line
 from snnconvert.report.report import Report
 
-ARTIFACT_VERSION = 3
+ARTIFACT_VERSION = 4
+_PLAIN_VERSION = 3  # every tensor as it is: graph.json has no ``tensors``
 _ONE_TENSOR_VERSION = 2  # one tensor of a fixed shape in, one tensor out: ``input_shape`` in place of ``signature``
+_VERSIONS = (_ONE_TENSOR_VERSION, _PLAIN_VERSION, ARTIFACT_VERSION)
 _CONFIG, _GRAPH, _TENSORS, _REPORT = "config.json", "graph.json", "model.safetensors", "report.json"
 
 
@@ -42,13 +49,16 @@ class Artifact:
 def save_artifact(artifact: Artifact, directory: Path, *, force: bool = False) -> None:
     """Writes config.json, graph.json, model.safetensors and report.json to a folder, whole or not at all.
 
+    Tensors are stored in their smallest form, weights packed to the bits they have.
+
     Raises:
         InputError: if the folder can't be written, or isn't empty and ``force`` isn't given.
         ArtifactError: if the graph holds an operator that can't be saved, naming its layer.
     """
     with replaced_folder(directory, force=force) as folder:
-        _write_json(folder / _GRAPH, graph_to_json(artifact.network))
-        save_file(graph_tensors(artifact.network), str(folder / _TENSORS), metadata={"format": "pt"})
+        stored, forms = to_stored(graph_tensors(artifact.network))
+        _write_json(folder / _GRAPH, {**graph_to_json(artifact.network), "tensors": forms})
+        save_file(stored, str(folder / _TENSORS), metadata={"format": "pt"})
         (folder / _TENSORS).chmod(0o644)
         artifact.report.to_json(folder / _REPORT)
         settings = {
@@ -71,13 +81,15 @@ def load_artifact(folder: Path) -> Artifact:
         ArtifactError: if a file is missing, damaged (by its checksum), or of another version.
     """
     config = _read_json(folder / _CONFIG)
-    if config.get("version") not in (_ONE_TENSOR_VERSION, ARTIFACT_VERSION):
+    if config.get("version") not in _VERSIONS:
         raise ArtifactError(f"{folder / _CONFIG}: version {config.get('version')!r} is not {ARTIFACT_VERSION}")
     try:
         _check_sums(folder, config)
         signature = _signature(config)
+        graph = _read_json(folder / _GRAPH)
+        tensors = from_stored(_read_tensors(folder / _TENSORS), graph.get("tensors", {}))
         return Artifact(
-            graph_from_json(_read_json(folder / _GRAPH), _read_tensors(folder / _TENSORS), signature),
+            graph_from_json(graph, tensors, signature),
             _plan(config["plan"]),
             ConversionConfig.from_dict(config["conversion"]),
             Report.from_dict(_read_json(folder / _REPORT)),
@@ -91,7 +103,7 @@ def load_artifact(folder: Path) -> Artifact:
 
 
 def _write_json(path: Path, data: object) -> None:
-    path.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(data, separators=(",", ":"), allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

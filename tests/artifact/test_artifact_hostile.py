@@ -118,19 +118,25 @@ def test_code_in_the_name_of_a_module(saved, tmp_path):
         old = first(graph, "call_module")["target"]
         graph["modules"] = {evil if name == old else name: item for name, item in graph["modules"].items()}
         first(graph, "call_module")["target"] = evil
-        rename_tensors(saved[2], old, evil)
+        rename_tensors(saved[2], graph, old, evil)
 
     edit_json(saved[2], "graph.json", change)
     refuse(saved[2], saved[1])
     assert not marker.exists()
 
 
-def rename_tensors(folder, old, new):
+def rename_tensors(folder, graph, old, new):
+    """Renames a module's tensors in the file and in the graph's own table of them."""
     tensors = load_file(folder / TENSORS)
-    renamed = {
-        f"{new}.{key.removeprefix(f'{old}.')}" if key.startswith(f"{old}.") else key: value
-        for key, value in tensors.items()
-    }
+
+    def renamed_keys(items):
+        return {
+            f"{new}.{key.removeprefix(f'{old}.')}" if key.startswith(f"{old}.") else key: value
+            for key, value in items.items()
+        }
+
+    renamed = renamed_keys(tensors)
+    graph["tensors"] = renamed_keys(graph["tensors"])
     assert renamed.keys() != tensors.keys()
     save_file(renamed, folder / TENSORS)
     repair_checksums(folder)
@@ -383,7 +389,7 @@ def test_a_module_that_hides_the_network_itself(saved):
         old = first(graph, "call_module")["target"]
         graph["modules"]["forward"] = graph["modules"].pop(old)
         first(graph, "call_module")["target"] = "forward"
-        rename_tensors(saved[2], old, "forward")
+        rename_tensors(saved[2], graph, old, "forward")
 
     edit_json(saved[2], "graph.json", change)
     refuse(saved[2], saved[1])

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from artifact_networks import FILES, NETWORKS, build, contents, edit_json, settled
+from artifact_networks import FILES, NETWORKS, TENSORS, build, contents, edit_json, settled
+from safetensors.torch import save_file
 
 import snnconvert
+from snnconvert.artifact.graph_codec import graph_tensors
 
 LOADER = """
 import sys
@@ -146,6 +148,22 @@ def any_norm(network):
     return any(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules())
 
 
+def store_plainly(folder, snn):
+    """Writes the tensors as versions 2 and 3 did: all as they are, without their forms."""
+    save_file(graph_tensors(snn.network), folder / TENSORS)
+    edit_json(folder, "graph.json", lambda graph: graph.pop("tensors"))
+
+
+def test_networks_of_version_3_are_read(tmp_path):
+    network, images = build("residual")
+    snn = snnconvert.convert(network, images, snnconvert.ConversionConfig(weight_bits=3), progress=False)
+    snn.save(tmp_path / "old")
+    assert json.loads((tmp_path / "old" / "graph.json").read_text())["tensors"]
+    store_plainly(tmp_path / "old", snn)
+    edit_json(tmp_path / "old", "config.json", lambda config: config.update(version=3))
+    assert torch.equal(snnconvert.load(tmp_path / "old")(images), snn(images))
+
+
 def test_networks_of_version_2_are_read(everything, tmp_path):
     """They hold the input's shape in place of a signature, and fewer settings."""
     snn, images, folder = everything[next(iter(NETWORKS))]
@@ -161,6 +179,7 @@ def test_networks_of_version_2_are_read(everything, tmp_path):
             for name in ("transposed", "output_padding"):
                 (module.get("geometry") or {}).pop(name, None)
 
+    store_plainly(tmp_path / "old", snn)
     edit_json(tmp_path / "old", "graph.json", smaller)
     edit_json(tmp_path / "old", "config.json", older)
     loaded = snnconvert.load(tmp_path / "old")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
-from safetensors.numpy import load_file
+from stored_tensors import read_tensors
 
 ONE = 1 << 160  # a step Δ of a code, as a membrane counts it
 
@@ -85,7 +85,7 @@ class Oracle:
     def __init__(self, folder):
         graph = json.loads((folder / "graph.json").read_text())
         self.nodes, self.modules = graph["nodes"], graph["modules"]
-        self.tensors = load_file(folder / "model.safetensors")
+        self.tensors = read_tensors(folder)
         self.trains = {}
 
     def run(self, images, *, window=False):

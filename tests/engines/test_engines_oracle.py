@@ -9,8 +9,10 @@ from engine_networks import SHAPES, converted
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from integer_oracle import Oracle
+from safetensors.numpy import load_file
 from safetensors.torch import save_file
 from spiking_graphs import INPUT, packed_codes, random_graph
+from stored_tensors import read_tensors
 
 from snnconvert.artifact.graph_codec import graph_tensors, graph_to_json
 from snnconvert.engines.stepwise import simulate
@@ -69,6 +71,21 @@ def test_integrate_and_fire_networks(name, latency, tmp_path):
         snn.save(folder)
         simulation = snn.simulate(images[:2], record=("spikes",), latency=latency)
         assert_oracle_agrees(folder, simulation, images[:2], window=latency == "window")
+
+
+@pytest.mark.parametrize("name", ["residual", "geometry"])
+@pytest.mark.parametrize("granularity", ["layer", "channel"])
+def test_packed_weights(name, granularity, tmp_path):
+    for weight_bits in (1, 2, 3, 5):
+        snn, images = converted(name, weight_bits=weight_bits, weight_granularity=granularity, first_last_weight_bits=4)
+        folder = tmp_path / str(weight_bits)
+        snn.save(folder)
+        stored, written = load_file(folder / "model.safetensors"), read_tensors(folder)
+        assert any(stored[name].dtype != tensor.dtype for name, tensor in written.items())
+        for key, tensor in snn.network.state_dict().items():
+            assert (written[key].dtype, written[key].shape) == (tensor.numpy().dtype, tuple(tensor.shape))
+            assert written[key].tobytes() == tensor.numpy().tobytes()
+        assert_oracle_agrees(folder, snn.simulate(images[:3], record=("spikes",)), images[:3])
 
 
 def test_integrate_and_fire_beside_packed(tmp_path):
