@@ -15,6 +15,8 @@ from snnconvert.artifact.store import Artifact, load_artifact, save_artifact
 from snnconvert.config import ConversionConfig
 from snnconvert.convert.plan import Plan
 from snnconvert.convert.signature import Signature
+from snnconvert.engines.integer.compiled import CompiledNetwork, compile_network
+from snnconvert.engines.integer.runtime import RuntimeOptions
 from snnconvert.engines.recording import RecordRequest
 from snnconvert.engines.stepwise import Schedule, Simulation, is_exact, neuron_layers
 from snnconvert.engines.stepwise import simulate as run_stepwise
@@ -179,6 +181,34 @@ class SpikingModel(nn.Module):
             if given < min(tick + 1, steps):
                 raise InputError(f"the stream ended after {given} of {steps} frames")
             yield None if answer is None else self._returned(answer)
+
+    def compile(  # type: ignore[override]
+        self,
+        engine: str = "onnxruntime",
+        *,
+        threads: int | None = None,
+        batch: int | None = None,
+        lean: bool = False,
+        cache: str | Path | bool = True,
+    ) -> CompiledNetwork:
+        """Loads the network into a runtime of 8-bit integer kernels.
+
+        What comes back is called like the network and gives the same integers, several times faster than the ANN;
+        its ``agreement`` counts, layer by layer, where a runtime's own rounding differs.
+
+        Args:
+            engine: "onnxruntime", or "openvino" (an extra).
+            threads: of one call; None: what the runtime thinks best.
+            batch: a fixed batch size; None: any.
+            lean: give memory back after each call.
+            cache: whether built models are kept on disk, found by their content; or the folder for them.
+
+        Raises:
+            ConfigurationError: on an unknown engine or a setting out of range.
+            EngineError: if the runtime isn't installed, or can't run the network exactly, naming the layer.
+        """
+        options = RuntimeOptions(threads, batch, lean)
+        return compile_network(self.network, self.signature, self._returned, engine, options, cache)
 
     @property
     def _is_exact(self) -> bool:

@@ -13,10 +13,10 @@ class Dialect:
         name: of the runtime.
         signed_words: words with a sign are written as signed bytes; otherwise as unsigned ones with a zero point.
         clips_bytes: words of fewer than 8 bits are clipped after rounding, as bytes; otherwise before, as floats.
-        folds_sums: a neuron's gain goes into the scales of the words it adds up, so that such sums are integer kernels;
-            otherwise sums are of integers, and exact in float32 whatever they are.
-        rounds_first: values are rounded before they become bytes wherever the runtime would otherwise work their scale or
-            the zero point into its own rounding.
+        folds_sums: a neuron's gain goes into the scales of the words it adds up, so that such sums are integer
+            kernels; otherwise sums are of integers, and exact in float32 whatever they are.
+        rounds_first: values are rounded before they become bytes wherever the runtime would otherwise work their
+            scale or the zero point into its own rounding.
         flat_matrices: linear layers see [rows, channels], with their bias inside the integer kernel.
     """
 

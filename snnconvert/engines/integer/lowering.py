@@ -150,7 +150,7 @@ class _Lowering:
             self.values[node] = self._call(node, "", sums, self.values[source])
         elif isinstance(module, Product):
             form = BilinearForm(module, module.multiplier * self._factor(node))
-            self.values[node] = self._call(node, "", form, *map(self.values.__getitem__, node.args))
+            self.values[node] = self._call(node, "", form, *(self.values[arg] for arg in _operands(node)))
         elif isinstance(module, ToReal):
             folded = node in self.folds.readers
             self.values[node] = self.values[source] if folded else self._times(node, source, module.unit)
@@ -256,3 +256,8 @@ class _Lowering:
             name = f"{node.target}{suffix}_{index}"
         self.root[name] = module
         return self.graph.call_module(name, sources)
+
+
+def _operands(node: fx.Node) -> list[fx.Node]:
+    """A node's positional arguments, which may be the same node twice."""
+    return [argument for argument in node.args if isinstance(argument, fx.Node)]

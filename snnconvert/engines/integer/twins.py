@@ -155,7 +155,7 @@ class IntegerSynapse(nn.Module):
         if self.geometry is None:
             rows = words if words.dim() == 2 else words.flatten(0, -2)
             current = F.linear(rows, weight, bias)
-            return current if words.dim() == 2 else current.unflatten(0, words.shape[:-1])
+            return current if words.dim() == 2 else current.reshape(*words.shape[:-1], -1)
         return self._convolved(self.geometry, words, weight, bias)
 
     @staticmethod

@@ -1,0 +1,220 @@
+"""Compiled networks: a spiking network loaded into a runtime, called like the network itself."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from torch import Tensor, fx, nn
+
+from snnconvert.convert.signature import Signature
+from snnconvert.engines.integer.content_cache import ContentCache, content_key, default_folder
+from snnconvert.engines.integer.dialect import ONNXRUNTIME, OPENVINO, Dialect
+from snnconvert.engines.integer.integer_model import integer_model
+from snnconvert.engines.integer.onnxruntime_runtime import OnnxRuntime
+from snnconvert.engines.integer.openvino_runtime import OpenVino, openvino_package
+from snnconvert.engines.integer.runtime import ENGINES, FloatOperation, Runtime, RuntimeOptions
+from snnconvert.errors import ArtifactError, ConfigurationError, InputError
+from snnconvert.neurons.neuron import SpikingNeuron
+from snnconvert.version import __version__
+
+_DIALECTS: dict[str, Dialect] = {"onnxruntime": ONNXRUNTIME, "openvino": OPENVINO}
+
+
+@dataclass(frozen=True)
+class LayerAgreement:
+    """How a layer's words in a runtime compare with those of the packed network.
+
+    Attributes:
+        layer: its name.
+        words: how many were compared.
+        mismatches: how many differ.
+        largest: the largest difference, in steps.
+    """
+
+    layer: str
+    words: int
+    mismatches: int
+    largest: int
+
+
+class CompiledNetwork:
+    """A spiking network in a runtime: takes and returns what the network does.
+
+    Attributes:
+        engine: the runtime's name.
+        options: threads, batch and memory.
+        compile_seconds: how long building and loading took.
+        from_cache: whether the built model came from the cache.
+    """
+
+    def __init__(
+        self,
+        engine: str,
+        runtime: Runtime,
+        signature: Signature,
+        returned: Callable[[Any], Any],
+        network: fx.GraphModule,
+        options: RuntimeOptions,
+        compile_seconds: float,
+        *,
+        from_cache: bool,
+    ) -> None:
+        self.engine, self.options = engine, options
+        self.compile_seconds, self.from_cache = compile_seconds, from_cache
+        self._runtime, self._signature, self._returned, self._network = runtime, signature, returned, network
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """What the spiking network returns for the same arguments.
+
+        Raises:
+            InputError: if arguments or shapes aren't those it was built for.
+        """
+        leaves = self._leaves(args, kwargs)
+        outputs = self._runtime.run(leaves)
+        return self._returned(outputs[0] if len(outputs) == 1 else outputs)
+
+    def _leaves(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Tensor, ...]:
+        leaves = self._signature.flatten(args, kwargs)
+        batch = self._signature.batch_of(leaves)
+        if self.options.batch not in (None, batch):
+            raise InputError(
+                f"this engine was built for batches of {self.options.batch}, got {batch}: compile it with that batch "
+                "size, or without one"
+            )
+        return leaves
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know about how it runs on this machine."""
+        return self._runtime.notes
+
+    def float_operations(self) -> tuple[FloatOperation, ...]:
+        """What the runtime computes in floating point, by its own account."""
+        return self._runtime.float_operations()
+
+    def agreement(self, *args: Any, **kwargs: Any) -> tuple[LayerAgreement, ...]:
+        """Compares every layer's words with those of the packed network, in the order of the graph.
+
+        Builds the model once more, with all words as outputs; runtimes fuse it alike.
+
+        Raises:
+            InputError: as :meth:`__call__`.
+        """
+        leaves = self._leaves(args, kwargs)
+        expected = _packed_words(self._network, leaves)
+        found = self._observed(leaves)
+        return tuple(_compared(layer, words, expected[node]) for node, (layer, words) in found.items())
+
+    def _observed(self, leaves: Sequence[Tensor]) -> dict[str, tuple[str, Tensor]]:
+        """(layer, words) by node."""
+        if self.engine not in _DIALECTS:
+            return {}
+        dialect = _DIALECTS[self.engine]
+        built = integer_model(self._network, self._signature, dialect, batch=self.options.batch, observed=True)
+        runtime = _loaded(self.engine, built.model.SerializeToString(), self.options, None)
+        outputs = runtime.run(leaves)[-len(built.words) :]
+        return {
+            stored.node: (stored.layer, output.to(torch.int32) - stored.zero_point)
+            for stored, output in zip(built.words, outputs, strict=True)
+        }
+
+
+def compile_network(
+    network: fx.GraphModule,
+    signature: Signature,
+    returned: Callable[[Any], Any],
+    engine: str,
+    options: RuntimeOptions,
+    cache: str | Path | bool,
+) -> CompiledNetwork:
+    """Loads a packed network into a runtime.
+
+    Args:
+        network: the spiking graph.
+        signature: how it is called.
+        returned: what the caller gets, from the graph's output.
+        engine: one of ENGINES.
+        options: threads, batch and memory.
+        cache: folder of built models; True for :func:`default_folder`, False for none.
+
+    Raises:
+        ConfigurationError: on an unknown engine.
+        EngineError: if the runtime isn't installed, can't run the network exactly, or can't load it.
+    """
+    if engine not in _DIALECTS:
+        raise ConfigurationError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}")
+    if engine == "openvino":
+        openvino_package()
+    start = time.perf_counter()
+    folder = default_folder() if cache is True else Path(cache) if cache else None
+    plain = _on_cpu(network)
+    serialized, from_cache = _built(plain, signature, _DIALECTS[engine], options, folder)
+    runtime = _loaded(engine, serialized, options, folder)
+    seconds = time.perf_counter() - start
+    return CompiledNetwork(engine, runtime, signature, returned, plain, options, seconds, from_cache=from_cache)
+
+
+def _on_cpu(network: fx.GraphModule) -> fx.GraphModule:
+    devices = {tensor.device.type for tensor in network.state_dict().values()}
+    return network if devices <= {"cpu"} else copy.deepcopy(network).cpu()
+
+
+def _built(
+    network: fx.GraphModule, signature: Signature, dialect: Dialect, options: RuntimeOptions, folder: Path | None
+) -> tuple[bytes, bool]:
+    """The serialized model, and whether it was in the cache."""
+    store = ContentCache(folder) if folder is not None else None
+    key = None
+    if store is not None:
+        versions = (__version__, torch.__version__, onnx.__version__)
+        try:
+            key = content_key(network, (dialect, options.batch, signature, *versions))
+        except ArtifactError:
+            store = None
+    if store is not None and key is not None and (stored := store.read(key)) is not None:
+        return stored, True
+    built: bytes = integer_model(network, signature, dialect, batch=options.batch).model.SerializeToString()
+    if store is not None and key is not None:
+        store.write(key, built)
+    return built, False
+
+
+def _loaded(engine: str, model: bytes, options: RuntimeOptions, folder: Path | None) -> Runtime:
+    if engine == "openvino":
+        return OpenVino(model, options, folder / "openvino" if folder is not None else None)
+    return OnnxRuntime(model, options)
+
+
+def _packed_words(network: fx.GraphModule, leaves: Sequence[Tensor]) -> dict[str, Tensor]:
+    """The words of every layer of neurons in the packed network, by node."""
+    recorder = _WordRecorder(network)
+    with torch.no_grad():
+        recorder.run(*leaves)
+    return recorder.words
+
+
+class _WordRecorder(fx.Interpreter):
+    def __init__(self, network: fx.GraphModule) -> None:
+        super().__init__(network)
+        self.words: dict[str, Tensor] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        module: nn.Module | None = self.module.get_submodule(str(n.target)) if n.op == "call_module" else None
+        if isinstance(module, SpikingNeuron):
+            self.words[n.name] = result.to(torch.int32)
+        return result
+
+
+def _compared(layer: str, found: Tensor, expected: Tensor) -> LayerAgreement:
+    differences = (found - expected).abs()
+    return LayerAgreement(
+        layer, differences.numel(), int(differences.count_nonzero()), int(differences.max()) if len(differences) else 0
+    )

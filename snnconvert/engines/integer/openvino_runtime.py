@@ -1,0 +1,104 @@
+"""Integer models in OpenVINO, on the CPU."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from snnconvert.engines.integer.runtime import FloatOperation, RuntimeOptions
+from snnconvert.engines.integer.self_test import is_exact
+from snnconvert.errors import EngineError, first_line
+
+_COMPUTES = frozenset({"Convolution", "FullyConnected", "MatMul", "Deconvolution", "GroupConvolution", "Eltwise"})
+_OTHERS = frozenset({"Softmax", "MVN", "NormalizePlanar", "Reduce", "Interpolate", "Pooling", "RMS", "Subgraph"})
+_BYTES = frozenset({"u8", "i8", "i32", "i64"})
+
+
+def openvino_package() -> Any:
+    """The openvino package.
+
+    Raises:
+        EngineError: naming the extra, if it isn't installed.
+    """
+    try:
+        import openvino
+    except ImportError:
+        raise EngineError("OpenVINO isn't installed: pip install 'snnconvert[openvino]'") from None
+    return openvino
+
+
+class OpenVino:
+    """A network compiled by OpenVINO."""
+
+    def __init__(self, model: bytes, options: RuntimeOptions, cache: Path | None = None) -> None:
+        """Loads a model.
+
+        Args:
+            model: serialized ONNX.
+            options: threads, batch and memory.
+            cache: where OpenVINO keeps what it has compiled, or None.
+
+        Raises:
+            EngineError: if OpenVINO isn't installed, can't load the model, or this CPU's kernels aren't exact.
+        """
+        self.notes: tuple[str, ...] = ()
+        package = openvino_package()
+        if not is_exact(lambda probe: _Probe(_compiled(package, probe, options, None))):
+            raise EngineError(
+                "OpenVINO's 8-bit kernels saturate on this CPU: choose engine onnxruntime or torch, or bits x T of at "
+                "most 7"
+            )
+        self._compiled = _compiled(package, model, options, cache)
+        self._requests = threading.local()
+
+    def run(self, leaves: Sequence[Tensor]) -> list[Tensor]:
+        """The outputs."""
+        if not hasattr(self._requests, "own"):
+            self._requests.own = self._compiled.create_infer_request()
+        arrays = [leaf.detach().cpu().contiguous().numpy() for leaf in leaves]
+        found = self._requests.own.infer(arrays, share_inputs=True)
+        return [torch.from_numpy(found[index].copy()) for index in range(len(self._compiled.outputs))]
+
+    def float_operations(self) -> tuple[FloatOperation, ...]:
+        """The nodes of the executed graph that compute in floating point."""
+        found: list[FloatOperation] = []
+        for node in self._compiled.get_runtime_model().get_ordered_ops():
+            told = node.get_rt_info()
+            kind, precision = (str(told[key].astype(str)) for key in ("layerType", "runtimePrecision"))
+            if kind in _COMPUTES | _OTHERS and precision not in _BYTES:
+                found.append(FloatOperation(kind, node.get_friendly_name().split("/")[0]))
+        return tuple(found)
+
+
+class _Probe:
+    """OpenVINO with the interface of an onnxruntime session, for the self-test."""
+
+    def __init__(self, compiled: Any) -> None:
+        self._compiled = compiled
+
+    def run(self, _: None, feeds: dict[str, Any]) -> Sequence[Any]:
+        """The outputs."""
+        found = self._compiled(list(feeds.values()))
+        return [found[0]]
+
+
+def _compiled(package: Any, model: bytes, options: RuntimeOptions, cache: Path | None) -> Any:
+    settings: dict[str, Any] = {
+        "INFERENCE_PRECISION_HINT": "f32",  # without it, float parts run in bf16 where the CPU can
+        "NUM_STREAMS": 1,
+        "ENABLE_CPU_PINNING": False,
+    }
+    if options.threads is not None:
+        settings["INFERENCE_NUM_THREADS"] = options.threads
+    if cache is not None:
+        settings["CACHE_DIR"] = str(cache)
+    try:
+        return package.Core().compile_model(package.Core().read_model(io.BytesIO(model)), "CPU", settings)
+    except Exception as error:  # pybind11 maps its own exceptions to plain ones
+        raise EngineError(f"OpenVINO can't load the network: {first_line(error)}") from error
