@@ -77,11 +77,11 @@ class SpikingNeuron(nn.Module):
         return (potential + self.bias).mul_(self.gain)
 
     def window_in_steps(self, potential: Tensor) -> Tensor:
-        """The whole window's potential in steps: (f32(v) + β)·g in float32, where the code integrates it first.
+        """The whole window's potential in steps; of words (f32(v) + β)·g in float32.
 
         Runtimes know potentials, however wide, as float32 numbers; so that all engines agree, this one does, too.
         """
-        return self.in_steps(potential if self.code.streams else potential.to(torch.float32))
+        return self.in_steps(potential.to(torch.float32) if self.code.exact else potential)
 
     def constant_in_steps(self, constant: Tensor | None) -> Tensor | None:
         """(c + β)·g of a constant current c, float64; None if there is neither."""
