@@ -189,8 +189,11 @@ class SpikeCode(ABC):
         if self.has_sign:
             return max(-low, high) / self.largest_value, dataclasses.replace(self, signed=low < 0)
         step = (high - low) / self.largest_value
-        offset = min(max(round(-low / step), 0), math.floor(self.largest_value))
-        return step, dataclasses.replace(self, offset=self.zero_point_near(offset))
+        best = min(max(round(-low / step), 0), math.floor(self.largest_value))
+        offset = self.zero_point_near(best)
+        if offset != best:
+            step = max(-low / max(offset, 1), high / max(self.largest_value - offset, 1))
+        return step, dataclasses.replace(self, offset=offset)
 
     def zero_point_near(self, offset: int) -> int:
         """The zero point taken where an offset would fit the range best."""

@@ -12,6 +12,7 @@ from snnconvert.neurons.registry import register
 from snnconvert.neurons.word import WordCode
 
 _FINE_WORD_BITS = 7
+_NEAR_MIDDLE = 8
 
 
 class PackedState(NamedTuple):
@@ -96,8 +97,17 @@ class PackedCode(WordCode):
         return packed_step(None, state, self.bits, self.T, self.offset)
 
     def zero_point_near(self, offset: int) -> int:
-        """An even one for words of 7 or 8 bits: some runtimes add it before they round half to even."""
-        return min((offset + 1) & ~1, self.largest_value - 1) if self.word_bits >= _FINE_WORD_BITS else offset
+        """Of words of 7 or 8 bits the middle of the range, if it is near, else an even one.
+
+        Kernels of signed bytes are fastest where the zero point is the middle; and some runtimes add it before they
+        round half to even, which makes no difference to an even one.
+        """
+        if self.word_bits < _FINE_WORD_BITS:
+            return offset
+        middle = self.levels // 2
+        if abs(offset - middle) <= middle // _NEAR_MIDDLE:
+            return middle
+        return min((offset + 1) & ~1, self.largest_value - 1)
 
     def quantize_(self, values: Tensor, ceiling: float) -> Tensor:
         """The word clip(rne(u), −o, ceiling), rne rounding half to even: the parallel form, in place."""

@@ -181,7 +181,8 @@ def test_max_clips_nothing(kind, code):
     slack = 0.5 if values.min() < 0 else 0  # the zero point is rounded to a level
     assert chosen.step * (chosen.code.maximum + slack) >= values.max() * (1 - 1e-12)
     assert chosen.step * (chosen.code.minimum - slack) <= values.min()
-    assert chosen.step * (code.levels - 1) <= 1.02 * (values.max() - min(values.min(), 0))
+    widened = 1.15 if code.levels >= 128 and values.min() < 0 else 1.02  # zero points near the middle are moved there
+    assert chosen.step * (code.levels - 1) <= widened * (values.max() - min(values.min(), 0))
 
 
 @pytest.mark.parametrize("percentile", [90.0, 99.0, 99.9])

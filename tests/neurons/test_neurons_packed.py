@@ -100,3 +100,19 @@ def test_module_fires_the_function_and_survives_its_state(with_bias):
     fresh = SpikingNeuron(code, torch.zeros(2, 1), torch.tensor(0.0), torch.zeros(2, 1) if with_bias else None)
     fresh.load_state_dict(neuron.state_dict())
     np.testing.assert_array_equal(fresh(potential).numpy(), expected)
+
+
+@given(st.floats(-1e3, -1e-3), st.floats(1e-3, 1e3), st.sampled_from([(8, 1), (2, 4), (1, 7), (7, 1)]))
+def test_zero_points_of_fine_words_are_even_and_keep_the_range(low, high, width):
+    step, code = PackedCode(*width).spanning(low, high)
+    assert code.offset % 2 == 0
+    middle = code.levels // 2
+    assert code.offset == middle or abs(code.offset - middle) > middle // 8
+    assert step * (code.minimum - 0.5) <= low
+    assert step * (code.maximum + 0.5) >= high
+    assert step <= 1.15 * (high - low) / code.largest_value + max(-low, high) * 2 / code.largest_value
+
+
+def test_zero_points_of_coarse_words_fit_the_range_best():
+    assert PackedCode(2, 2).spanning(-1.0, 14.0)[1].offset == 1
+    assert PackedCode(1, 4).spanning(-6.5, 8.5)[1].offset == 6
