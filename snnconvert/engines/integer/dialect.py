@@ -17,6 +17,7 @@ class Dialect:
             kernels; otherwise sums are of integers, and exact in float32 whatever they are.
         rounds_first: values are rounded before they become bytes wherever the runtime would otherwise work their
             scale or the zero point into its own rounding.
+        flat_tables: tables are read by vectors of indices.
         flat_matrices: linear layers see [rows, channels], with their bias inside the integer kernel.
     """
 
@@ -26,11 +27,24 @@ class Dialect:
     folds_sums: bool
     rounds_first: bool
     flat_matrices: bool
+    flat_tables: bool
 
 
 ONNXRUNTIME = Dialect(
-    "onnxruntime", signed_words=False, clips_bytes=True, folds_sums=True, rounds_first=False, flat_matrices=True
+    "onnxruntime",
+    signed_words=False,
+    clips_bytes=True,
+    folds_sums=True,
+    rounds_first=False,
+    flat_matrices=True,
+    flat_tables=True,
 )
 OPENVINO = Dialect(
-    "openvino", signed_words=True, clips_bytes=False, folds_sums=False, rounds_first=True, flat_matrices=False
+    "openvino",
+    signed_words=True,
+    clips_bytes=False,
+    folds_sums=False,
+    rounds_first=True,
+    flat_matrices=False,
+    flat_tables=False,
 )

@@ -220,7 +220,7 @@ class _Lowering:
     def _table(self, node: fx.Node, neuron: SpikingNeuron, stored: Bytes) -> WordTable:
         transfer = self.modules[node]
         assert isinstance(transfer, TableTransfer)
-        return WordTable(neuron(transfer.table), int(transfer.first), stored)
+        return WordTable(neuron(transfer.table), int(transfer.first), stored, flat=self.dialect.flat_tables)
 
     def _times(self, reader: fx.Node, source: fx.Node, factor: Tensor) -> fx.Node:
         """A value times a factor: words are read at that scale."""

@@ -188,16 +188,19 @@ class WordTable(nn.Module):
 
     table: Tensor
 
-    def __init__(self, table: Tensor, first: int, stored: Bytes) -> None:
+    def __init__(self, table: Tensor, first: int, stored: Bytes, *, flat: bool) -> None:
         super().__init__()
-        self.first, self.stored = first, stored
+        self.first, self.stored, self.flat = first, stored, flat
         self.register_buffer("table", (table.to(torch.int64) + int(stored.zero_point)).to(stored.dtype))
 
     def forward(self, positions: Tensor) -> Tensor:
         """Bytes of the shape of float grid positions p."""
         last = self.first + len(self.table) - 1
         index = (positions.round().clamp(self.first, last) - self.first).to(torch.int32)
-        return onnx_node("Gather", (self.table, index), index, self.stored.dtype, axis=0)
+        if not self.flat:
+            return onnx_node("Gather", (self.table, index), index, self.stored.dtype, axis=0)
+        rows = index.reshape(-1)
+        return onnx_node("GatherElements", (self.table, rows), rows, self.stored.dtype, axis=0).reshape(index.shape)
 
 
 class Scaled(nn.Module):
