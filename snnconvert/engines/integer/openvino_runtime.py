@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from snnconvert.errors import EngineError, first_line
 
 _COMPUTES = frozenset({"Convolution", "FullyConnected", "MatMul", "Deconvolution", "GroupConvolution", "Eltwise"})
 _OTHERS = frozenset({"Softmax", "MVN", "NormalizePlanar", "Reduce", "Interpolate", "Pooling", "RMS", "Subgraph"})
+_IN_FLOAT32 = {"LP_TRANSFORMS_MODE": "NO"}
 _BYTES = frozenset({"u8", "i8", "i32", "i64"})
 
 
@@ -47,14 +48,16 @@ class OpenVino:
         Raises:
             EngineError: if OpenVINO isn't installed, can't load the model, or this CPU's kernels aren't exact.
         """
+        package, settings = openvino_package(), _settings(options)
         self.notes: tuple[str, ...] = ()
-        package = openvino_package()
-        if not is_exact(lambda probe: _Probe(_compiled(package, probe, options, None))):
-            raise EngineError(
-                "OpenVINO's 8-bit kernels saturate on this CPU: choose engine onnxruntime or torch, or bits x T of at "
-                "most 7"
-            )
-        self._compiled = _compiled(package, model, options, cache)
+        if not is_exact(lambda probe: _Probe(_compiled(package, probe, settings))):
+            settings |= _IN_FLOAT32
+            if not is_exact(lambda probe: _Probe(_compiled(package, probe, settings))):
+                raise EngineError("OpenVINO's kernels aren't exact on this CPU: choose engine onnxruntime or torch")
+            self.notes = ("this CPU's 8-bit products saturate: OpenVINO runs in float32, exact but slower",)
+        if cache is not None:
+            settings["CACHE_DIR"] = str(cache)
+        self._compiled = _compiled(package, model, settings)
         self._requests = threading.local()
 
     def run(self, leaves: Sequence[Tensor]) -> list[Tensor]:
@@ -88,16 +91,16 @@ class _Probe:
         return [found[0]]
 
 
-def _compiled(package: Any, model: bytes, options: RuntimeOptions, cache: Path | None) -> Any:
+def _settings(options: RuntimeOptions) -> dict[str, Any]:
     settings: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": "f32",  # without it, float parts run in bf16 where the CPU can
         "NUM_STREAMS": 1,
         "ENABLE_CPU_PINNING": False,
     }
-    if options.threads is not None:
-        settings["INFERENCE_NUM_THREADS"] = options.threads
-    if cache is not None:
-        settings["CACHE_DIR"] = str(cache)
+    return settings if options.threads is None else {**settings, "INFERENCE_NUM_THREADS": options.threads}
+
+
+def _compiled(package: Any, model: bytes, settings: Mapping[str, Any]) -> Any:
     try:
         return package.Core().compile_model(package.Core().read_model(io.BytesIO(model)), "CPU", settings)
     except Exception as error:  # pybind11 maps its own exceptions to plain ones

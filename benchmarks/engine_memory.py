@@ -1,0 +1,116 @@
+"""Peak memory of inference, each engine in a process of its own: ``python -m benchmarks.engine_memory``.
+
+What counts is the largest resident set while an engine is loaded and run, less what the process held before it loaded
+the model. Weights and images are random; nothing is downloaded. Linux only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import snnconvert
+from benchmarks.engine_models import has_openvino, onnxruntime_run, openvino_run, write_ann
+from benchmarks.random_networks import RandomImages, build_network, side_of
+from benchmarks.real_data import emit, emit_json, emit_table
+from snnconvert.conversion import convert_whole
+
+TARGET = 0.5
+_RUNS = 5
+_MODELS = ("resnet18", "resnet50", "mobilenetv2_100", "vit_small_patch16_224")
+_SNN = {"onnxruntime": "spikes", "openvino": "currents"}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Prepares every model and measures it in every engine."""
+    options = _parser().parse_args(arguments)
+    if options.child is not None:
+        _measure(*options.child)
+        return
+    rows = [row for name in options.models for row in _rows_of(name, options)]
+    emit_table(
+        ("network", "batch", "in", "ANN float32 MB", "ANN int8 MB", "SNN MB", "target <= 0.5"), map(_cells, rows)
+    )
+    emit_json({"benchmark": "engine_memory", "threads": options.threads, "rows": rows})
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="benchmarks.engine_memory", description=__doc__)
+    parser.add_argument("--models", nargs="+", default=list(_MODELS), help="timm names or cifar_resnet20")
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 16])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--child", nargs=5, metavar=("RUNTIME", "FILE", "SIDE", "BATCH", "THREADS"), help=argparse.SUPPRESS
+    )
+    return parser
+
+
+def _rows_of(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
+    ann = build_network(name)
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as parent:
+        folder = Path(parent)
+        files = write_ann(ann, list(RandomImages(8, 4, side_of(name), seed=2)), folder)
+        for runtime in ("onnxruntime", *(("openvino",) if has_openvino() else ())):
+            snn = folder / f"{runtime}.onnx"
+            config = snnconvert.ConversionConfig(residuals=_SNN[runtime])
+            network = convert_whole(ann, RandomImages(8, 8, side_of(name), seed=2), config, progress=False)
+            snnconvert.export_onnx(network, snn, dialect=runtime)
+            for batch in options.batch_sizes:
+                peaks = {
+                    kind: _peak(runtime, path, side_of(name), batch, options.threads)
+                    for kind, path in (("ann", files.float32), ("int8", files.int8), ("snn", snn))
+                }
+                rows.append({"network": name, "batch": batch, "runtime": runtime, "peak_bytes": peaks})
+                emit(f"{name}, {runtime}, batch {batch}: done")
+    return rows
+
+
+def _peak(runtime: str, path: Path, side: int, batch: int, threads: int) -> int:
+    told = [runtime, str(path), str(side), str(batch), str(threads)]
+    command = [sys.executable, "-m", "benchmarks.engine_memory", "--child", *told]
+    result = subprocess.run(command, check=True, capture_output=True, text=True)
+    return int(json.loads(result.stdout.splitlines()[-1])["peak_bytes"])
+
+
+def _measure(runtime: str, path: str, side: str, batch: str, threads: str) -> None:
+    """In the child: loads one file, runs it, and prints its peak."""
+    images = torch.zeros(int(batch), 3, int(side), int(side))
+    if runtime == "openvino":
+        import openvino
+
+        openvino.Core()
+    before = _status("VmRSS")
+    load = openvino_run if runtime == "openvino" else onnxruntime_run
+    run = load(Path(path), int(threads))
+    for _ in range(_RUNS):
+        run(images)
+    emit(json.dumps({"peak_bytes": _status("VmHWM") - before}))
+
+
+def _status(field: str) -> int:
+    """One line of /proc/self/status, in bytes."""
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) * 1024
+    raise SystemExit("this benchmark needs Linux's /proc/self/status")
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    peaks = row["peak_bytes"]
+    share = peaks["snn"] / peaks["ann"]
+    megabytes = [f"{peaks[kind] / 2**20:.0f}" for kind in ("ann", "int8", "snn")]
+    verdict = f"{share:.2f}: {'met' if share <= TARGET else 'MISSED'}"
+    return [row["network"], str(row["batch"]), row["runtime"], *megabytes, verdict]
+
+
+if __name__ == "__main__":
+    main()
