@@ -1,4 +1,4 @@
-"""CIFAR-10's ResNet-20 as fast as it can be in SpikingJelly and in the integer engines: ``python -m benchmarks.engine_peer``.
+"""CIFAR-10's ResNet-20 in SpikingJelly and in the integer engines: ``python -m benchmarks.engine_peer``.
 
 SpikingJelly runs the T steps at which its most accurate recipe reaches what words of T = 4 give (see
 ``benchmarks.peer_accuracy``), in its multi-step mode. Needs ``pip install 'snnconvert[peers]'`` and the CIFAR-10 data.
@@ -7,7 +7,8 @@ SpikingJelly runs the T steps at which its most accurate recipe reaches what wor
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,26 +47,25 @@ def main(arguments: list[str] | None = None) -> None:
     rows = []
     for size in options.batch_sizes:
         batch = images[:size]
-        runs: dict[str, Callable[[], object]] = {_PEER: lambda batch=batch: means_of_steps(peer, batch, [options.T])}
-        for engine, network in compiled.items():
-            runs[engine] = lambda network=network, batch=batch: network(batch)
+        runs: dict[str, Callable[[], object]] = {
+            _PEER: _bind(lambda images: means_of_steps(peer, images, [options.T]), batch)
+        }
+        runs.update({engine: _bind(network, batch) for engine, network in compiled.items()})
         ratios = interleaved_ratios(runs, _PEER, options.rounds)
         rows += [{"batch": size, "engine": key, "times_faster": 1 / ratios[key]} for key in compiled]
     accuracies = {engine: _accuracy(network, images, labels) for engine, network in compiled.items()}
     header = ("batch", "engine", f"times faster than {_PEER} at T = {options.T}", f"target >= {TARGET:g}")
-    emit_table(
-        header,
-        [
-            [
-                str(row["batch"]),
-                row["engine"],
-                f"{row['times_faster']:.0f}",
-                "met" if row["times_faster"] >= TARGET else "MISSED",
-            ]
-            for row in rows
-        ],
-    )
+    emit_table(header, map(_cells, rows))
     emit_json({"benchmark": "engine_peer", "T": options.T, "rows": rows, "accuracy": accuracies})
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    faster = row["times_faster"]
+    return [str(row["batch"]), row["engine"], f"{faster:.0f}", "met" if faster >= TARGET else "MISSED"]
+
+
+def _bind(run: Callable[[Tensor], object], batch: Tensor) -> Callable[[], object]:
+    return lambda: run(batch)
 
 
 def _accuracy(network: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor) -> float:

@@ -143,6 +143,8 @@ def _cells(row: Mapping[str, Any]) -> Iterator[list[str]]:
             continue
         float32, int8 = speedups.get(f"{runtime} float32"), speedups.get(f"{runtime} int8")
         fastest = max(snn.values())
+        is_best = runtime == best
+        verdict = _verdict(row["network"], runtime, speedups) if is_best else _alone(row["network"], runtime, fastest)
         spread = f" ({min(snn.values()):.2f} .. {fastest:.2f} over T)" if len(snn) > 1 else ""
         yield [
             row["network"],
@@ -153,9 +155,7 @@ def _cells(row: Mapping[str, Any]) -> Iterator[list[str]]:
             _figure(int8),
             f"{fastest:.2f}{spread}",
             _figure(None if int8 is None else fastest / int8),
-            _verdict(row["network"], runtime, speedups)
-            if runtime == best
-            else _alone(row["network"], runtime, fastest),
+            verdict,
         ]
 
 

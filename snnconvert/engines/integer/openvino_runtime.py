@@ -57,7 +57,10 @@ class OpenVino:
             self.notes = ("this CPU's 8-bit products saturate: OpenVINO runs in float32, exact but slower",)
         if cache is not None:
             settings["CACHE_DIR"] = str(cache)
-        self._compiled = _compiled(package, model, settings)
+        try:
+            self._compiled = _compiled(package, model, settings)
+        except EngineError as error:
+            raise EngineError(f"{error}; choose engine onnxruntime or torch") from error
         self._requests = threading.local()
 
     def run(self, leaves: Sequence[Tensor]) -> list[Tensor]:
