@@ -19,6 +19,7 @@ import torch
 
 import snnconvert
 from benchmarks.engine_models import has_openvino, onnxruntime_run, openvino_run, write_ann
+from benchmarks.markdown import replace_block, table_lines
 from benchmarks.random_networks import RandomImages, build_network, side_of
 from benchmarks.real_data import emit, emit_json, emit_table
 from snnconvert.conversion import convert_whole
@@ -37,7 +38,10 @@ def main(arguments: list[str] | None = None) -> None:
         return
     rows = [row for name in options.models for row in _rows_of(name, options)]
     header = ("network", "batch", "in", "ANN float32 MB", "ANN int8 MB", "SNN MB", f"SNN / float32, target <= {TARGET}")
-    emit_table(header, map(_cells, rows))
+    cells = list(map(_cells, rows))
+    emit_table(header, cells)
+    if options.markdown is not None:
+        replace_block(options.markdown, "memory", table_lines(header, cells))
     emit_json({"benchmark": "engine_memory", "threads": options.threads, "rows": rows})
 
 
@@ -47,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--child", nargs=5, help=argparse.SUPPRESS)
+    parser.add_argument("--markdown", type=Path, metavar="PAGE", help="write the table into a page, too")
     return parser
 
 

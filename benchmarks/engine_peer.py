@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 import snnconvert
 from benchmarks.cifar_resnet import load_cifar_images, load_cifar_resnet
 from benchmarks.engine_models import has_openvino
+from benchmarks.markdown import replace_block, table_lines
 from benchmarks.real_data import emit_json, emit_table, require_data
 from benchmarks.spikingjelly_recipes import RECIPES, convert_with, means_of_steps
 from benchmarks.timing import interleaved_ratios
@@ -55,7 +57,10 @@ def main(arguments: list[str] | None = None) -> None:
         rows += [{"batch": size, "engine": key, "times_faster": 1 / ratios[key]} for key in compiled]
     accuracies = {engine: _accuracy(network, images, labels) for engine, network in compiled.items()}
     header = ("batch", "engine", f"times faster than {_PEER} at T = {options.T}", f"target >= {TARGET:g}")
-    emit_table(header, map(_cells, rows))
+    cells = list(map(_cells, rows))
+    emit_table(header, cells)
+    if options.markdown is not None:
+        replace_block(options.markdown, "peer speed", table_lines(header, cells))
     emit_json({"benchmark": "engine_peer", "T": options.T, "rows": rows, "accuracy": accuracies})
 
 
@@ -84,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--markdown", type=Path, metavar="PAGE", help="write the table into a page, too")
     return parser
 
 
