@@ -22,6 +22,7 @@ from snnconvert.version import __version__
 
 _DEFAULTS = ConversionConfig()
 CALIBRATIONS = ("data", "none")
+_OF_EFFORT = ("threshold_granularity", "channel_shift", "weight_rounding", "reconstruction_steps")
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -90,9 +91,7 @@ def config_from(options: argparse.Namespace) -> ConversionConfig:
 
 def _effort_of(options: argparse.Namespace) -> dict[str, Any]:
     """What the effort stands for, with single options on top."""
-    told = {
-        name: getattr(options, name) for name in ("threshold_granularity", "weight_rounding", "reconstruction_steps")
-    }
+    told = {name: getattr(options, name) for name in _OF_EFFORT}
     return {**EFFORTS.get(options.effort, {}), **{name: value for name, value in told.items() if value is not None}}
 
 
@@ -198,6 +197,11 @@ def add_conversion(group: argparse._ArgumentGroup) -> None:
         "--threshold-granularity", choices=GRANULARITIES,
         help="one threshold for all channels of a tensor, one a channel where the layers behind allow it, or one a "
         f"channel as far as their weights can bear it (default {_DEFAULTS.threshold_granularity})",
+    )  # fmt: skip
+    group.add_argument(
+        "--channel-shift", action=argparse.BooleanOptionalAction,
+        help="a zero point for each channel where neurons have no activation of their own and the layers behind can "
+        "take it into their biases; needs thresholds per channel (default: off)",
     )  # fmt: skip
     group.add_argument(
         "--weight-granularity", choices=WEIGHT_GRANULARITIES, default=_DEFAULTS.weight_granularity,
