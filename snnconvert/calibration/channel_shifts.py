@@ -75,7 +75,7 @@ def middles_of(threshold: Threshold) -> FloatArray:
 def _ends(histogram: ChannelHistogram, code: SpikeCode, method: str, percentile: float) -> Ends:
     """a_c and b_c."""
     if method == "max":
-        return histogram.extremes
+        return histogram.minimum.double().numpy(), histogram.maximum.double().numpy()
     if method == "percentile":
         tail = (1 - percentile / 100) / 2
         return histogram.quantiles(tail), histogram.quantiles(1 - tail)

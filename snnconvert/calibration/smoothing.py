@@ -92,8 +92,8 @@ def smoothed(
     Where channels of ``separate`` are shifted the middles of their ranges stay, and each has a shift that puts the
     middle of the code there, or none if that is better.
 
-    A reader's noise is Σ_c (Σ_o W_oc²)·E[(x_c − Q(x_c))²] + Σ (W − Ŵ)²·E[x_c²], in parts of its signal
-    Σ_c (Σ_o W_oc²)·E[x_c²].
+    A reader's noise is Σ_c (Σ_o W_oc²)·E[(x_c − Q(x_c))²] + Σ (W − Ŵ)²·E[(x_c − s_c)²], in parts of its signal
+    Σ_c (Σ_o W_oc²)·E[x_c²]; what is subtracted, s_c, is 0 without shifts.
 
     Args:
         shared: the threshold for all channels.
@@ -143,8 +143,9 @@ class _Search:
         losses = [float(errors @ self._weights) for errors, _ in found]
         index = int(np.argmin(losses))
         steps, shifts = candidates[index], found[index][1]
+        powers = channel_powers(*(edges - shifts[:, None] for edges in self._bins[:2]), self._bins[2])
         of_weights = sum(
-            reader.rounding_noise(steps, self._powers) / signal
+            reader.rounding_noise(steps, powers) / signal
             for reader, signal in zip(self._readers, self._signals, strict=True)
         )
         return steps, shifts, losses[index] + of_weights
