@@ -204,7 +204,8 @@ def thresholds_of(prepared: PreparedConversion, statistics: Statistics) -> tuple
             f"thresholds of attention maps by minimal squared error: {config.threshold} is for equal steps",
         )
     if config.channel_shift:
-        notes = (*notes, shiftable_sites(graph.graph, conversion_plan, prepared.channels).note(found))
+        shiftable = shiftable_sites(graph.graph, conversion_plan, prepared.channels)
+        notes = (*notes, *shiftable.notes(found))
     return found, notes
 
 

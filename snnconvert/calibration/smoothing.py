@@ -143,7 +143,8 @@ class _Search:
         losses = [float(errors @ self._weights) for errors, _ in found]
         index = int(np.argmin(losses))
         steps, shifts = candidates[index], found[index][1]
-        powers = channel_powers(*(edges - shifts[:, None] for edges in self._bins[:2]), self._bins[2])
+        low, high, counts = self._bins
+        powers = channel_powers(low - shifts[:, None], high - shifts[:, None], counts)
         of_weights = sum(
             reader.rounding_noise(steps, powers) / signal
             for reader, signal in zip(self._readers, self._signals, strict=True)

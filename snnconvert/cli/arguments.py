@@ -91,8 +91,10 @@ def config_from(options: argparse.Namespace) -> ConversionConfig:
 
 def _effort_of(options: argparse.Namespace) -> dict[str, Any]:
     """What the effort stands for, with single options on top."""
-    told = {name: getattr(options, name) for name in _OF_EFFORT}
-    return {**EFFORTS.get(options.effort, {}), **{name: value for name, value in told.items() if value is not None}}
+    told = {name: value for name in _OF_EFFORT if (value := getattr(options, name)) is not None}
+    if told.get("threshold_granularity") == "tensor":
+        told.setdefault("channel_shift", False)
+    return {**EFFORTS.get(options.effort, {}), **told}
 
 
 def parse_override(text: str) -> tuple[str, LayerOverride]:
@@ -220,8 +222,8 @@ def add_conversion(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     group.add_argument(
         "--effort", choices=list(EFFORTS),
-        help="for few bits: fast smooths thresholds and rounds weights by gptq; balanced and best train weights, too, "
-        "300 and 2000 steps a block",
+        help="for few bits: fast smooths thresholds, shifts channels and rounds weights by gptq; balanced and best "
+        "train weights, too, 300 and 2000 steps a block",
     )  # fmt: skip
     group.add_argument(
         "--bias-correction", action=argparse.BooleanOptionalAction, default=True,

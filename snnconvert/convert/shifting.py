@@ -18,6 +18,8 @@ from snnconvert.convert.ops import TRANSPOSED
 from snnconvert.convert.plan import Plan, SynapsePlan
 from snnconvert.neurons.threshold import Threshold
 
+FEWEST_VALUES = 8  # of a word: with fewer, smaller errors of single sites made whole networks no better
+
 
 @dataclass(frozen=True)
 class ShiftableSites:
@@ -31,15 +33,18 @@ class ShiftableSites:
     families: frozenset[int]
     centred: Mapping[str, str]
 
-    def note(self, thresholds: Mapping[int, Threshold]) -> str:
-        """For the report: how many sites have shifts, and what keeps the others."""
+    def notes(self, thresholds: Mapping[int, Threshold]) -> tuple[str, ...]:
+        """For the report: how many sites have shifts, and what keeps the others; () without any."""
         shifted = sum(1 for family in self.families if thresholds[family].channel_shifts)
         counts = Counter(self.centred.values())
         if shifted < len(self.families):
             counts["no channel gains by it"] = len(self.families) - shifted
         others = "; ".join(f"{reason} ({count})" for reason, count in sorted(counts.items()))
         total = len(self.families) + len(self.centred)
-        return f"zero points per channel at {shifted} of {total} sites{f', not where {others}' if others else ''}"
+        if total == 0:
+            return ()
+        ending = f", not where {others}" if others else ""
+        return (f"zero points per channel at {shifted} of {total} sites without an activation of their own{ending}",)
 
 
 def shiftable_sites(graph: fx.Graph, plan: Plan, channels: SpikeChannels) -> ShiftableSites:
@@ -62,6 +67,8 @@ def shiftable_sites(graph: fx.Graph, plan: Plan, channels: SpikeChannels) -> Shi
             centred[site.layer] = channels.shared.get(site.layer, "values have no channels")
         elif any(_pads(nodes[item.node]) for item in readers.get(site.family, ())):
             centred[site.layer] = "a layer pads what it reads"
+        elif site.code.span < FEWEST_VALUES - 1:
+            centred[site.layer] = f"words have fewer than {FEWEST_VALUES} values"
         else:
             families.add(site.family)
     return ShiftableSites(frozenset(families), centred)
