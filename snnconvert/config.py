@@ -79,6 +79,9 @@ class ConversionConfig:
         threshold_granularity: "tensor": one threshold for all channels; "channel": one each, where every layer that
             reads the spikes sees their channels apart; "smoothed": the same, but no more different than is good for
             the weights that read them.
+        channel_shift: let the neurons of sites without an activation of their own (behind a normalization, on a linear
+            bottleneck) fire on each channel less a zero point of its own, where what reads them can take that back into
+            its bias; needs thresholds per channel.
         weight_granularity: "layer": all output channels of a layer have its weight bits; "channel": each has its own
             of 1..8, chosen for the least error of the layer's output, and the layer's are the largest mean.
         weight_rounding: "nearest", or "gptq": each layer's integers minimize the error of its output on a sample of
@@ -116,6 +119,7 @@ class ConversionConfig:
     threshold: str = "mse"
     percentile: float = 99.9
     threshold_granularity: str = "tensor"
+    channel_shift: bool = False
     weight_granularity: str = "layer"
     weight_rounding: str = "nearest"
     reconstruction_steps: int = 0
@@ -152,9 +156,13 @@ class ConversionConfig:
         check_range(self.reconstruction_steps, 0, 1 << 20, "reconstruction_steps")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 1 << 63:
             raise ConfigurationError(f"seed must be an integer from 0 to 2^63 - 1, got {self.seed!r}")
-        for name in ("bias_correction", "potential_correction", "dynamic_sizes"):
+        for name in ("channel_shift", "bias_correction", "potential_correction", "dynamic_sizes"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigurationError(f"{name} must be true or false, got {getattr(self, name)!r}")
+        if self.channel_shift and self.threshold_granularity == "tensor":
+            raise ConfigurationError(
+                "channel_shift needs thresholds per channel: set threshold_granularity to channel or smoothed"
+            )
         if self.potential_correction and self.dynamic_sizes:
             raise ConfigurationError(
                 "potential_correction gives each neuron of one input size a potential of its own: without dynamic_sizes"

@@ -22,6 +22,7 @@ from snnconvert.config import ConversionConfig
 from snnconvert.convert.channels import Steps
 from snnconvert.convert.currents import folded_parameters
 from snnconvert.convert.insert import insert_neurons
+from snnconvert.convert.shifting import shiftable_sites
 from snnconvert.engines.stepwise import is_exact
 from snnconvert.errors import ConfigurationError
 from snnconvert.evaluation import compare_outputs
@@ -202,6 +203,9 @@ def thresholds_of(prepared: PreparedConversion, statistics: Statistics) -> tuple
             *notes,
             f"thresholds of attention maps by minimal squared error: {config.threshold} is for equal steps",
         )
+    if config.channel_shift:
+        shiftable = shiftable_sites(graph.graph, conversion_plan, prepared.channels)
+        notes = (*notes, *shiftable.notes(found))
     return found, notes
 
 

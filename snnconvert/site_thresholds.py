@@ -11,6 +11,7 @@ from torch import Tensor, fx
 
 from snnconvert.aligned_steps import aligned_steps
 from snnconvert.calibration.channel_histogram import ChannelHistogram
+from snnconvert.calibration.channel_shifts import choose_shifted_threshold
 from snnconvert.calibration.channel_thresholds import choose_channel_threshold
 from snnconvert.calibration.collect import Statistics
 from snnconvert.calibration.smoothing import smoothed
@@ -23,6 +24,7 @@ from snnconvert.convert.channels import SpikeChannels
 from snnconvert.convert.ops import OpKind, kind_of
 from snnconvert.convert.plan import Plan
 from snnconvert.convert.quantizers import Grid
+from snnconvert.convert.shifting import shiftable_sites
 from snnconvert.neurons.packed import PackedCode
 from snnconvert.neurons.threshold import Threshold
 
@@ -70,6 +72,7 @@ def site_thresholds(
             caps.get(site.family),
             evidence,
         )
+    shiftable = shiftable_sites(graph, plan, channels).families if config.channel_shift else frozenset()
     own_caps = {site.node: inf if site.cap is None else site.cap for site in plan.sites}
     for family, nodes in channels.sites.items():
         if family not in chosen:
@@ -83,6 +86,8 @@ def site_thresholds(
         separate = choose_channel_threshold(
             shared, histogram, config.threshold, config.percentile, cap, histogram_before
         )
+        if family in shiftable:
+            separate = choose_shifted_threshold(shared, separate, histogram, config.threshold, config.percentile)
         if config.threshold_granularity == "smoothed":
             readers = spike_readers(graph_module, plan, channels, family)
             separate = smoothed(shared, separate, histogram, readers, cap)

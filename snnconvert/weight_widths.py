@@ -43,7 +43,8 @@ def channel_widths(
         if node.name in mixed:
             item = mixed[node.name]
             step = steps.at(item.source, item.family)
-            weight, bias = folded_parameters(graph_module, node, step)
+            shifts = steps.shifts(item.source, item.family)
+            weight, bias = folded_parameters(graph_module, node, step, shifts)
             of_words = variances[node.name] / torch.as_tensor(step).to(weight.device) ** 2 + _ROUNDING_VARIANCE
             errors = width_errors(weight, bias, met_by_weights(of_words, weight, groups_of(node)))
             widths[node.name] = best_widths(errors, item.weight_bits)

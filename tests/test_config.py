@@ -19,6 +19,7 @@ from snnconvert.errors import ConfigurationError
         *[("input_bits", v) for v in (0, 9, 8.0, None, True)],
         *[("threshold", v) for v in ("", "MSE", "kl", None, 3)],
         *[("weight_granularity", v) for v in ("tensor", "", None, 8)],
+        *[("channel_shift", v) for v in (0, "channel", None)],
         *[("percentile", v) for v in (50, 0, 100.1, -1, "99", None, float("nan"), float("inf"))],
         *[("seed", v) for v in (-1, 1.0, "0", None, True)],
     ],
@@ -145,6 +146,8 @@ def configs(draw):
         weight_bits=draw(st.integers(1, 8)),
         first_last_weight_bits=draw(st.integers(1, 8)),
         input_bits=draw(st.integers(1, 8)),
+        threshold_granularity="smoothed",
+        channel_shift=draw(st.booleans()),
         weight_granularity=draw(st.sampled_from(["layer", "channel"])),
         threshold=draw(st.sampled_from(["mse", "max", "percentile"])),
         percentile=draw(st.floats(50.1, 100)),
@@ -152,6 +155,12 @@ def configs(draw):
         overrides=draw(st.dictionaries(st.sampled_from(["conv1", r"layer\d\..*", "fc", ".*"]), overrides())),
         seed=draw(st.integers(0, 2**40)),
     )
+
+
+def test_shifts_need_thresholds_per_channel():
+    with pytest.raises(ConfigurationError, match="set threshold_granularity to channel or smoothed"):
+        ConversionConfig(channel_shift=True)
+    assert ConversionConfig(channel_shift=True, threshold_granularity="smoothed").channel_shift
 
 
 @given(configs())

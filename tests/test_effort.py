@@ -23,5 +23,9 @@ def test_single_options_go_before_the_effort():
     options = ["digits", "--effort", "best", "--weight-rounding", "nearest", "--reconstruction-steps", "7"]
     config = config_from(build_parser().parse_args(options))
     assert (config.weight_rounding, config.reconstruction_steps) == ("nearest", 7)
+    whole = config_from(build_parser().parse_args(["digits", "--effort", "fast", "--threshold-granularity", "tensor"]))
+    assert (whole.threshold_granularity, whole.channel_shift, whole.weight_rounding) == ("tensor", False, "gptq")
+    centred = config_from(build_parser().parse_args(["digits", "--effort", "fast", "--no-channel-shift"]))
+    assert (centred.threshold_granularity, centred.channel_shift) == ("smoothed", False)
     plain = config_from(build_parser().parse_args(["digits"]))
     assert plain == ConversionConfig()

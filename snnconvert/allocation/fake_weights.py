@@ -28,11 +28,19 @@ class FakeWeights:
         node: the synapse.
         steps: Δ of the words it reads, in about the width they will have: one for all or one for each input channel.
         inputs: float values it reads on a sample, if weights are rounded by their second moments (gptq).
+        shifts: what neurons subtract from each input channel, if anything.
     """
 
-    def __init__(self, graph_module: fx.GraphModule, node: fx.Node, steps: FloatArray, inputs: Tensor | None) -> None:
+    def __init__(
+        self,
+        graph_module: fx.GraphModule,
+        node: fx.Node,
+        steps: FloatArray,
+        inputs: Tensor | None,
+        shifts: FloatArray | None = None,
+    ) -> None:
         self._node = node
-        self._weight, self._bias = folded_parameters(graph_module, node, steps)
+        self._weight, self._bias = folded_parameters(graph_module, node, steps, shifts)
         self._steps = steps_of_inputs(node, self._weight, steps)
         geometry = geometry_of(node)
         usable = inputs is not None and node.target not in TRANSPOSED and self._weight[0].numel() <= _LARGEST_INPUTS

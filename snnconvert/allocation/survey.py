@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx
 
 from snnconvert.allocation.fake_weights import FakeWeights
-from snnconvert.allocation.twin import channel_means, steps_along, words_of
+from snnconvert.allocation.twin import channel_means, grid_along, words_of
 from snnconvert.calibration.histogram import fixed_subset
 from snnconvert.convert.channels import Steps
 from snnconvert.neurons.activity import activity_of_words
@@ -79,8 +79,9 @@ class Survey(fx.Interpreter):
         assert isinstance(source, fx.Node)
         middle = self._words[item.family][(len(self._words[item.family]) - 1) // 2]
         steps = Steps({item.family: self._thresholds[item.family, middle]}, self._prepared.channels)
+        shifts = steps.shifts(item.source, item.family)
         seen = self.env[source] if self._learns else None
-        weights = FakeWeights(self._prepared.graph, node, steps.at(item.source, item.family), seen)
+        weights = FakeWeights(self._prepared.graph, node, steps.at(item.source, item.family), seen, shifts)
         weights.prepare(self._widths[node.name])
         self.weights[node.name] = weights
 
@@ -89,8 +90,7 @@ class Survey(fx.Interpreter):
         for option in self._words[site.family]:
             threshold = self._thresholds[site.family, option]
             if isinstance(threshold.code, WordCode):
-                steps = steps_along(self._prepared.channels, threshold, site, value)
-                words = words_of(value, threshold, site, steps)
+                words = words_of(value, threshold, site, *grid_along(self._prepared.channels, threshold, site, value))
                 subset = fixed_subset(words.flatten(1)) if words.dim() > 1 else words
                 activity = activity_of_words(subset, threshold.code)
                 counts = self._counts[site.family, threshold.code.word_bits]

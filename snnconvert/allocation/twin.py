@@ -7,13 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, fx
 
 from snnconvert.calibration.means import image_means, significant_mean
-from snnconvert.convert.channels import SpikeChannels
+from snnconvert.convert.channels import SpikeChannels, Steps
+from snnconvert.convert.currents import current_of_constants
 from snnconvert.convert.ops import CONVOLUTIONS, TRANSPOSED
 from snnconvert.convert.plan import Plan, Site, SynapsePlan
+from snnconvert.convert.units import FloatArray
 from snnconvert.neurons.threshold import Threshold
 
 _WORST = 1e6
@@ -146,9 +149,20 @@ class Twin(fx.Interpreter):
             if site is not None and threshold is not None:
                 given[position] = quantized(given[position], threshold, site, self._channels)
         if node.name in self._quantization.weights:
-            given[1] = self._quantization.weights[node.name].to(given[1].dtype)
+            given = self._with_weights(node, item, given)
         value = self.call_function(node.target, tuple(given), keywords)
         return self._corrected(node, value) if node.name in self._means else value
+
+    def _with_weights(self, node: fx.Node, item: SynapsePlan, given: list[Any]) -> list[Any]:
+        """The arguments with quantized weights Ŵ; what its input is shifted by meets W, as in a synapse's bias."""
+        weight, threshold = self._quantization.weights[node.name], self._quantization.thresholds.get(item.family)
+        bias = given[2] if len(given) > 2 else None
+        grid = None if threshold is None else Steps({item.family: threshold}, self._channels)
+        shifts = None if grid is None else grid.shifts(item.source, item.family)
+        if shifts is not None:
+            lost = current_of_constants(node, given[1] - weight.to(given[1]), shifts).to(given[1].dtype)
+            bias = lost if bias is None else bias + lost
+        return [given[0], weight.to(given[1].dtype), bias, *given[3:]]
 
     def _corrected(self, node: fx.Node, value: Tensor) -> Tensor:
         means = self._means[node.name]
@@ -158,26 +172,29 @@ class Twin(fx.Interpreter):
 
 
 def quantized(values: Tensor, threshold: Threshold, site: Site, channels: SpikeChannels) -> Tensor:
-    """Δ·Q(x/Δ): what the words of a site stand for."""
-    steps = steps_along(channels, threshold, site, values)
-    return words_of(values, threshold, site, steps).mul_(steps).to(values.dtype)
+    """Δ·Q((x − s)/Δ) + s: what the words of a site stand for."""
+    steps, shifts = grid_along(channels, threshold, site, values)
+    return words_of(values, threshold, site, steps, shifts).mul_(steps).add_(shifts).to(values.dtype)
 
 
-def steps_along(channels: SpikeChannels, threshold: Threshold, site: Site, values: Tensor) -> Tensor:
-    """Δ of a site's values, a scalar or one for each place of the axis of their channels; float32 or wider."""
-    dtype = torch.promote_types(values.dtype, torch.float32)
-    if not threshold.channel_steps:
-        return torch.tensor(threshold.step, dtype=dtype, device=values.device)
-    steps = torch.tensor(threshold.channel_steps, dtype=dtype)[channels.maps[site.node].index].to(values.device)
-    return steps.view([-1 if dim == channels.maps[site.node].axis else 1 for dim in range(values.dim())])
+def grid_along(channels: SpikeChannels, threshold: Threshold, site: Site, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Δ and s of a site's values, which broadcast along the axis of their channels; float32 or wider."""
+    grid, dtype = Steps({site.family: threshold}, channels), torch.promote_types(values.dtype, torch.float32)
+    steps, shifts = grid.at(site.node, site.family), grid.shifts(site.node, site.family)
+    view = [-1 if dim == grid.axis(site.node, site.family) else 1 for dim in range(values.dim())]
+
+    def along(numbers: FloatArray) -> Tensor:
+        return torch.from_numpy(numbers).to(values.device, dtype).view(view)
+
+    return along(steps), along(np.zeros_like(steps) if shifts is None else shifts)
 
 
-def words_of(values: Tensor, threshold: Threshold, site: Site, steps: Tensor) -> Tensor:
-    """Q(x/Δ): the words of a site, its upper clip included."""
+def words_of(values: Tensor, threshold: Threshold, site: Site, steps: Tensor, shifts: Tensor) -> Tensor:
+    """Q((x − s)/Δ): the words of a site, its upper clip included."""
     ceiling: float = math.ceil(threshold.code.maximum)
     if site.cap is not None and site.origin == "activation":
         ceiling = threshold.code.ceiling_at(site.cap / float(steps.max()))
-    return threshold.code.quantize_(values / steps, ceiling)
+    return threshold.code.quantize_((values - shifts) / steps, ceiling)
 
 
 def channel_means(node: fx.Node, value: Tensor, images: int) -> Tensor:

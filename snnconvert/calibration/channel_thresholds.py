@@ -154,13 +154,19 @@ def _minimal_mse(histogram: ChannelHistogram, code: SpikeCode) -> FloatArray:
 
 
 def channel_errors(
-    low: FloatArray, high: FloatArray, counts: FloatArray, steps: FloatArray, code: SpikeCode
+    low: FloatArray,
+    high: FloatArray,
+    counts: FloatArray,
+    steps: FloatArray,
+    code: SpikeCode,
+    shifts: FloatArray | float = 0.0,
 ) -> FloatArray:
-    """E[(x − Q(x))²] of each channel at positive steps [C], values uniform within a bin; see ``threshold_mse``."""
+    """E[(x − s_c − Q(x − s_c))²] of each channel at positive steps [C]; uniform within a bin, see ``threshold_mse``."""
     size = steps[:, None]
+    zero: FloatArray = np.broadcast_to(shifts, steps.shape)[:, None]
 
     def integral(edges: FloatArray) -> FloatArray:
-        u = edges / size
+        u = (edges - zero) / size
         n = np.clip(np.rint(u), code.minimum, code.maximum)
         rest: FloatArray = u - n
         return n / 12 + rest * rest * rest / 3

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from snnconvert.calibration.channel_histogram import ChannelHistogram, FloatArray
+from snnconvert.calibration.channel_shifts import middles_of, shifts_of
 from snnconvert.calibration.channel_thresholds import capped_steps, channel_errors, channel_powers
 from snnconvert.convert.units import IntArray
 from snnconvert.convert.weights import nearest_representable
@@ -88,8 +89,11 @@ def smoothed(
 ) -> Threshold:
     """The threshold per channel of least predicted noise in what reads it.
 
-    A reader's noise is Σ_c (Σ_o W_oc²)·E[(x_c − Q(x_c))²] + Σ (W − Ŵ)²·E[x_c²], in parts of its signal
-    Σ_c (Σ_o W_oc²)·E[x_c²].
+    Where channels of ``separate`` are shifted the middles of their ranges stay, and each has a shift that puts the
+    middle of the code there, or none if that is better.
+
+    A reader's noise is Σ_c (Σ_o W_oc²)·E[(x_c − Q(x_c))²] + Σ (W − Ŵ)²·E[(x_c − s_c)²], in parts of its signal
+    Σ_c (Σ_o W_oc²)·E[x_c²]; what is subtracted, s_c, is 0 without shifts.
 
     Args:
         shared: the threshold for all channels.
@@ -101,14 +105,15 @@ def smoothed(
     if not readers or not separate.channel_steps:
         return separate
     search = _Search(histogram, [thinned(reader) for reader in readers])
-    own = np.array(separate.channel_steps)
+    own, middles = np.array(separate.channel_steps), middles_of(separate) if separate.channel_shifts else None
     best, least = separate, np.inf
+    common = min(shared.step, separate.step) if separate.channel_shifts else shared.step
     codes = dict.fromkeys((shared.code, separate.code))
     for code, share, equalizer in itertools.product(codes, _SHARES, _EQUALIZERS):
-        shape = own**share * shared.step ** (1 - share) * search.columns**-equalizer
-        steps, noise = search.best_level(shape, code, cap)
+        shape = own**share * common ** (1 - share) * search.columns**-equalizer
+        steps, shifts, noise = search.best_level(shape, code, cap, middles)
         if noise < least:
-            best, least = Threshold.per_channel(steps, code), noise
+            best, least = Threshold.per_channel(steps, code, shifts), noise
     return best
 
 
@@ -130,15 +135,28 @@ class _Search:
         self.columns = np.clip(np.where(largest > 0, largest / typical, 1.0), 1 / 16, 16.0)
 
     def best_level(
-        self, shape: FloatArray, code: SpikeCode, cap: FloatArray | float | None
-    ) -> tuple[FloatArray, float]:
-        """k·shape with the k of least noise, and that noise."""
+        self, shape: FloatArray, code: SpikeCode, cap: FloatArray | float | None, middles: FloatArray | None
+    ) -> tuple[FloatArray, FloatArray, float]:
+        """k·shape with the k of least noise, the channels' shifts, and that noise."""
         candidates = [capped_steps(shape * level, code, cap) for level in _LEVELS]
-        losses = [float(channel_errors(*self._bins, steps, code) @ self._weights) for steps in candidates]
+        found = [self._errors(steps, code, middles) for steps in candidates]
+        losses = [float(errors @ self._weights) for errors, _ in found]
         index = int(np.argmin(losses))
-        steps = candidates[index]
+        steps, shifts = candidates[index], found[index][1]
+        low, high, counts = self._bins
+        powers = channel_powers(low - shifts[:, None], high - shifts[:, None], counts)
         of_weights = sum(
-            reader.rounding_noise(steps, self._powers) / signal
+            reader.rounding_noise(steps, powers) / signal
             for reader, signal in zip(self._readers, self._signals, strict=True)
         )
-        return steps, losses[index] + of_weights
+        return steps, shifts, losses[index] + of_weights
+
+    def _errors(self, steps: FloatArray, code: SpikeCode, middles: FloatArray | None) -> tuple[FloatArray, FloatArray]:
+        """E[(x − s − Q(x − s))²] of each channel, and its shift s: none, or that of its middle if that is better."""
+        centred, none = channel_errors(*self._bins, steps, code), np.zeros_like(steps)
+        if middles is None:
+            return centred, none
+        shifts = shifts_of(np.where(np.isnan(middles), 0.0, middles), steps, code)
+        errors = channel_errors(*self._bins, steps, code, shifts)
+        better = (errors < centred) & ~np.isnan(middles)
+        return np.where(better, errors, centred), np.where(better, shifts, none)

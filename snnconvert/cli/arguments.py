@@ -23,6 +23,7 @@ from snnconvert.version import __version__
 
 _DEFAULTS = ConversionConfig()
 CALIBRATIONS = ("data", "none")
+_OF_EFFORT = ("threshold_granularity", "channel_shift", "weight_rounding", "reconstruction_steps")
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -92,10 +93,10 @@ def config_from(options: argparse.Namespace) -> ConversionConfig:
 
 def _effort_of(options: argparse.Namespace) -> dict[str, Any]:
     """What the effort stands for, with single options on top."""
-    told = {
-        name: getattr(options, name) for name in ("threshold_granularity", "weight_rounding", "reconstruction_steps")
-    }
-    return {**EFFORTS.get(options.effort, {}), **{name: value for name, value in told.items() if value is not None}}
+    told = {name: value for name in _OF_EFFORT if (value := getattr(options, name)) is not None}
+    if told.get("threshold_granularity") == "tensor":
+        told.setdefault("channel_shift", False)
+    return {**EFFORTS.get(options.effort, {}), **told}
 
 
 def parse_override(text: str) -> tuple[str, LayerOverride]:
@@ -207,6 +208,11 @@ def add_conversion(group: argparse._ArgumentGroup) -> None:
         f"channel as far as their weights can bear it (default {_DEFAULTS.threshold_granularity})",
     )  # fmt: skip
     group.add_argument(
+        "--channel-shift", action=argparse.BooleanOptionalAction,
+        help="a zero point for each channel where neurons have no activation of their own and the layers behind can "
+        "take it into their biases; needs thresholds per channel (default: off)",
+    )  # fmt: skip
+    group.add_argument(
         "--weight-granularity", choices=WEIGHT_GRANULARITIES, default=_DEFAULTS.weight_granularity,
         help="the same weight bits for all output channels of a layer, or bits of their own with that mean "
         "(default %(default)s)",
@@ -223,8 +229,8 @@ def add_conversion(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     group.add_argument(
         "--effort", choices=list(EFFORTS),
-        help="for few bits: fast smooths thresholds and rounds weights by gptq; balanced and best train weights, too, "
-        "300 and 2000 steps a block",
+        help="for few bits: fast smooths thresholds, shifts channels and rounds weights by gptq; balanced and best "
+        "train weights, too, 300 and 2000 steps a block",
     )  # fmt: skip
     group.add_argument(
         "--bias-correction", action=argparse.BooleanOptionalAction, default=True,

@@ -72,7 +72,7 @@ class SpikeChannels:
 
 
 class Steps:
-    """The step of spikes wherever they are read.
+    """The step of spikes wherever they are read, and what neurons of shifted channels subtract.
 
     Args:
         thresholds: threshold of each family of sites.
@@ -89,6 +89,11 @@ class Steps:
             return np.array([threshold.step])
         steps = np.array([*threshold.channel_steps, threshold.step])
         return steps[self._maps[node].index]
+
+    def shifts(self, node: str, family: int) -> FloatArray | None:
+        """s_c [C] along :meth:`axis`, where spikes mean s_c + Δ_c·z; None where they mean Δ·z."""
+        shifts = self._thresholds[family].channel_shifts
+        return np.array([*shifts, 0.0])[self._maps[node].index] if shifts else None
 
     def axis(self, node: str, family: int) -> int | None:
         """The axis of the channels of :meth:`at`, None where one step holds for all."""

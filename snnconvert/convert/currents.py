@@ -68,13 +68,16 @@ def solve_currents(
     return builder.solve()
 
 
-def folded_parameters(graph_module: fx.GraphModule, node: fx.Node, steps: float | FloatArray) -> tuple[Tensor, Tensor]:
-    """A synapse's weight W[o, i]·Δ_i in units of its input's steps, float32 [O, ...], and its bias [O].
+def folded_parameters(
+    graph_module: fx.GraphModule, node: fx.Node, steps: float | FloatArray, shifts: FloatArray | None = None
+) -> tuple[Tensor, Tensor]:
+    """A synapse's weight W[o, i]·Δ_i in units of its input's steps, float32 [O, ...], and its bias b_o + Σ W·s [O].
 
     Args:
         graph_module: the graph.
         node: the synapse.
         steps: Δ of its input, one for all or one for each input channel [I].
+        shifts: s of each input channel [I], whose words mean s_i + Δ_i·z; the synapse pads nothing then.
     """
     weight = constant_of(graph_module, node.args[1])
     assert weight is not None
@@ -82,7 +85,20 @@ def folded_parameters(graph_module: fx.GraphModule, node: fx.Node, steps: float 
     if node.target in TRANSPOSED:
         weight = outputs_first(weight, groups_of(node))
     scale = steps_of_inputs(node, weight, steps)
-    return weight * scale, weight.new_zeros(weight.shape[0]) if bias is None else bias
+    bias = weight.new_zeros(weight.shape[0]) if bias is None else bias
+    return weight * scale, bias if shifts is None else bias + current_of_constants(node, weight, shifts).to(bias)
+
+
+def current_of_constants(node: fx.Node, weight: Tensor, values: FloatArray) -> Tensor:
+    """Σ_i Σ_k W[o, i, k]·s_i, float64 [O]: what a synapse without padding gives for inputs that are constant.
+
+    Args:
+        node: the synapse.
+        weight: its weight, outputs first.
+        values: s of each input channel [I].
+    """
+    met = met_by_weights(torch.from_numpy(values).to(weight.device), weight, groups_of(node))
+    return (weight.double() * met).flatten(1).sum(1)
 
 
 def steps_of_inputs(node: fx.Node, weight: Tensor, steps: float | FloatArray) -> Tensor:
@@ -182,7 +198,8 @@ class _Builder:
 
     def _synapse_source(self, node: fx.Node, plan: SynapsePlan) -> Source:
         threshold = self.thresholds[plan.family]
-        weight, bias = folded_parameters(self.graph_module, node, self.steps.at(plan.source, plan.family))
+        steps, shifts = self.steps.at(plan.source, plan.family), self.steps.shifts(plan.source, plan.family)
+        weight, bias = folded_parameters(self.graph_module, node, steps, shifts)
         bits = self.widths.get(node.name, plan.weight_bits)
         scale = natural_scale(weight, bias, bits)
         bound = _bound(weight, bias, scale, bits, threshold.code)

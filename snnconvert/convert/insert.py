@@ -103,6 +103,7 @@ class _Emitter:
     ) -> None:
         self.old, self.thresholds, self.flows, self.currents = graph_module, thresholds, flows, currents
         self.steps, self.widths = steps, widths
+        self.subtracted: dict[str, FloatArray] = {}
         self.sites = {site.node: site for site in plan.sites}
         self.plans = {item.node: item for item in plan.synapses}
         self.graph = fx.Graph()
@@ -186,7 +187,8 @@ class _Emitter:
 
     def _emit_synapse(self, node: fx.Node, plan: SynapsePlan) -> fx.Node:
         threshold, source = self.thresholds[plan.family], self.currents.synapses[node.name]
-        weight, bias = folded_parameters(self.old, node, self.steps.at(plan.source, plan.family))
+        steps, shifts = self.steps.at(plan.source, plan.family), self.subtracted.get(plan.source)
+        weight, bias = folded_parameters(self.old, node, steps, shifts)
         unit = torch.from_numpy(source.unit).to(weight.device)
         multiplier = torch.from_numpy(source.multiplier).to(weight.device)
         scale, widths = unit * multiplier, self.widths.get(node.name)
@@ -292,11 +294,36 @@ class _Emitter:
         gain = _nonzero(torch.as_tensor(unit) * scale.double() / steps)
         if not torch.isfinite(gain.float()).all():
             raise ConversionError(f"{site.layer}: its values are too small to tell apart in float32")
-        bias = None if affine is None else _shaped(shift.double() / steps / gain, axis, rank)
+        counts = self._constant_counts(site, source, (steps, gain), None if affine is None else shift.double())
+        bias = None if counts is None else _shaped(counts, axis, rank)
         ceiling = None if site.cap is None else threshold.code.ceiling_at(site.cap / float(steps.max()))
         step = _shaped(steps, axis, rank)
         neuron = SpikingNeuron(threshold.code, _shaped(gain, axis, rank), step, bias, ceiling=ceiling)
         return self._call("neuron", at or source, neuron, self.native[source.name])
+
+    def _constant_counts(
+        self, site: Site, source: fx.Node, scale: tuple[Tensor, Tensor], shift: Tensor | None
+    ) -> Tensor | None:
+        """β [C] in counts of a potential: a normalization's shift less s_c, in whole counts on a current's own.
+
+        Leaves what the neurons really subtract to the synapses that read them.
+
+        Args:
+            site: the site.
+            source: the node whose value the neurons read.
+            scale: Δ and g, whose product is the value of one count.
+            shift: of a normalization that the neurons take over; None without one.
+        """
+        steps, gain = scale
+        subtracted = self.steps.shifts(site.node, site.family)
+        if subtracted is None:
+            return None if shift is None else shift / steps / gain
+        counts = ((0.0 if shift is None else shift) - torch.from_numpy(subtracted)) / steps / gain
+        if shift is None and self.flows[source.name].carrier is Carrier.CURRENT:
+            counts = counts.round()
+            subtracted = (-counts * steps * gain).numpy()
+        self.subtracted[site.node] = subtracted
+        return counts
 
     def _steps_of(self, site: Site, axis: int) -> tuple[Tensor, int]:
         """A site's steps [C], float64, with the axis of their channels; or [1], with the axis given."""

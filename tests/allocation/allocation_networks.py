@@ -49,6 +49,24 @@ class Attention(nn.Module):
         return self.head((x + self.proj(a @ v)).mean(1))
 
 
+class Offset(nn.Module):
+    """Signed values far from zero behind a normalization and on a sum."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Linear(6, 12)
+        self.norm = nn.LayerNorm(12)
+        self.inner = nn.Linear(12, 16)
+        self.outer = nn.Linear(16, 12)
+        self.head = nn.Linear(12, 4, bias=False)
+        nn.init.normal_(self.norm.bias, std=4.0)
+
+    def forward(self, x):
+        x = self.embed(x)
+        x = x + self.outer(torch.relu(self.inner(self.norm(x)))) + 3.0
+        return self.head(x).mean(1)
+
+
 def seeded(kind, seed=0):
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -6,7 +6,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from allocation_networks import PLAIN, Attention, Residual, laboratory, seeded
+from allocation_networks import PLAIN, Attention, Offset, Residual, laboratory, seeded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -102,6 +102,8 @@ def test_without_quantization_the_twin_is_the_ann(lab):
         (Attention, {}),
         (Attention, {"attention_code": "log2", "bias_correction": True}),
         (Attention, {"threshold_granularity": "channel"}),
+        (Attention, {"threshold_granularity": "channel", "channel_shift": True}),
+        (Offset, {"threshold_granularity": "channel", "channel_shift": True}),
     ],
 )
 def test_the_twin_with_everything_quantized_is_the_spiking_network(kind, told):
@@ -215,3 +217,35 @@ def test_the_twin_gives_the_nearest_value_of_a_logarithmic_word(dtype):
     distance = (exact[..., None] - table).abs().amin(-1)
     slack = 0.01 if dtype == torch.bfloat16 else 1e-6
     assert bool(((found.double() - exact).abs() <= distance + slack * exact).all())
+
+
+def test_shifts_are_as_in_float64():
+    """Words of values less their shifts; rounded weights meet these words, the layer's own weights the shifts."""
+    config = dataclasses.replace(PLAIN, threshold_granularity="channel", channel_shift=True, bias_correction=False)
+    lab, _, _ = laboratory(Offset, config, FEW, count=64)
+    network, (sample,) = seeded(Offset).double(), lab.sample
+    layer = lab.groups.layers[named_index(lab.groups, "inner")]
+    (family,) = lab.groups.words[layer.group].families
+    threshold = lab.words(layer.group, 4).thresholds[family]
+    assert sum(map(bool, threshold.channel_shifts)) > 8
+    weights = lab.weights(named_index(lab.groups, "inner"), 4)
+    (rounded,) = weights.weights.values()
+    found = lab.twin.run_from_start([sample], lab.words(layer.group, 4).changed(weights))
+    with torch.no_grad():
+        embedded = network.embed(sample.double())
+        steps, shifts = (torch.tensor(v).double() for v in (threshold.channel_steps, threshold.channel_shifts))
+        words = ((network.norm(embedded) - shifts) / steps).round()
+        words = words.clamp(threshold.code.minimum, threshold.code.maximum)
+        inner = (words * steps) @ rounded.double().T + network.inner(shifts)
+        expected = network.head(embedded + network.outer(torch.relu(inner)) + 3.0).mean(1)
+    assert found[0].double() == pytest.approx(expected, abs=1e-4)
+
+
+def test_an_allocated_network_is_shifted_and_runs_in_time():
+    config = dataclasses.replace(PLAIN, budget=12.0, threshold_granularity="smoothed", channel_shift=True)
+    images = torch.randn(64, 5, 6, generator=torch.Generator().manual_seed(0))
+    snn = snnconvert.convert(seeded(Offset), images, config, progress=False)
+    assert any(note.startswith("zero points per channel at 2 of 2 sites") for note in snn.report.notes)
+    assert snn.report.totals.bit_budget <= 12.0
+    with torch.no_grad():
+        assert torch.equal(snn(images), snn.simulate(images).output)

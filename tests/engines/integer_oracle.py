@@ -131,8 +131,8 @@ class Oracle:
         assert counts or settings["neuron"] == "packed"
         gain, bias = self._tensor(node, "gain"), self._tensor(node, "bias")
         source = as_current(source)
-        if isinstance(source, np.ndarray):  # the image itself
-            drives, start = [in_ones(source * gain)], 1
+        if isinstance(source, np.ndarray):  # the image itself, or real numbers
+            drives, start = [in_ones((source if bias is None else source + bias) * gain)], 1
         elif counts and not self.window and not source.whole and len(source.steps) == T:
             assert bias is None
             steps, start = [T * step + source.constant for step in source.steps], source.start

@@ -14,8 +14,9 @@ from snnconvert.export.nir_read import read_nir
 nir = pytest.importorskip("nir")
 
 RATE = {"neuron": "if:reset=hard,v0=0", "bits": 1}
-PACKED = [{"bits": b, "T": T} for b, T in ((2, 4), (1, 4), (1, 8), (8, 1), (3, 2))]
-STEPPED = [{**RATE, "T": T} for T in (2, 4, 16)]
+SHIFTED = {"threshold_granularity": "smoothed", "channel_shift": True}
+PACKED = [*({"bits": b, "T": T} for b, T in ((2, 4), (1, 4), (1, 8), (8, 1), (3, 2))), {"bits": 1, "T": 4, **SHIFTED}]
+STEPPED = [*({**RATE, "T": T} for T in (2, 4, 16)), {**RATE, "T": 8, **SHIFTED}]
 
 
 class Residual(nn.Module):

@@ -381,6 +381,7 @@ def expected_checks(replay):
         (chain, {}),
         (Branches, {"bits": 1, "T": 3}),
         (Branches, {"threshold_granularity": "channel"}),
+        (Branches, {"threshold_granularity": "smoothed", "channel_shift": True}),
         (PreActivation, {"bits": 1, "T": 3, "potential_correction": True}),
         (Branches, {"weight_bits": 2, "weight_granularity": "channel", "potential_correction": True}),
     ],
