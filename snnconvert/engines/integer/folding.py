@@ -14,14 +14,14 @@ from torch import Tensor, fx, nn
 
 from snnconvert.convert.ops import OpKind, kind_of
 from snnconvert.engines.integer.dialect import Dialect
+from snnconvert.engines.integer.proof import INT32_LARGEST, LARGEST_BYTE
 from snnconvert.neurons.current import IntegerScale, SumPool, ToReal
 from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.neurons.product import Product
-from snnconvert.neurons.synapse import Synapse
+from snnconvert.neurons.synapse import Synapse, accumulator_bound
 from snnconvert.neurons.transfer import TableTransfer
 
 Modules = Mapping[fx.Node, nn.Module]
-_POOLS = frozenset({OpKind.MAX_POOL})
 
 
 @dataclass
@@ -31,11 +31,13 @@ class Folds:
     Attributes:
         factors: what to multiply a source's output by, by node.
         read_factors: what to multiply words by that a sum reads directly, by (sum, neuron).
-        readers: nodes whose gain is in the factors of their sources.
+        biases: whole counts that a synapse's accumulator starts at beside its bias, by node.
+        readers: nodes whose gain, and bias if they have one, their sources have taken over.
     """
 
     factors: dict[fx.Node, Tensor] = field(default_factory=dict)
     read_factors: dict[tuple[fx.Node, fx.Node], Tensor] = field(default_factory=dict)
+    biases: dict[fx.Node, Tensor] = field(default_factory=dict)
     readers: set[fx.Node] = field(default_factory=set)
 
 
@@ -57,6 +59,11 @@ def fold_gains(graph: fx.Graph, modules: Modules, dialect: Dialect) -> Folds:
         found = _sources(node.args[0], gain, modules, sums=sums, pools=bool((gain > 0).all()))
         if found is None or (isinstance(module, ToReal) and not all(isinstance(modules[n], Synapse) for n, _ in found)):
             continue
+        if isinstance(module, SpikingNeuron) and module.bias is not None:
+            counts = _accumulated(module.bias, [modules[source] for source, _ in found])
+            if counts is None:
+                continue
+            folds.biases[found[0][0]] = counts
         folds.readers.add(node)
         for source, consumer in found:
             if consumer is None:
@@ -67,11 +74,19 @@ def fold_gains(graph: fx.Graph, modules: Modules, dialect: Dialect) -> Folds:
 
 
 def _gain_of(module: nn.Module | None) -> Tensor | None:
-    if isinstance(module, SpikingNeuron) and module.bias is None:
-        return module.gain
-    if isinstance(module, TableTransfer):
+    if isinstance(module, (SpikingNeuron, TableTransfer)):
         return module.gain
     return module.unit.to(torch.float32) if isinstance(module, ToReal) else None
+
+
+def _accumulated(bias: Tensor, sources: list[nn.Module]) -> Tensor | None:
+    """A neuron's bias in counts of the accumulator of the one synapse it reads; None if these aren't whole numbers."""
+    synapse = sources[0]
+    if len(sources) != 1 or not isinstance(synapse, Synapse) or bias.numel() not in (1, len(synapse.bias)):
+        return None
+    counts = bias.double().flatten() / synapse.multiplier
+    largest = accumulator_bound(synapse.weight, synapse.bias.abs() + counts.abs(), -LARGEST_BYTE, LARGEST_BYTE).max()
+    return counts if bool((counts == counts.round()).all()) and float(largest) <= INT32_LARGEST else None
 
 
 def _sources(

@@ -161,8 +161,9 @@ class _Lowering:
     def _synapse(self, node: fx.Node, synapse: Synapse) -> IntegerSynapse:
         scale = synapse.multiplier.double() * self._factor(node).double().flatten()
         flat = self.dialect.flat_matrices
+        counts = self.folds.biases.get(node, torch.zeros(())).to(torch.int32)
         try:
-            return IntegerSynapse(synapse.weight, synapse.bias, scale, synapse.geometry, flat=flat)
+            return IntegerSynapse(synapse.weight, synapse.bias + counts, scale, synapse.geometry, flat=flat)
         except ValueError as error:
             raise EngineError(f"{node.meta.get('layer', node.target)}: {error}: run it without an engine") from None
 
@@ -174,10 +175,10 @@ class _Lowering:
             return
         pool = source if self._is_pooled_later(source) else None
         potential = self.values[source if pool is None else self._argument(pool)]
-        gain = _ONE if node in self.folds.readers else neuron.gain
-        scaled = neuron.bias is not None or not bool((gain == 1).all())
+        folded = node in self.folds.readers
+        scaled = not folded and (neuron.bias is not None or not bool((neuron.gain == 1).all()))
         if scaled:
-            potential = self._call(node, "_scaled", Scaled(gain, neuron.bias), potential)
+            potential = self._call(node, "_scaled", Scaled(neuron.gain, neuron.bias), potential)
         rounds = self.dialect.rounds_first and (scaled or neuron.code.offset > 0)
         fire = FireWords(stored, clips_bytes=self.dialect.clips_bytes, rounds=rounds)
         fired = self._call(node, "_fire", fire, potential)
