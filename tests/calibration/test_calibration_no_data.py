@@ -129,8 +129,8 @@ def test_usual_normalization(channels, low, high, words):
     assert words in snn.report.notes[0]
     (site,) = [layer for layer in snn.report.layers if layer.reads_input]
     # zero points near the middle are moved there, which widens one side
-    assert low * 1.3 < -site.step * site.offset <= low + 0.1
-    assert high - 0.1 <= site.step * (255 - site.offset) < high * 1.3
+    assert low * 1.3 - 0.1 < -site.step * site.offset <= low + 0.1
+    assert high - 0.1 <= site.step * (255 - site.offset) < high * 1.3 + 0.1
 
 
 @pytest.mark.parametrize(
