@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -34,3 +35,4 @@ ONNXRUNTIME = Dialect(
 OPENVINO = Dialect(
     "openvino", signed_words=True, clips_bytes=False, folds_sums=False, rounds_first=True, flat_matrices=False
 )
+DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (ONNXRUNTIME, OPENVINO)}
