@@ -176,12 +176,14 @@ class _Lowering:
             self._note_fired(node, fired, stored)
             return
         pool = source if self._is_pooled_later(source) else None
-        potential = self.values[source if pool is None else self._argument(pool)]
+        origin = source if pool is None else self._argument(pool)
+        potential = self.values[origin]
         gain = _ONE if node in self.folds.readers else neuron.gain
         scaled = neuron.bias is not None or not bool((gain == 1).all())
         if scaled:
             potential = self._call(node, "_scaled", Scaled(gain, neuron.bias), potential)
-        rounds = self.dialect.rounds_first and (scaled or neuron.code.offset > 0)
+        in_kernel = not scaled and isinstance(self.modules.get(origin), Synapse)
+        rounds = self.dialect.rounds_first and (not in_kernel or neuron.code.offset > 0)
         fire = FireWords(stored, clips_bytes=self.dialect.clips_bytes, rounds=rounds)
         fired = self._call(node, "_fire", fire, potential)
         if pool is not None:
