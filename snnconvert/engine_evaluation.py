@@ -1,4 +1,4 @@
-"""A converted network measured in an engine: accuracy, speed, and where its integers differ from the packed network's."""
+"""A converted network measured in an engine: accuracy, speed, and where it differs from the packed one."""
 
 from __future__ import annotations
 
@@ -232,8 +232,6 @@ def _added(before: list[LayerAgreement], now: Iterable[LayerAgreement]) -> list[
     if not before:
         return list(now)
     return [
-        LayerAgreement(
-            old.layer, old.words + new.words, old.mismatches + new.mismatches, max(old.largest, new.largest)
-        )
+        LayerAgreement(old.layer, old.words + new.words, old.mismatches + new.mismatches, max(old.largest, new.largest))
         for old, new in zip(before, now, strict=True)
     ]

@@ -85,9 +85,7 @@ def _export_nir(snn: SpikingModel, target: Path, options: argparse.Namespace) ->
 
 def _export_onnx(snn: SpikingModel, target: Path, options: argparse.Namespace) -> dict[str, Any]:
     dialect = options.dialect or ONNXRUNTIME.name
-    written = export_onnx(
-        snn, target, dialect=dialect, batch=options.batch, words=options.words, force=options.force
-    )
+    written = export_onnx(snn, target, dialect=dialect, batch=options.batch, words=options.words, force=options.force)
     return dataclasses.asdict(written)
 
 

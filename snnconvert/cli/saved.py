@@ -18,7 +18,6 @@ from snnconvert.errors import InputError
 from snnconvert.models.source import DIGITS
 from snnconvert.spiking_model import SpikingModel, load
 
-
 _PHOTOGRAPH_CROPS = 128
 
 

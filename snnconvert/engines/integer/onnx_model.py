@@ -118,7 +118,9 @@ def _keep_reduced(model: onnx.ModelProto) -> None:
         kept.i = 1
         result = node.output[0]
         node.output[0] = f"{result}_kept"
-        nodes.append(onnx.helper.make_node("Squeeze", [node.output[0], node.input[1]], [result], f"{node.name}_squeeze"))
+        nodes.append(
+            onnx.helper.make_node("Squeeze", [node.output[0], node.input[1]], [result], f"{node.name}_squeeze")
+        )
     del model.graph.node[:]
     model.graph.node.extend(nodes)
 
