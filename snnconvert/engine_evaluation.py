@@ -126,7 +126,7 @@ def evaluate_engine(
     compiled = None if engine in (PACKED, STEPWISE) else snn.compile(engine, threads=threads)
     if verify and compiled is None:
         raise InputError(
-            f"{engine} has nothing to verify: the packed network is what integer engines are compared with"
+            f"--verify compares integer engines with the packed network, {engine} is none: choose {', '.join(ENGINES)}"
         )
     run = _Run(snn, _caller(snn, engine, compiled), compiled if verify else None, compares=engine != PACKED)
     with torch.no_grad():
@@ -207,7 +207,7 @@ class _Run:
         if not self._compared:
             return None
         share = None if evaluation.agreeing is None else evaluation.agreeing / evaluation.images
-        return PackedComparison(share, self._largest, tuple(self._layers) if self._observed is not None else None)
+        return PackedComparison(share, self._largest, tuple(self._layers) or None)
 
     def _outputs(self, images: Tensor, labels: Tensor | None) -> _Outputs:
         start = time.perf_counter()

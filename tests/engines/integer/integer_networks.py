@@ -23,8 +23,9 @@ COARSE = {"bits": 2, "T": 1, "shortcut_bits": 2, "last_bits": 2}
 def transposed():
     """Groups with scales of their own among them."""
     return nn.Sequential(
-        conv(3, 6), nn.ReLU(), nn.ConvTranspose2d(6, 8, 3, 2, 1, 1), nn.ReLU(), nn.ConvTranspose2d(8, 6, 2, 2, groups=2),
-        nn.ReLU(), nn.ConvTranspose2d(6, 4, 3, 1, 1), nn.ReLU(), nn.AvgPool2d(8), nn.Flatten(), nn.Linear(64, 5),
+        conv(3, 6), nn.ReLU(), nn.ConvTranspose2d(6, 8, 3, 2, 1, 1), nn.ReLU(),
+        nn.ConvTranspose2d(8, 6, 2, 2, groups=2), nn.ReLU(), nn.ConvTranspose2d(6, 4, 3, 1, 1), nn.ReLU(),
+        nn.AvgPool2d(8), nn.Flatten(), nn.Linear(64, 5),
     )  # fmt: skip
 
 
@@ -136,6 +137,3 @@ def compared(snn, images, engine):
         if distance.any():
             differing[item.layer] = int(distance.count_nonzero()), int(distance.max())
     return Comparison(words, differing, output, snn(images))
-
-
-__all__ = ["COARSE", "FREE", "RUNTIMES", "SMOOTHED", "Comparison", "compared", "converted"]

@@ -139,7 +139,7 @@ def test_settings_out_of_range_are_refused(chain, settings, words):
 
 
 def test_an_unknown_engine_is_refused_with_those_there_are(chain):
-    with pytest.raises(ConfigurationError, match="onnxruntime.*openvino.*'abacus'"):
+    with pytest.raises(ConfigurationError, match=r"onnxruntime.*openvino.*'abacus'"):
         chain[0].compile("abacus")
 
 

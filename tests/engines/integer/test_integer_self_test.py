@@ -81,11 +81,11 @@ def test_where_fast_kernels_saturate_onnxruntime_runs_its_exact_ones(monkeypatch
 
 def test_where_all_saturate_the_network_is_refused(monkeypatch):
     monkeypatch.setattr(onnxruntime_runtime, "is_exact", lambda load: False)
-    with pytest.raises(EngineError, match="saturate on this CPU.*at most 7"):
+    with pytest.raises(EngineError, match=r"saturate on this CPU.*at most 7"):
         OnnxRuntime(relu_model(), RuntimeOptions())
     pytest.importorskip("openvino")
     monkeypatch.setattr(openvino_runtime, "is_exact", lambda load: False)
-    with pytest.raises(EngineError, match="saturate on this CPU.*at most 7"):
+    with pytest.raises(EngineError, match=r"saturate on this CPU.*at most 7"):
         openvino_runtime.OpenVino(relu_model(), RuntimeOptions())
 
 
