@@ -53,6 +53,11 @@ def save_parts(
         (folder / _INDEX).write_text(json.dumps(index, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
+def is_hybrid(directory: Path) -> bool:
+    """Whether a folder holds the parts of a hybrid network."""
+    return (directory / _INDEX).is_file()
+
+
 def load_parts(directory: Path) -> PartsIndex:
     """Reads the index that :func:`save_parts` wrote.
 

@@ -39,10 +39,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser = OneLineParser(
         prog="snnconvert",
         description="Convert a pretrained network into a spiking one and report what it costs and keeps.",
-        epilog="snnconvert simulate FOLDER runs a converted network in time, snnconvert export FOLDER writes it for "
-        "other tools, snnconvert search MODEL finds the best widths at each of several budgets; each has its own "
-        "--help. The last line on stdout is one JSON object. Exit code 2 means bad input: nothing was written. Under "
-        "torchrun, the processes share the calibration.",
+        epilog="snnconvert eval FOLDER measures a converted network in an engine, snnconvert simulate FOLDER runs it "
+        "in time, snnconvert export FOLDER writes it for other tools, snnconvert search MODEL finds the best widths at "
+        "each of several budgets; each has its own --help. The last line on stdout is one JSON object. Exit code 2 "
+        "means bad input: nothing was written. Under torchrun, the processes share the calibration.",
     )
     add_model(parser)
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")

@@ -12,6 +12,7 @@ from snnconvert.cli.arguments import build_parser
 from snnconvert.errors import SnnConvertError
 
 _COMMANDS = {
+    "eval": "snnconvert.cli.eval_command",
     "simulate": "snnconvert.cli.simulate_command",
     "export": "snnconvert.cli.export_command",
     "search": "snnconvert.cli.search_command",

@@ -11,23 +11,31 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from snnconvert.artifact.hybrid_store import is_hybrid, load_parts
 from snnconvert.data.images import ImageSets, digits_images, open_images, sample_photographs
 from snnconvert.data.preprocessing import Preprocessing
 from snnconvert.errors import InputError
 from snnconvert.models.source import DIGITS
 from snnconvert.spiking_model import SpikingModel, load
 
+_PHOTOGRAPH_CROPS = 128
 
-def add_saved_network(parser: argparse.ArgumentParser, images: int) -> None:
+
+def add_saved_network(parser: argparse.ArgumentParser, images: int | None, option: str = "--images") -> None:
     """The options every command on a saved network has.
 
     Args:
         parser: the command's parser.
-        images: default number of images.
+        images: default number of images; None: all, of photographs 128.
+        option: what their number is called.
     """
+    default = "all; of photographs 128" if images is None else images
     parser.add_argument("network", type=Path, help="folder of a converted network")
     parser.add_argument("--data", type=Path, metavar="DIR|NPZ", help="images, as for a conversion")
-    parser.add_argument("--images", type=int, default=images, metavar="N", help="images to run (default %(default)s)")
+    parser.add_argument(
+        option, dest="images", type=int, default=images, metavar="N", help=f"images to run (default {default})"
+    )
+    parser.set_defaults(images_option=option)
     parser.add_argument("-b", "--batch-size", type=int, default=32, metavar="N", help="images a batch")
     parser.add_argument("--seed", type=int, default=0, help="seed of the choice of images (default %(default)s)")
     parser.add_argument("-q", "--quiet", action="store_true", help="no table and no progress bar: only the last line")
@@ -37,12 +45,18 @@ def load_network(options: argparse.Namespace) -> SpikingModel:
     """The saved network.
 
     Raises:
-        InputError: if a number is out of its range.
+        InputError: if a number is out of its range, or the folder holds parts of a network.
         ArtifactError: if the folder holds no network.
     """
-    for name in ("images", "batch_size"):
-        if getattr(options, name) < 1:
-            raise InputError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(options, name)}")
+    for option, value in ((options.images_option, options.images), ("--batch-size", options.batch_size)):
+        if value is not None and value < 1:
+            raise InputError(f"{option} must be at least 1, got {value}")
+    if is_hybrid(options.network):
+        folders = ", ".join(f"{folder} ({name})" for name, folder in load_parts(options.network).folders.items())
+        raise InputError(
+            f"{options.network} holds parts of a network, with torch code between them that isn't saved: this command "
+            f"takes whole spiking networks; give a part's folder ({folders}), or use HybridModel.load from Python"
+        )
     return load(options.network)
 
 
@@ -58,21 +72,31 @@ def saved_images(snn: SpikingModel, options: argparse.Namespace) -> ImageSets:
             f"{options.network} doesn't say how its images are prepared (it was not converted by this command): "
             "run it from Python"
         )
+    if snn.signature.one_input is None:
+        names = ", ".join(spec.name for spec in snn.signature.tensors)
+        raise InputError(f"{options.network} takes {names}: this command gives images alone, run it from Python")
     preprocessing = Preprocessing.from_description(snn.report.preprocessing)
     if options.data is not None:
         return open_images(
             options.data,
             preprocessing,
             num_classes=_classes(snn),
-            calibration_images=snn.report.calibration_images,
+            calibration_images=max(snn.report.calibration_images, 1),
             evaluation_images=options.images,
             seed=options.seed,
         )
-    choose = digits_images if snn.report.model == DIGITS else sample_photographs
-    return choose(
+    calibration_images = max(snn.report.calibration_images, 1)
+    if snn.report.model == DIGITS:
+        return digits_images(
+            preprocessing,
+            calibration_images=calibration_images,
+            evaluation_images=options.images,
+            seed=options.seed,
+        )
+    return sample_photographs(
         preprocessing,
-        calibration_images=snn.report.calibration_images,
-        evaluation_images=options.images,
+        calibration_images=calibration_images,
+        evaluation_images=options.images or _PHOTOGRAPH_CROPS,
         seed=options.seed,
     )
 

@@ -31,3 +31,21 @@ def paired_difference_ci95(only_first: int, only_second: int, total: int) -> tup
     difference = (c - b) / n
     half = _Z95 * math.sqrt(b + c - (c - b) ** 2 / n) / n
     return max(difference - half, -1.0), min(difference + half, 1.0)
+
+
+def proportion_ci95(successes: int, total: int) -> tuple[float, float]:
+    """95 % interval of a proportion p from k successes of n: (k + z²/2 ± z·√(k·(n − k)/n + z²/4)) / (n + z²).
+
+    Wilson's score interval (1927), which stays within 0..1 and has a width where all or none succeed.
+
+    Args:
+        successes: k.
+        total: n, at least 1.
+
+    Returns:
+        (low, high) as fractions.
+    """
+    square = _Z95 * _Z95
+    centre = successes + square / 2
+    half = _Z95 * math.sqrt(successes * (total - successes) / total + square / 4)
+    return max((centre - half) / (total + square), 0.0), min((centre + half) / (total + square), 1.0)

@@ -17,6 +17,7 @@ from snnconvert.convert.signature import Signature
 from snnconvert.engines.integer.content_cache import ContentCache, content_key, default_folder
 from snnconvert.engines.integer.dialect import ONNXRUNTIME, OPENVINO, Dialect
 from snnconvert.engines.integer.integer_model import integer_model
+from snnconvert.engines.integer.lowering import StoredWords
 from snnconvert.engines.integer.onnxruntime_runtime import OnnxRuntime
 from snnconvert.engines.integer.openvino_runtime import OpenVino, openvino_package
 from snnconvert.engines.integer.runtime import ENGINES, FloatOperation, Runtime, RuntimeOptions
@@ -69,6 +70,7 @@ class CompiledNetwork:
         self.engine, self.options = engine, options
         self.compile_seconds, self.from_cache = compile_seconds, from_cache
         self._runtime, self._signature, self._returned, self._network = runtime, signature, returned, network
+        self._observer: tuple[Runtime, tuple[StoredWords, ...]] | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the spiking network returns for the same arguments.
@@ -102,7 +104,7 @@ class CompiledNetwork:
     def agreement(self, *args: Any, **kwargs: Any) -> tuple[LayerAgreement, ...]:
         """Compares every layer's words with those of the packed network, in the order of the graph.
 
-        Builds the model once more, with all words as outputs; runtimes fuse it alike.
+        The first call builds the model once more, with all words as outputs; runtimes fuse it alike.
 
         Raises:
             InputError: as :meth:`__call__`.
@@ -116,13 +118,16 @@ class CompiledNetwork:
         """(layer, words) by node."""
         if self.engine not in _DIALECTS:
             return {}
-        dialect = _DIALECTS[self.engine]
-        built = integer_model(self._network, self._signature, dialect, batch=self.options.batch, observed=True)
-        runtime = _loaded(self.engine, built.model.SerializeToString(), self.options, None)
-        outputs = runtime.run(leaves)[-len(built.words) :]
+        if self._observer is None:
+            dialect = _DIALECTS[self.engine]
+            built = integer_model(self._network, self._signature, dialect, batch=self.options.batch, observed=True)
+            runtime = _loaded(self.engine, built.model.SerializeToString(), self.options, None)
+            self._observer = runtime, built.words
+        runtime, words = self._observer
+        outputs = runtime.run(leaves)[-len(words) :]
         return {
             stored.node: (stored.layer, output.to(torch.int32) - stored.zero_point)
-            for stored, output in zip(built.words, outputs, strict=True)
+            for stored, output in zip(words, outputs, strict=True)
         }
 
 

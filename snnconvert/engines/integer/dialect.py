@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -48,3 +49,4 @@ OPENVINO = Dialect(
     flat_matrices=False,
     flat_tables=False,
 )
+DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (ONNXRUNTIME, OPENVINO)}

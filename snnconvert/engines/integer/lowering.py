@@ -139,10 +139,10 @@ class _Lowering:
         assert isinstance(source, fx.Node)
         if isinstance(module, SpikingNeuron):
             self._emit_neuron(node, module, source)
-        elif isinstance(module, TableTransfer) and self._fires_from_table(node):
-            self.values[node] = self._positions(node, module, source)
+        elif isinstance(module, TableTransfer):
+            self.values[node] = self._transferred(node, module, source)
         elif isinstance(module, Synapse):
-            self.values[node] = self._call(node, "", self._synapse(node, module), self.values[source])
+            self.values[node] = self._synapse(node, module, self.values[source])
         elif isinstance(module, IntegerScale):
             self.values[node] = self._times(node, source, module.multiplier * self._factor(node))
         elif isinstance(module, SumPool):
@@ -158,14 +158,17 @@ class _Lowering:
             inputs = [self.values[arg] for arg in node.all_input_nodes]
             self.values[node] = self._call(node, "", copy.deepcopy(module), *inputs)
 
-    def _synapse(self, node: fx.Node, synapse: Synapse) -> IntegerSynapse:
-        scale = synapse.multiplier.double() * self._factor(node).double().flatten()
-        flat = self.dialect.flat_matrices
-        counts = self.folds.biases.get(node, torch.zeros(())).to(torch.int32)
+    def _synapse(self, node: fx.Node, synapse: Synapse, words: fx.Node) -> fx.Node:
+        scale = (synapse.multiplier.double() * self._factor(node).double().flatten()).to(torch.float32)
+        flat, geometry = self.dialect.flat_matrices, synapse.geometry
+        bias = synapse.bias + self.folds.biases.get(node, torch.zeros(())).to(torch.int32)
         try:
-            return IntegerSynapse(synapse.weight, synapse.bias + counts, scale, synapse.geometry, flat=flat)
-        except ValueError as error:
-            raise EngineError(f"{node.meta.get('layer', node.target)}: {error}: run it without an engine") from None
+            twin = IntegerSynapse(synapse.weight, bias, scale, geometry, flat=flat)
+        except ValueError:  # scales that ONNX has no place for
+            counts = IntegerSynapse(synapse.weight, bias, _ONE, geometry, flat=flat)
+            along = scale.view(-1, *[1] * (synapse.weight.dim() - 2))
+            return self._call(node, "_scaled", Scaled(along), self._call(node, "", counts, words))
+        return self._call(node, "", twin, words)
 
     def _emit_neuron(self, node: fx.Node, neuron: SpikingNeuron, source: fx.Node) -> None:
         stored = self._bytes(node, neuron)
@@ -174,12 +177,14 @@ class _Lowering:
             self._note_fired(node, fired, stored)
             return
         pool = source if self._is_pooled_later(source) else None
-        potential = self.values[source if pool is None else self._argument(pool)]
+        origin = source if pool is None else self._argument(pool)
+        potential = self.values[origin]
         folded = node in self.folds.readers
         scaled = not folded and (neuron.bias is not None or not bool((neuron.gain == 1).all()))
         if scaled:
             potential = self._call(node, "_scaled", Scaled(neuron.gain, neuron.bias), potential)
-        rounds = self.dialect.rounds_first and (scaled or neuron.code.offset > 0)
+        in_kernel = not scaled and isinstance(self.modules.get(origin), Synapse)
+        rounds = self.dialect.rounds_first and (not in_kernel or neuron.code.offset > 0)
         fire = FireWords(stored, clips_bytes=self.dialect.clips_bytes, rounds=rounds)
         fired = self._call(node, "_fire", fire, potential)
         if pool is not None:
@@ -213,10 +218,15 @@ class _Lowering:
         neuron = self.modules.get(next(iter(transfer.users)))
         return isinstance(neuron, SpikingNeuron) and neuron.bias is None and neuron.gain.numel() == 1
 
-    def _positions(self, node: fx.Node, transfer: TableTransfer, source: fx.Node) -> fx.Node:
-        if node in self.folds.readers:
-            return self.values[source]
-        return self._call(node, "", Scaled(transfer.gain), self.values[source])
+    def _transferred(self, node: fx.Node, transfer: TableTransfer, source: fx.Node) -> fx.Node:
+        """The table's grid positions for neurons that fire from it, else its values."""
+        folded = node in self.folds.readers
+        if self._fires_from_table(node):
+            return self.values[source] if folded else self._call(node, "", Scaled(transfer.gain), self.values[source])
+        values = copy.deepcopy(transfer)
+        if folded:
+            values.gain = torch.ones_like(_ONE)
+        return self._call(node, "", values, self.values[source])
 
     def _table(self, node: fx.Node, neuron: SpikingNeuron, stored: Bytes) -> WordTable:
         transfer = self.modules[node]

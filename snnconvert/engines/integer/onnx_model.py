@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -22,6 +23,7 @@ from snnconvert.errors import EngineError, first_line
 PRODUCER = "snnconvert"
 _BATCH = 2
 _LARGEST_MODEL = 2_000_000_000
+_SIZES = {0: "batch", 2: "height", 3: "width"}
 
 
 def input_names(signature: Signature) -> list[str]:
@@ -58,6 +60,8 @@ def to_onnx(
         assert exported is not None
         model = exported.model_proto
         _without_traces(model)
+        _name_sizes(model)
+        _keep_reduced(model)
         onnx.checker.check_model(model, full_check=model.ByteSize() < _LARGEST_MODEL)
     except Exception as error:  # torch and onnx raise many types
         raise EngineError(f"the network can't be written as ONNX: {_innermost(error)}") from error
@@ -81,6 +85,44 @@ def _without_traces(model: onnx.ModelProto) -> None:
     for tensor in model.graph.initializer:
         del tensor.metadata_props[:]
     model.producer_name = PRODUCER
+
+
+def _name_sizes(model: onnx.ModelProto) -> None:
+    """Calls the sizes that are free batch, height and width, instead of the exporter's symbols."""
+    names: dict[str, str] = {}
+    for value in model.graph.input:
+        sizes = value.type.tensor_type.shape.dim
+        for place, name in _SIZES.items():
+            if place < len(sizes) and sizes[place].dim_param and name not in names.values():
+                names.setdefault(sizes[place].dim_param, name)
+    if not names:
+        return
+    known = re.compile("|".join(rf"\b{re.escape(symbol)}\b" for symbol in names))
+    for value in [*model.graph.input, *model.graph.output, *model.graph.value_info]:
+        for size in value.type.tensor_type.shape.dim:
+            if size.dim_param:
+                size.dim_param = known.sub(lambda found: names[found.group()], size.dim_param)
+
+
+def _keep_reduced(model: onnx.ModelProto) -> None:
+    """Reduces with the dimension kept, and drops it in a node of its own.
+
+    OpenVINO (2026.4) applies channelwise operators behind other reductions along the wrong dimension.
+    """
+    nodes: list[onnx.NodeProto] = []
+    for node in model.graph.node:
+        nodes.append(node)
+        kept = next((item for item in node.attribute if item.name == "keepdims"), None)
+        if not node.op_type.startswith("Reduce") or kept is None or kept.i or len(node.input) < 2:
+            continue
+        kept.i = 1
+        result = node.output[0]
+        node.output[0] = f"{result}_kept"
+        nodes.append(
+            onnx.helper.make_node("Squeeze", [node.output[0], node.input[1]], [result], f"{node.name}_squeeze")
+        )
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
 
 
 def _innermost(error: BaseException) -> str:

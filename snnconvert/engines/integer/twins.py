@@ -101,12 +101,14 @@ class IntegerSynapse(nn.Module):
     Buffers:
         weight: int8, in the operator's own layout.
         bias: int32 [O].
-        scale: float32 [O].
+        scale: float32, of the weight's second axis if it is transposed, else [O].
+        bias_scale: float32 [O].
     """
 
     weight: Tensor
     bias: Tensor
     scale: Tensor
+    bias_scale: Tensor
 
     def __init__(
         self, weight: Tensor, bias: Tensor, scale: Tensor, geometry: ConvGeometry | None, *, flat: bool
@@ -119,6 +121,9 @@ class IntegerSynapse(nn.Module):
             scale: float32 [O] or scalar.
             geometry: of a convolution; None for a linear layer.
             flat: whether a linear layer sees a matrix, with its bias inside the kernel.
+
+        Raises:
+            ValueError: if groups of a transposed convolution have scales of their own.
         """
         super().__init__()
         self.geometry, self.flat = geometry, flat
@@ -130,13 +135,12 @@ class IntegerSynapse(nn.Module):
             stored = weight.T if channels_last else weight
         self.channel_axis = int(transposed or channels_last)
         scale = scale.to(torch.float32).flatten().expand(len(bias)).contiguous()
-        groups = 1 if geometry is None else geometry.groups
-        if transposed and groups > 1:
-            scale = _shared_by_groups(scale, groups)
+        shared = scale if geometry is None or not transposed else _shared_by_groups(scale, geometry.groups)
         self.register_buffer("weight", stored.contiguous())
         self.register_buffer("bias", bias.to(torch.int32))
-        self.register_buffer("scale", scale)
-        self.register_buffer("no_offset", torch.zeros(len(scale), dtype=torch.int8))
+        self.register_buffer("scale", shared)
+        self.register_buffer("bias_scale", scale)
+        self.register_buffer("no_offset", torch.zeros(len(shared), dtype=torch.int8))
         self.register_buffer("no_bias_offset", torch.zeros(len(bias), dtype=torch.int32))
         self.register_buffer("float_bias", bias.double().mul(scale.double()).to(torch.float32))
 
@@ -149,7 +153,7 @@ class IntegerSynapse(nn.Module):
         if self.geometry is None and not self.flat:
             return torch.matmul(words, weight) + self.get_buffer("float_bias")
         bias = onnx_node(
-            "DequantizeLinear", (self.bias, self.scale, self.get_buffer("no_bias_offset")), self.bias,
+            "DequantizeLinear", (self.bias, self.bias_scale, self.get_buffer("no_bias_offset")), self.bias,
             torch.float32, axis=0,
         )  # fmt: skip
         if self.geometry is None:

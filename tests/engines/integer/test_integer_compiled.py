@@ -1,0 +1,215 @@
+"""Compiled networks: how they are called, what they refuse, and what is kept on disk."""
+
+import builtins
+
+import pytest
+import torch
+from engine_networks import Net, conv, converted
+from integer_networks import RUNTIMES
+from torch import nn
+
+import snnconvert
+from snnconvert.engines.integer import compiled as compiled_module
+from snnconvert.engines.integer import proof
+from snnconvert.engines.integer.content_cache import ContentCache, default_folder
+from snnconvert.engines.integer.runtime import RuntimeOptions
+from snnconvert.errors import ConfigurationError, EngineError, InputError
+
+
+@pytest.fixture(params=list(RUNTIMES))
+def engine(request):
+    pytest.importorskip(request.param)
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def chain():
+    return converted("chain")
+
+
+class TwoInputs(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.left, self.right, self.head = conv(3, 4), nn.Linear(6, 4), nn.Linear(4, 5)
+
+    def forward(self, image, vector):
+        x = torch.relu(self.left(image).mean((2, 3)) + self.right(vector))
+        return {"logits": self.head(x), "features": [x, torch.relu(self.left(image))]}
+
+
+@pytest.fixture(scope="module")
+def two():
+    torch.manual_seed(1)
+    inputs = [snnconvert.Inputs(torch.randn(8, 3, 6, 6), vector=torch.randn(8, 6)) for _ in range(2)]
+    return snnconvert.convert(TwoInputs().eval(), inputs, progress=False), inputs[0]
+
+
+def test_several_inputs_and_outputs_keep_their_structure(two, engine):
+    snn, inputs = two
+    compiled = snn.compile(engine, threads=2, cache=False)
+    image, vector = inputs.args[0], inputs.kwargs["vector"]
+    for found in (compiled(image, vector), compiled(vector=vector, image=image)):
+        expected = snn(image, vector)
+        assert list(found) == list(expected) == ["logits", "features"]
+        torch.testing.assert_close(found["logits"], expected["logits"], rtol=1e-6, atol=1e-6)
+        for one, other in zip(found["features"], expected["features"], strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
+    agreement = compiled.agreement(image, vector)
+    assert [layer.layer for layer in agreement] == [name for name, _ in snn.neurons()]
+    assert {layer.mismatches for layer in agreement} == {0}
+    with pytest.raises(InputError, match="vector"):
+        compiled(image)
+
+
+def test_any_batch_and_its_split_give_the_same(chain, engine):
+    snn, images = chain
+    compiled = snn.compile(engine, threads=2, cache=False)
+    whole = compiled(images)
+    torch.testing.assert_close(whole, snn(images), rtol=1e-6, atol=1e-6)
+    assert torch.equal(torch.cat([compiled(images[:1]), compiled(images[1:8]), compiled(images[8:])]), whole)
+    assert [layer.mismatches for layer in compiled.agreement(images[:3])] == [0] * len(list(snn.neurons()))
+    assert (compiled.engine, compiled.from_cache) == (engine, False)
+    assert compiled.compile_seconds > 0
+    with pytest.raises(InputError, match=r"expected floating-point input \[N, 3, 8, 8\]"):
+        compiled(torch.zeros(2, 3, 9, 8))
+    with pytest.raises(InputError, match="expected"):
+        compiled(images.long())
+
+
+def test_a_fixed_batch_is_the_only_one(chain, engine):
+    snn, images = chain
+    compiled = snn.compile(engine, batch=4, cache=False, lean=True)
+    torch.testing.assert_close(compiled(images[:4]), snn(images[:4]), rtol=1e-6, atol=1e-6)
+    with pytest.raises(InputError, match="built for batches of 4, got 3"):
+        compiled(images[:3])
+
+
+def test_any_image_size_where_the_network_takes_any(engine):
+    torch.manual_seed(0)
+    network = nn.Sequential(conv(3, 5), nn.ReLU(), nn.MaxPool2d(2), conv(5, 4), nn.ReLU(), conv(4, 2, 1)).eval()
+    config = snnconvert.ConversionConfig(dynamic_sizes=True)
+    snn = snnconvert.convert(network, torch.randn(8, 3, 12, 12), config, progress=False)
+    compiled = snn.compile(engine, threads=2, cache=False)
+    for images in (torch.randn(2, 3, 8, 20), torch.randn(3, 3, 14, 10)):
+        torch.testing.assert_close(compiled(images), snn(images), rtol=1e-6, atol=1e-6)
+        assert {layer.mismatches for layer in compiled.agreement(images)} == {0}
+
+
+def test_built_models_are_found_again_unless_damaged(chain, tmp_path, monkeypatch):
+    snn, images = chain
+    first = snn.compile(cache=tmp_path)
+    again = snn.compile(cache=tmp_path)
+    assert (first.from_cache, again.from_cache) == (False, True)
+    assert torch.equal(again(images), first(images))
+    (stored,) = tmp_path.glob("*.onnx")
+    content = bytearray(stored.read_bytes())
+    content[len(content) // 2] ^= 1
+    stored.write_bytes(content)
+    assert not snn.compile(cache=tmp_path).from_cache
+    assert snn.compile(cache=tmp_path).from_cache
+    assert not snn.compile(cache=tmp_path, batch=2).from_cache
+    monkeypatch.setenv("SNNCONVERT_CACHE", str(tmp_path))
+    assert snn.compile().from_cache
+    other, _ = converted("chain", weight_bits=7)
+    assert not other.compile(cache=tmp_path).from_cache
+
+
+def test_folders_of_the_cache(monkeypatch, tmp_path):
+    monkeypatch.delenv("SNNCONVERT_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert default_folder() == tmp_path / "snnconvert"
+    monkeypatch.setenv("SNNCONVERT_CACHE", "~/elsewhere")
+    assert default_folder().is_absolute()
+    (tmp_path / "file").write_text("")
+    assert not ContentCache(tmp_path / "file").write("key", b"content")
+    assert ContentCache(tmp_path / "file").read("key") is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"threads": 0}, "threads"), ({"threads": True}, "threads"), ({"threads": 5000}, "threads"),
+        ({"batch": 0}, "batch"), ({"batch": 1.5}, "batch"), ({"lean": "yes"}, "lean"),
+    ],
+)  # fmt: skip
+def test_settings_out_of_range_are_refused(chain, settings, words):
+    with pytest.raises(ConfigurationError, match=words):
+        chain[0].compile(**settings)
+    assert RuntimeOptions(threads=1024).threads == 1024
+
+
+def test_an_unknown_engine_is_refused_with_those_there_are(chain):
+    with pytest.raises(ConfigurationError, match=r"onnxruntime.*openvino.*'abacus'"):
+        chain[0].compile("abacus")
+
+
+def test_without_openvino_the_extra_is_named(chain, monkeypatch):
+    real = builtins.__import__
+
+    def missing(name, *arguments, **keywords):
+        if name.split(".")[0] == "openvino":
+            raise ImportError(name)
+        return real(name, *arguments, **keywords)
+
+    monkeypatch.setattr(builtins, "__import__", missing)
+    with pytest.raises(EngineError, match=r"pip install 'snnconvert\[openvino\]'"):
+        chain[0].compile("openvino", cache=False)
+
+
+@pytest.mark.parametrize("neuron", ["if", "lif:leak=0.9", "ternary"])
+def test_neurons_of_other_codes_are_refused_by_name(neuron):
+    snn, _ = converted("chain", neuron=neuron, T=4, bits=1)
+    with pytest.raises(EngineError, match=r"^1: integer engines run packed neurons, not \w+: .*convert it with packed"):
+        snn.compile(cache=False)
+
+
+def test_sums_beyond_32_bits_are_refused_by_name(chain, monkeypatch):
+    bound = 255 * 127 * 27
+    monkeypatch.setattr(proof, "INT32_LARGEST", bound // 4)
+    with pytest.raises(EngineError, match=r"^0: its sums may reach .*beyond 32-bit accumulators: .*fewer weight bits"):
+        chain[0].compile(cache=False)
+
+
+def test_a_layer_of_many_large_weights_is_refused():
+    inputs = 70_000  # 70,000 x 255 x 127 > 2^31
+    network = nn.Sequential(nn.Linear(inputs, 2)).eval()
+    nn.init.constant_(network[0].weight, 0.01)
+    snn = snnconvert.convert(network, torch.rand(4, inputs), progress=False)
+    with pytest.raises(EngineError, match=r"^0: its sums may reach 2\.27e\+09"):
+        snn.compile(cache=False)
+
+
+def test_agreement_counts_words_that_differ(chain, monkeypatch):
+    snn, images = chain
+    compiled = snn.compile(cache=False)
+    real = compiled_module._packed_words
+
+    def shifted(network, leaves):
+        words = real(network, leaves)
+        name = list(words)[1]
+        words[name] = words[name].contiguous().clone()
+        words[name].view(-1)[:5] += 3
+        return words
+
+    monkeypatch.setattr(compiled_module, "_packed_words", shifted)
+    agreement = compiled.agreement(images)
+    assert [(layer.mismatches, layer.largest) for layer in agreement[:3]] == [(0, 0), (5, 3), (0, 0)]
+    assert agreement[1].words == 12 * 6 * 8 * 8
+
+
+def test_what_a_runtime_computes_in_floats_is_named(engine):
+    snn, _ = converted("class_token")
+    compiled = snn.compile(engine, cache=False)
+    assert {"LayerNormalization", "MVN"} & {operation.kind for operation in compiled.float_operations()}
+    plain, _ = converted("chain")
+    kinds = {operation.kind for operation in plain.compile(engine, cache=False).float_operations()}
+    assert kinds <= {"Mul", "Eltwise"}
+
+
+def test_networks_of_one_layer_and_networks_without_neurons_behind_it(engine):
+    torch.manual_seed(0)
+    network = Net(lambda n, x: n.only(x), only=nn.Linear(6, 3)).eval()
+    images = torch.randn(8, 6)
+    snn = snnconvert.convert(network, images, progress=False)
+    compiled = snn.compile(engine, cache=False)
+    torch.testing.assert_close(compiled(images), snn(images), rtol=1e-6, atol=1e-6)
