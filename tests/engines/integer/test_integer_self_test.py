@@ -85,8 +85,17 @@ def test_where_all_saturate_the_network_is_refused(monkeypatch):
         OnnxRuntime(relu_model(), RuntimeOptions())
     pytest.importorskip("openvino")
     monkeypatch.setattr(openvino_runtime, "is_exact", lambda load: False)
-    with pytest.raises(EngineError, match=r"saturate on this CPU.*at most 7"):
+    with pytest.raises(EngineError, match=r"aren't exact on this CPU: choose engine onnxruntime or torch"):
         openvino_runtime.OpenVino(relu_model(), RuntimeOptions())
+
+
+def test_where_fast_kernels_saturate_openvino_runs_in_float32(monkeypatch):
+    pytest.importorskip("openvino")
+    answers = [False, True]
+    monkeypatch.setattr(openvino_runtime, "is_exact", lambda load: answers.pop(0))
+    assert openvino_runtime.OpenVino(relu_model(), RuntimeOptions()).notes == (
+        "this CPU's 8-bit products saturate: OpenVINO runs in float32, exact but slower",
+    )
 
 
 def test_a_model_that_cannot_be_loaded_is_one_line():
