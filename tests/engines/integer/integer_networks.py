@@ -20,6 +20,21 @@ SMOOTHED = {"threshold_granularity": "smoothed", "potential_correction": True}
 COARSE = {"bits": 2, "T": 1, "shortcut_bits": 2, "last_bits": 2}
 
 
+SHIFTED = {"threshold_granularity": "smoothed", "channel_shift": True}
+
+
+def bottlenecks():
+    """Signed values with channels far from 0, which layers without padding read."""
+    net = nn.Sequential(
+        conv(3, 6), nn.ReLU(), conv(6, 4, 1), conv(4, 8, 1), nn.ReLU(), conv(8, 8, groups=8), nn.ReLU(), conv(8, 4, 1),
+        conv(4, 6, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5),
+    )  # fmt: skip
+    with torch.no_grad():
+        for index in (2, 7):
+            net[index].bias += torch.tensor([2.0, -3.0, 1.0, 0.5])
+    return net
+
+
 def transposed():
     """Groups with scales of their own among them."""
     return nn.Sequential(
@@ -108,6 +123,7 @@ engine_networks.NETWORKS.update(
         "signed_pools": (signed_pools, IMAGE),
         "mixtures": (mixtures, IMAGE),
         "wide_sums": (wide_sums, IMAGE),
+        "bottlenecks": (bottlenecks, IMAGE),
     }
 )
 

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 from engine_networks import converted, packed_words
-from integer_networks import COARSE, FREE, RUNTIMES, SMOOTHED, compared
+from integer_networks import COARSE, FREE, RUNTIMES, SHIFTED, SMOOTHED, compared
 from integer_oracle import convolved
 
+from snnconvert.engines.integer.dialect import ONNXRUNTIME
+from snnconvert.engines.integer.integer_model import integer_model
 from snnconvert.neurons.synapse import Synapse
 
 BINARY = {"bits": 1, "T": 4}
@@ -28,6 +30,7 @@ CASES = [
     ("leaky", FREE),
     ("wide_sums", {}),
     ("tokens", SMOOTHED),
+    ("bottlenecks", SHIFTED),
 ]
 MORE = [
     ("residual", {}),
@@ -106,3 +109,11 @@ def test_words_are_those_of_int64_arithmetic(engine):
     expected = np.clip(np.rint(sums.astype(np.float32) * gain), neuron.code.minimum, neuron.ceiling)
     assert len(np.unique(expected)) > 100
     np.testing.assert_array_equal(observed["first"].numpy(), expected.astype(np.int32))
+
+
+def test_whole_number_biases_of_neurons_are_their_synapses():
+    snn, _ = converted("bottlenecks", **SHIFTED)
+    biases = [neuron.bias for _, neuron in snn.neurons() if neuron.bias is not None]
+    assert len(biases) >= 2
+    model = integer_model(snn.network, snn.signature, ONNXRUNTIME).model
+    assert not [node for node in model.graph.node if node.op_type == "Add"]
