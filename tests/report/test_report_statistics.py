@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snnconvert.report.statistics import decibels, paired_difference_ci95
+from snnconvert.report.statistics import decibels, paired_difference_ci95, proportion_ci95
 
 COUNTS = st.tuples(st.integers(0, 500), st.integers(0, 500), st.integers(0, 500)).filter(lambda c: sum(c) > 0)
 
@@ -88,7 +88,12 @@ def test_decibels_do_not_depend_on_the_unit(signal, noise, unit):
 class TestProportion:
     def test_known_values(self):
         """Newcombe (1998), table I: 81 of 263, 15 of 148, 0 of 20, 1 of 29."""
-        known = {(81, 263): (0.2553, 0.3662), (15, 148): (0.0624, 0.1605), (0, 20): (0, 0.1611), (1, 29): (0.0061, 0.1718)}
+        known = {
+            (81, 263): (0.2553, 0.3662),
+            (15, 148): (0.0624, 0.1605),
+            (0, 20): (0, 0.1611),
+            (1, 29): (0.0061, 0.1718),
+        }
         for (successes, total), (low, high) in known.items():
             assert proportion_ci95(successes, total) == pytest.approx((low, high), abs=5e-5)
 
@@ -96,6 +101,7 @@ class TestProportion:
     def test_holds_the_proportion_and_mirrors(self, total, data):
         successes = data.draw(st.integers(0, total))
         low, high = proportion_ci95(successes, total)
-        assert 0 <= low <= successes / total <= high <= 1
+        assert 0 <= low <= successes / total + 1e-12
+        assert successes / total - 1e-12 <= high <= 1
         assert low < high
         assert proportion_ci95(total - successes, total) == pytest.approx((1 - high, 1 - low))
