@@ -12,24 +12,24 @@ from snnconvert.neurons.synapse import Synapse
 BINARY = {"bits": 1, "T": 4}
 SPIKES = {"residuals": "spikes"}
 CASES = [
-    ("residual", SPIKES),
     ("preactivation", SMOOTHED),
-    ("shared", {"bits": 7, "T": 1}),
     ("signed", {}),
     ("geometry", BINARY),
-    ("conv1d", {}),
     ("conv3d", COARSE),
     ("transposed", {}),
-    ("concat_pools", FREE),
     ("odd_pools", FREE),
     ("mixtures", COARSE),
     ("relu6", {"bits": 2, "T": 2}),
     ("smooth", FREE),
     ("leaky", FREE),
     ("wide_sums", {}),
-    ("tokens", SMOOTHED),
 ]
 MORE = [
+    ("tokens", SMOOTHED),
+    ("concat_pools", FREE),
+    ("conv1d", {}),
+    ("shared", {"bits": 7, "T": 1}),
+    ("residual", SPIKES),
     ("residual", {}),
     ("residual", {**SMOOTHED, **SPIKES}),
     ("signed", {**BINARY, **FREE}),

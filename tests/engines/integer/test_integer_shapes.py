@@ -70,7 +70,7 @@ class Network:
 
 
 @pytest.mark.parametrize("engine", list(RUNTIMES))
-@settings(max_examples=7, deadline=None, derandomize=True)
+@settings(max_examples=5, deadline=None, derandomize=True)
 @given(case=convolutions())
 def test_words_are_sums_of_int64(engine, case):
     pytest.importorskip(engine)
