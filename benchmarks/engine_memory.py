@@ -23,6 +23,7 @@ from benchmarks.markdown import replace_block, table_lines
 from benchmarks.random_networks import RandomImages, build_network, side_of
 from benchmarks.real_data import emit, emit_json, emit_table
 from snnconvert.conversion import convert_whole
+from snnconvert.export.onnx_export import export_onnx
 
 TARGET = 0.5
 _RUNS = 5
@@ -65,7 +66,7 @@ def _rows_of(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
             snn = folder / f"{runtime}.onnx"
             config = snnconvert.ConversionConfig(residuals=_SNN[runtime])
             network = convert_whole(ann, RandomImages(8, 8, side_of(name), seed=2), config, progress=False)
-            snnconvert.export_onnx(network, snn, dialect=runtime)
+            export_onnx(network, snn, dialect=runtime)
             for batch in options.batch_sizes:
                 peaks = {
                     kind: _peak(runtime, path, side_of(name), batch, options.threads)

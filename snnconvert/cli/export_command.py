@@ -44,8 +44,8 @@ def build_parser() -> argparse.ArgumentParser:
     group = parser.add_argument_group("onnx")
     group.add_argument(
         "--dialect", choices=tuple(DIALECTS),
-        help="the runtime whose 8-bit kernels the file is written for: both run it, the other one more slowly and, "
-        f"where it rounds otherwise, with a few words one step off (default {ONNXRUNTIME.name})",
+        help="the runtime whose 8-bit kernels the file is written for, which computes the same words; the other one "
+        f"runs it, too, but more slowly or with words that differ (default {ONNXRUNTIME.name})",
     )  # fmt: skip
     group.add_argument("--batch", type=int, metavar="N", help="a fixed batch size (default: any)")
     group.add_argument(

@@ -90,8 +90,8 @@ def export_onnx(
     """Writes a packed network as an ONNX model with the same integers; it needs nothing of this package to run.
 
     Words are bytes between QuantizeLinear and DequantizeLinear, weights int8, biases int32. Every runtime that knows
-    ONNX's operators computes the network; the dialect says which of onnxruntime and OpenVINO finds its 8-bit kernels
-    everywhere. Beside producer and version the model's metadata holds, as JSON under ``snnconvert``, weight bits,
+    ONNX's operators runs the network; the dialect says which of onnxruntime and OpenVINO computes the very same words
+    in 8-bit kernels. Beside producer and version the model's metadata holds, as JSON under ``snnconvert``, weight bits,
     spike bits and time steps of every layer, the preprocessing where the network knows it, and the layers whose words
     are outputs.
 

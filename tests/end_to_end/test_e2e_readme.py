@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from snnconvert.cli import export_command, search_command, simulate_command
+from snnconvert.cli import eval_command, export_command, search_command, simulate_command
 from snnconvert.cli.arguments import build_parser
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -48,6 +48,8 @@ def test_command_of_the_readme_has_valid_options(command):
         assert simulate_command.build_parser().parse_args(words[1:]).network
     elif words[0] == "export":
         assert export_command.build_parser().parse_args(words[1:]).network
+    elif words[0] == "eval":
+        assert eval_command.build_parser().parse_args(words[1:]).network
     elif words[0] == "search":
         assert search_command.build_parser().parse_args(words[1:]).budgets
     else:

@@ -1,6 +1,11 @@
 """The exported file, run by stock runtimes: nothing of this package but the file and the metadata in it."""
 
+import dataclasses
 import json
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -16,6 +21,7 @@ from snnconvert.export import onnx_export
 from snnconvert.export.onnx_export import OnnxTensor, export_onnx
 from snnconvert.version import __version__
 
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "engines.md"
 DIALECTS = ["onnxruntime", "openvino"]
 
 
@@ -152,8 +158,6 @@ def test_any_image_size_has_names(tmp_path):
 
 
 def test_preprocessing_is_in_the_metadata(block, tmp_path):
-    import dataclasses
-
     snn, _ = block
     report, described = snn.report, {"mean": [0.5], "std": [0.25], "input_size": [3, 8, 8]}
     snn.report = dataclasses.replace(report, preprocessing=described)
@@ -197,3 +201,15 @@ def test_a_model_larger_than_one_file_is_refused(block, tmp_path, monkeypatch):
     with pytest.raises(EngineError, match="2 GiB"):
         export_onnx(block[0], tmp_path / "net.onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_documented_example_runs_as_written(block, tmp_path):
+    """In a process of its own, which must not import this package or torch."""
+    export_onnx(block[0], tmp_path / "net.onnx")
+    (example,) = re.findall(r"^```python\n(.*?)^```", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    guarded = f"{example}\nimport sys\nassert not {{'snnconvert', 'torch'}} & set(sys.modules)\n"
+    done = subprocess.run(
+        [sys.executable, "-c", guarded], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "'name': 'stem'" in done.stdout

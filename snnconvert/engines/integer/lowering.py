@@ -23,6 +23,7 @@ from snnconvert.engines.integer.twins import (
     IntegerSynapse,
     ReadWords,
     Scaled,
+    Whole,
     WindowSum,
     WordTable,
 )
@@ -132,7 +133,30 @@ class _Lowering:
 
     def _operand(self, reader: fx.Node, source: fx.Node) -> fx.Node:
         factor = self.folds.read_factors.get((reader, source))
-        return self.values[source] if factor is None else self._times(reader, source, factor)
+        if factor is not None:
+            return self._times(reader, source, factor)
+        if not self.dialect.folds_sums and self._is_words(source) and self._adds_words(reader):
+            return self._call(reader, f"_{source.name}", Whole(), self.values[source])
+        return self.values[source]
+
+    def _is_words(self, node: fx.Node) -> bool:
+        """Whether a node is words, at whatever scale."""
+        module = self.modules.get(node)
+        if isinstance(module, IntegerScale):
+            return isinstance(self.modules.get(self._argument(node)), SpikingNeuron)
+        return isinstance(module, SpikingNeuron)
+
+    def _adds_words(self, node: fx.Node) -> bool:
+        """Whether a node is a sum without currents of synapses.
+
+        OpenVINO brings the scales of its operands behind such a sum, one of them divided by the other.
+        """
+        if node.op != "call_function" or kind_of(node) is not OpKind.ADD:
+            return False
+        sources = node.all_input_nodes
+        return not any(isinstance(self.modules.get(source), Synapse) for source in sources) and all(
+            self._is_words(source) or source.op != "call_function" or self._adds_words(source) for source in sources
+        )
 
     def _emit_module(self, node: fx.Node, module: nn.Module) -> None:
         source = node.args[0]

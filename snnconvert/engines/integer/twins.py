@@ -228,6 +228,14 @@ class Scaled(nn.Module):
         return x * self.gain if self.bias is None else (x + self.bias) * self.gain
 
 
+class Whole(nn.Module):
+    """Integers as they are, through a rounding that runtimes move no scale across."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """float32 of x's shape."""
+        return x.round()
+
+
 class WindowSum(nn.Module):
     """s·Σ z over windows of words or currents [N, C, ...]: integer sums, scaled once.
 

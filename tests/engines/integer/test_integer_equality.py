@@ -14,25 +14,25 @@ from snnconvert.neurons.synapse import Synapse
 BINARY = {"bits": 1, "T": 4}
 SPIKES = {"residuals": "spikes"}
 CASES = [
-    ("residual", SPIKES),
     ("preactivation", SMOOTHED),
-    ("shared", {"bits": 7, "T": 1}),
     ("signed", {}),
     ("geometry", BINARY),
-    ("conv1d", {}),
     ("conv3d", COARSE),
     ("transposed", {}),
-    ("concat_pools", FREE),
     ("odd_pools", FREE),
     ("mixtures", COARSE),
     ("relu6", {"bits": 2, "T": 2}),
     ("smooth", FREE),
     ("leaky", FREE),
     ("wide_sums", {}),
-    ("tokens", SMOOTHED),
     ("bottlenecks", SHIFTED),
 ]
 MORE = [
+    ("tokens", SMOOTHED),
+    ("concat_pools", FREE),
+    ("conv1d", {}),
+    ("shared", {"bits": 7, "T": 1}),
+    ("residual", SPIKES),
     ("residual", {}),
     ("residual", {**SMOOTHED, **SPIKES}),
     ("signed", {**BINARY, **FREE}),
@@ -63,9 +63,6 @@ def engine(request):
 def test_no_word_differs(name, settings, engine):
     snn, images = converted(name, **settings)
     found = compared(snn, images, engine)
-    if engine == "openvino" and name == "wide_sums":  # it divides the scale of one layer's words by the other's
-        assert sum(count for count, _ in found.differing.values()) <= found.words // 500
-        return
     assert found.differing == {}
     torch.testing.assert_close(found.output, found.expected, rtol=1e-6, atol=1e-6)
 
@@ -116,4 +113,5 @@ def test_whole_number_biases_of_neurons_are_their_synapses():
     biases = [neuron.bias for _, neuron in snn.neurons() if neuron.bias is not None]
     assert len(biases) >= 2
     model = integer_model(snn.network, snn.signature, ONNXRUNTIME).model
-    assert not [node for node in model.graph.node if node.op_type == "Add"]
+    kept = [node for node in model.graph.node if node.op_type == "Add"]
+    assert len(kept) <= 1  # behind the pool, where there is no synapse
