@@ -19,7 +19,8 @@ from snnconvert.engines.integer.dialect import ONNXRUNTIME, OPENVINO, Dialect
 from snnconvert.engines.integer.integer_model import integer_model
 from snnconvert.engines.integer.onnxruntime_runtime import OnnxRuntime
 from snnconvert.engines.integer.openvino_runtime import OpenVino, openvino_package
-from snnconvert.engines.integer.runtime import ENGINES, FloatOperation, Runtime, RuntimeOptions
+from snnconvert.engines.integer.runtime import ENGINES, FloatOperation, LayerWords, Runtime, RuntimeOptions
+from snnconvert.engines.integer.torch_runtime import TorchRuntime
 from snnconvert.errors import ArtifactError, ConfigurationError, InputError
 from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.version import __version__
@@ -102,26 +103,26 @@ class CompiledNetwork:
     def agreement(self, *args: Any, **kwargs: Any) -> tuple[LayerAgreement, ...]:
         """Compares every layer's words with those of the packed network, in the order of the graph.
 
-        Builds the model once more, with all words as outputs; runtimes fuse it alike.
+        Runtimes other than torch load the model once more, with all words as outputs; they fuse it alike.
 
         Raises:
             InputError: as :meth:`__call__`.
         """
         leaves = self._leaves(args, kwargs)
-        expected = _packed_words(self._network, leaves)
+        expected = _packed_words(self._network, [leaf.cpu() for leaf in leaves])
         found = self._observed(leaves)
-        return tuple(_compared(layer, words, expected[node]) for node, (layer, words) in found.items())
+        return tuple(_compared(fired.layer, fired.words, expected[node]) for node, fired in found.items())
 
-    def _observed(self, leaves: Sequence[Tensor]) -> dict[str, tuple[str, Tensor]]:
-        """(layer, words) by node."""
-        if self.engine not in _DIALECTS:
-            return {}
+    def _observed(self, leaves: Sequence[Tensor]) -> dict[str, LayerWords]:
+        """What the runtime's neurons fire, by node."""
+        if isinstance(self._runtime, TorchRuntime):
+            return self._runtime.words(leaves)
         dialect = _DIALECTS[self.engine]
         built = integer_model(self._network, self._signature, dialect, batch=self.options.batch, observed=True)
         runtime = _loaded(self.engine, built.model.SerializeToString(), self.options, None)
         outputs = runtime.run(leaves)[-len(built.words) :]
         return {
-            stored.node: (stored.layer, output.to(torch.int32) - stored.zero_point)
+            stored.node: LayerWords(stored.layer, output.to(torch.int32) - stored.zero_point)
             for stored, output in zip(built.words, outputs, strict=True)
         }
 
@@ -148,15 +149,19 @@ def compile_network(
         ConfigurationError: on an unknown engine.
         EngineError: if the runtime isn't installed, can't run the network exactly, or can't load it.
     """
-    if engine not in _DIALECTS:
+    if engine not in ENGINES:
         raise ConfigurationError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}")
     if engine == "openvino":
         openvino_package()
     start = time.perf_counter()
     folder = default_folder() if cache is True else Path(cache) if cache else None
     plain = _on_cpu(network)
-    serialized, from_cache = _built(plain, signature, _DIALECTS[engine], options, folder)
-    runtime = _loaded(engine, serialized, options, folder)
+    runtime: Runtime
+    if engine == "torch":
+        runtime, from_cache = TorchRuntime(network, signature, options), False
+    else:
+        serialized, from_cache = _built(plain, signature, _DIALECTS[engine], options, folder)
+        runtime = _loaded(engine, serialized, options, folder)
     seconds = time.perf_counter() - start
     return CompiledNetwork(engine, runtime, signature, returned, plain, options, seconds, from_cache=from_cache)
 

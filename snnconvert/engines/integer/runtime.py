@@ -52,6 +52,19 @@ class RuntimeOptions:
             raise ConfigurationError(f"lean must be true or false, got {self.lean!r}")
 
 
+@dataclass(frozen=True)
+class LayerWords:
+    """What a layer of neurons fired in a runtime.
+
+    Attributes:
+        layer: its name.
+        words: int32, of the potential's shape.
+    """
+
+    layer: str
+    words: Tensor
+
+
 class Runtime(Protocol):
     """A model loaded into a runtime."""
 
