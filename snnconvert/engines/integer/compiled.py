@@ -143,7 +143,7 @@ def compile_network(
         returned: what the caller gets, from the graph's output.
         engine: one of ENGINES.
         options: threads, batch and memory.
-        cache: folder of built models; True for :func:`default_folder`, False for none.
+        cache: folder of built models; True for :func:`default_folder`, False for none. Engine torch builds none.
 
     Raises:
         ConfigurationError: on an unknown engine.

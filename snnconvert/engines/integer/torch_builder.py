@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import fx, nn
@@ -36,6 +37,7 @@ _MOVES = frozenset(
 )  # fmt: skip
 _IMAGE = 4
 _WINDOW = ("kernel", "stride", "padding", "dilation")
+_POOL_DEFAULTS: tuple[Any, ...] = ((), 0, 1, False)  # all of them but the kernel, and ceil_mode
 _MAKERS = (ByteSynapse, ByteSum, FireBytes, PoolBytes, TableBytes, ReadBytes, IntegerScale)
 _READERS = (ByteSynapse, ByteSum, ReadBytes)
 
@@ -135,7 +137,8 @@ class ByteBuilder(ABC):
         """A max-pool of images as one of bytes; None if it is something else."""
         if node.target is not aten.max_pool2d.default or node.kwargs or len(self.traces[node].shape) != _IMAGE:
             return None
-        _, kernel, stride, padding, dilation, ceil_mode = (*node.args, *((), 0, 1, False)[len(node.args) - 2 :])
+        given: tuple[Any, ...] = (*node.args[1:], *_POOL_DEFAULTS[len(node.args) - 2 :])
+        kernel, stride, padding, dilation, ceil_mode = given
         pairs = [pair for values in (kernel, stride or kernel, padding, dilation) if (pair := _pair(values))]
         return PoolBytes(tuple(pairs), ceil_mode=bool(ceil_mode)) if len(pairs) == len(_WINDOW) else None
 

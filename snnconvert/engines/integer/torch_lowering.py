@@ -17,7 +17,14 @@ from snnconvert.convert.ops import OpKind, kind_of
 from snnconvert.engines.integer.proof import LARGEST_BYTE
 from snnconvert.engines.integer.torch_builder import ByteBuilder, operands, reuse_memory
 from snnconvert.engines.integer.torch_kernels import Requantization
-from snnconvert.engines.integer.torch_proof import Scales, exact_scales, folded_scales, is_finite_float, sum_is_exact
+from snnconvert.engines.integer.torch_proof import (
+    Scales,
+    exact_scales,
+    folded_scales,
+    is_float32,
+    is_power_of_two,
+    sum_is_exact,
+)
 from snnconvert.engines.integer.torch_shapes import Trace
 from snnconvert.engines.integer.torch_twins import (
     ByteSum,
@@ -247,7 +254,7 @@ class _Lowering(ByteBuilder):
         return None if fired is None else self.call(node, "_pool", windows, fired)
 
     def _fired_by_sum(self, node: fx.Node, neuron: SpikingNeuron, total: fx.Node) -> fx.Node | None:
-        """g·(m·W·z + m'·z') of a convolution and words that reach the sum directly, in the convolution's kernel."""
+        """g·(m·(W·z + b) + m'·z') of a convolution and words, in the convolution's kernel."""
         found = self._convolution_and_rest(total)
         if found is None or neuron.bias is not None or neuron.gain.numel() != 1 or float(neuron.gain) <= 0:
             return None
@@ -255,12 +262,12 @@ class _Lowering(ByteBuilder):
         scale = self.modules.get(rest)
         if synapse.wide or not isinstance(scale, IntegerScale) or scale.wide or scale.multiplier.numel() != 1:
             return None
-        words = self.bytes.get(operands(rest)[0])
-        factor = float(scale.multiplier) * float(neuron.gain)
-        scales = exact_scales(synapse, float(neuron.gain))
-        if words is None or scales is None or not is_finite_float(factor):
+        words, gain = self.bytes.get(operands(rest)[0]), float(neuron.gain)
+        factor, scales = float(scale.multiplier) * gain, exact_scales(synapse, gain)
+        if words is None or scales is None or not is_float32(factor):
             return None
-        if not sum_is_exact(scales, factor):
+        # sums that aren't wide are integers up to 2^24, which a power of two scales exactly
+        if not (is_power_of_two(gain) and words[1] == 0) and not sum_is_exact(scales, factor, words[1]):
             return None
         source, zero_point = self.read(current, synapse)
         weights = self.packed(current, synapse, scales, zero_point)

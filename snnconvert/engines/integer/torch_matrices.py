@@ -11,18 +11,18 @@ from torch import Tensor, fx, nn
 from snnconvert.engines.integer.proof import INT32_LARGEST, LARGEST_BYTE
 from snnconvert.engines.integer.torch_lowering import ByteNetwork, Fired
 from snnconvert.engines.stepwise import neuron_layers
-from snnconvert.neurons.synapse import FLOAT32_EXACT, Synapse, accumulator_bound
+from snnconvert.neurons.synapse import FLOAT32_EXACT, ConvGeometry, Synapse, accumulator_bound
 
 _MULTIPLE = 8
 _FEWEST_ROWS = 32
-_INT8_SPAN = 255
+_IMAGE = 4
 
 
 class IntegerMatrix(nn.Module):
-    """I = (W·(z − c) + W·c + b)·m: a linear layer or a 1x1 convolution of words z, shifted by c into int8.
+    """I = (W·(z − c) + W·c + b)·m of words z − c in int8: a linear layer, or a convolution as a product of its windows.
 
     Buffers:
-        weight: int8 [O', I'], W with zeros up to multiples of 8, which GPUs ask for.
+        weight: int8 [O', K'], W with zeros up to multiples of 8, which GPUs ask for.
         bias: int32 [O], W·c + b.
         multiplier: float [O], m, in the type of the current.
     """
@@ -36,7 +36,7 @@ class IntegerMatrix(nn.Module):
         super().__init__()
         low, high = synapse.word_range
         self.shift = (low + high + 1) // 2
-        self.stride = None if synapse.geometry is None else synapse.geometry.stride
+        self.geometry, self.kernel = synapse.geometry, tuple(synapse.weight.shape[2:])
         flat = synapse.weight.flatten(1)
         self.outputs = len(flat)
         exact = float(synapse.bound().max()) <= FLOAT32_EXACT and not synapse.wide
@@ -47,31 +47,38 @@ class IntegerMatrix(nn.Module):
 
     def forward(self, words: Tensor) -> Tensor:
         """Integer current [N, O, H, W] or [..., O] of integer-valued words; float64 where it may pass 2^24."""
-        if self.stride is not None:
-            words = words[:, :, :: self.stride[0], :: self.stride[1]].permute(0, 2, 3, 1)
-        rows = (words - self.shift).to(torch.int8).reshape(-1, words.shape[-1])
+        shifted = (words - self.shift).to(torch.int8)
+        if self.geometry is not None:
+            shifted = self._windows(self.geometry, shifted)
+        rows = shifted.reshape(-1, shifted.shape[-1])
         missing = max(_FEWEST_ROWS - len(rows), 0)
-        rows = F.pad(rows, (0, self.weight.shape[1] - rows.shape[1], 0, missing))
-        sums = torch._int_mm(rows, self.weight.t())[: len(rows) - missing, : self.outputs] + self.bias
-        current = (sums * self.multiplier).reshape(*words.shape[:-1], self.outputs)
-        return current if self.stride is None else current.permute(0, 3, 1, 2)
+        padded = F.pad(rows, (0, self.weight.shape[1] - rows.shape[1], 0, missing))
+        sums = torch._int_mm(padded, self.weight.t())[: len(rows), : self.outputs] + self.bias
+        current = (sums * self.multiplier).reshape(*shifted.shape[:-1], self.outputs)
+        return current if self.geometry is None else current.permute(0, 3, 1, 2)
+
+    def _windows(self, g: ConvGeometry, shifted: Tensor) -> Tensor:
+        """What each output of a convolution sees, [N, H, W, K]."""
+        if any(g.padding):
+            top, left = g.padding
+            shifted = F.pad(shifted, (left, left, top, top), value=-self.shift)
+        for dim, (size, step, spread) in enumerate(zip(self.kernel, g.stride, g.dilation, strict=True), start=2):
+            shifted = shifted.unfold(dim, spread * (size - 1) + 1, step)[..., ::spread]
+        return shifted.permute(0, 2, 3, 1, 4, 5).flatten(3)
 
 
 def is_matrix(synapse: Synapse) -> bool:
     """Whether a synapse is one product of matrices whose sums fit 32 bits."""
     low, high = synapse.word_range
     largest = accumulator_bound(synapse.weight, synapse.bias, -2 * LARGEST_BYTE, 2 * LARGEST_BYTE).max()
-    if high - low > _INT8_SPAN or float(largest) > INT32_LARGEST:
+    if high - low > LARGEST_BYTE or float(largest) > INT32_LARGEST:
         return False
     g = synapse.geometry
-    if g is None:
-        return True
-    points = synapse.weight.dim() == 4 and all(size == 1 for size in synapse.weight.shape[2:])
-    return points and g.groups == 1 and not g.transposed and not any(g.padding)
+    return g is None or (synapse.weight.dim() == _IMAGE and g.groups == 1 and not g.transposed)
 
 
 def with_integer_matrices(network: fx.GraphModule) -> ByteNetwork:
-    """A copy of a packed network whose linear layers and 1x1 convolutions are products of int8 matrices."""
+    """A copy of a packed network whose linear layers and plain convolutions are products of int8 matrices."""
     copied = as_packed(network)
     for name, module in list(copied.graph.named_modules()):
         if isinstance(module, Synapse) and is_matrix(module):

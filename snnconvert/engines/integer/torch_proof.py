@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from snnconvert.engines.integer.proof import LARGEST_BYTE
 from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.neurons.synapse import FLOAT32_EXACT, Synapse
 
 _AROUND = 2
-_LARGEST_BYTE = 255
 
 
 @dataclass(frozen=True)
@@ -63,20 +63,22 @@ def folded_scales(synapse: Synapse, neuron: SpikingNeuron, dims: int) -> Scales 
     return found if same else None
 
 
-def sum_is_exact(scales: Scales, word_scale: float) -> bool:
-    """Whether û = f32(n)·s + β + a·k of sums n and bytes k is exact wherever it isn't clipped anyway.
+def sum_is_exact(scales: Scales, word_scale: float, zero_point: int) -> bool:
+    """Whether û = f32(n)·s + β + a·(k − p) of sums n and bytes k is exact wherever it isn't clipped anyway.
 
-    All terms are multiples of their lowest bit h. Where |û| < 512, |n·s| ≤ 512 + |β| + 2·255·a; if that is at most
-    2^24·h, everything in between is exact in float32, in any order; beyond it, rounding is monotone, and both sides
-    clip.
+    All terms are multiples of their lowest bit h. As long as no clip is passed, |û| ≤ 256 and so
+    |n·s| ≤ 256 + s + |β| + 255·a (twice that where p isn't 0, since a·p may be subtracted on its own). If that is at
+    most 2^24·h, everything is exact in float32 in any order; beyond it rounding is monotone, and both sides clip.
 
     Args:
         scales: of the synapse; exact products.
         word_scale: a.
+        zero_point: p.
     """
     values = [*scales.scale.double().tolist(), *scales.bias.double().tolist(), word_scale]
-    lowest = min((lowest_bit(value) for value in values if value), default=1.0)
-    reach = 512 + float(scales.bias.double().abs().max()) + 2 * _LARGEST_BYTE * abs(word_scale)
+    lowest = min(lowest_bit(value) for value in values if value)
+    words = (2 if zero_point else 1) * LARGEST_BYTE * abs(word_scale)
+    reach = LARGEST_BYTE + 1 + float(scales.scale.max()) + float(scales.bias.double().abs().max()) + words
     return reach <= FLOAT32_EXACT * lowest
 
 
@@ -96,7 +98,7 @@ def lowest_bit(value: float) -> float:
 
 
 def _largest(neuron: SpikingNeuron) -> int:
-    return min(neuron.ceiling, _LARGEST_BYTE - neuron.code.offset)
+    return min(neuron.ceiling, LARGEST_BYTE - neuron.code.offset)
 
 
 def _by_channel(values: Tensor | None, synapse: Synapse, dims: int) -> Tensor | None:
@@ -132,6 +134,11 @@ def _kernel_bytes(sums: Tensor, scales: Scales, zero_point: int, largest: int) -
     return found
 
 
-def is_finite_float(value: float) -> bool:
+def is_float32(value: float) -> bool:
     """Whether float32 holds a number exactly."""
     return math.isfinite(value) and float(torch.tensor(value, dtype=torch.float32)) == value
+
+
+def is_power_of_two(value: float) -> bool:
+    """Whether float32 numbers times a positive one keep their digits."""
+    return math.frexp(value)[0] == 0.5

@@ -1,7 +1,9 @@
 """Spiking networks in torch itself, without another runtime: on the CPU with oneDNN's 8-bit kernels, and on GPUs.
 
-On the CPU words are bytes between 8-bit kernels. On other devices matrix products run on int8 tensor cores and the
-rest in float32 without TF32, where integers up to 2^24 are exact; that part hasn't been measured on a GPU.
+On the CPU words are bytes between 8-bit kernels. On other devices linear layers and convolutions of one group are int8
+matrix products, on tensor cores where there are any, and the rest is float32 as the packed network has it, where
+integers up to 2^24 are exact. On a GPU the latter runs without TF32 and without cuDNN, which may choose algorithms that
+aren't sums of products. Nothing of this has been measured on a GPU.
 """
 
 from __future__ import annotations
@@ -84,9 +86,9 @@ class TorchRuntime:
 
     @contextmanager
     def _settings(self) -> Iterator[None]:
-        """Threads and, on GPUs, float32 without TF32, for the time of a call."""
+        """Threads, and exact floats on GPUs, for the time of a call."""
         threads = torch.get_num_threads()
-        with torch.no_grad(), _without_tf32(self._device):
+        with torch.no_grad(), _exact_floats(self._device):
             try:
                 if self._options.threads is not None:
                     torch.set_num_threads(self._options.threads)
@@ -117,17 +119,15 @@ class _WordReader(fx.Interpreter):
 
 
 @contextmanager
-def _without_tf32(device: torch.device) -> Iterator[None]:
-    """Convolutions and matrix products of a GPU in IEEE float32."""
+def _exact_floats(device: torch.device) -> Iterator[None]:
+    """Convolutions and matrix products of a GPU as sums of IEEE float32 products: no TF32, no Winograd, no FFT."""
     if device.type != "cuda":
         yield
         return
-    settings: tuple[Any, ...] = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
-    before = [setting.fp32_precision for setting in settings]
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    enabled, precision = cudnn.enabled, matmul.fp32_precision
     try:
-        for setting in settings:
-            setting.fp32_precision = "ieee"
+        cudnn.enabled, matmul.fp32_precision = False, "ieee"
         yield
     finally:
-        for setting, precision in zip(settings, before, strict=True):
-            setting.fp32_precision = precision
+        cudnn.enabled, matmul.fp32_precision = enabled, precision
