@@ -47,6 +47,7 @@ class PackedWeights:
     Attributes:
         data: the opaque tensor.
         scale: float32 [O].
+        offsets: zeros [O], the zero points of weights.
         bias: float32 [O], in units of the result, or None.
         zero_point: of the bytes they multiply.
         geometry: of a convolution, or None.
@@ -54,6 +55,7 @@ class PackedWeights:
 
     data: Tensor
     scale: Tensor
+    offsets: Tensor
     bias: Tensor | None
     zero_point: int
     geometry: ConvGeometry | None
@@ -103,7 +105,7 @@ def pack(
         data = torch.ops.onednn.qconv_prepack(
             weight.contiguous(), scale, 1.0, zero_point, g.stride, g.padding, g.dilation, g.groups, shape
         )
-    return PackedWeights(data, scale, bias, zero_point, geometry)
+    return PackedWeights(data, scale, torch.zeros(len(scale), dtype=torch.int8), bias, zero_point, geometry)
 
 
 def multiply(words: Tensor, weights: PackedWeights, to: Requantization | None) -> Tensor:
@@ -116,7 +118,7 @@ def multiply(words: Tensor, weights: PackedWeights, to: Requantization | None) -
     """
     post = _NO_OP if to is None or to.clip is None else ("hardtanh", list(to.clip), "")
     out = _output(to)
-    common = (words, 1.0, weights.zero_point, weights.data, weights.scale, _no_offsets(weights), weights.bias)
+    common = (words, 1.0, weights.zero_point, weights.data, weights.scale, weights.offsets, weights.bias)
     g = weights.geometry
     if g is None:
         linear: Tensor = torch.ops.onednn.qlinear_pointwise(*common, *out, *post)
@@ -140,7 +142,7 @@ def multiply_onto(total: Tensor, words: Tensor, weights: PackedWeights, to: Requ
     """
     g = weights.geometry or _LINEAR
     summed: Tensor = torch.ops.onednn.qconv2d_pointwise.binary(
-        words, 1.0, weights.zero_point, weights.data, weights.scale, _no_offsets(weights), total, weights.bias,
+        words, 1.0, weights.zero_point, weights.data, weights.scale, weights.offsets, total, weights.bias,
         g.stride, g.padding, g.dilation, g.groups, *_output(to), scale, zero_point, "sum", 1.0, *_NO_OP,
     )  # fmt: skip
     return summed
@@ -149,10 +151,6 @@ def multiply_onto(total: Tensor, words: Tensor, weights: PackedWeights, to: Requ
 def _output(to: Requantization | None) -> tuple[Any, ...]:
     """Scale, zero point and type of the result."""
     return (1.0, 0, torch.float32) if to is None else (1.0, to.zero_point, torch.uint8)
-
-
-def _no_offsets(weights: PackedWeights) -> Tensor:
-    return torch.zeros(len(weights.scale), dtype=torch.int8)
 
 
 def _adds_up() -> bool:

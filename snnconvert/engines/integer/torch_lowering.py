@@ -33,6 +33,7 @@ from snnconvert.engines.integer.torch_twins import (
     ReadBytes,
     TableBytes,
 )
+from snnconvert.engines.stepwise import neuron_layers
 from snnconvert.errors import EngineError
 from snnconvert.neurons.current import IntegerScale
 from snnconvert.neurons.neuron import SpikingNeuron
@@ -73,15 +74,26 @@ class ByteNetwork:
     fired: tuple[Fired, ...]
 
 
+def check_packed(network: fx.GraphModule) -> None:
+    """Refuses neurons whose closed form isn't what they fire.
+
+    Raises:
+        EngineError: naming the layer.
+    """
+    for layer, neuron in neuron_layers(network).values():
+        if not isinstance(neuron.code, PackedCode):
+            raise EngineError(
+                f"{layer}: integer engines run packed neurons, not {neuron.code.name}: run the network without an "
+                "engine, or convert it with packed neurons"
+            )
+
+
 def lower_to_bytes(network: fx.GraphModule, traces: Mapping[fx.Node, Trace]) -> ByteNetwork:
     """Writes a packed network with oneDNN's kernels.
 
     Args:
         network: the spiking graph, on the CPU; it is left as it is.
         traces: shapes and types of its tensors.
-
-    Raises:
-        EngineError: naming the layer, if its neurons aren't packed.
     """
     return _Lowering(network, traces).run()
 
@@ -195,20 +207,14 @@ class _Lowering(ByteBuilder):
     def _emit_neuron(self, node: fx.Node) -> None:
         neuron, layer = self.modules[node], str(node.meta.get("layer", node.target))
         assert isinstance(neuron, SpikingNeuron)
-        code = neuron.code
-        if not isinstance(code, PackedCode):
-            raise EngineError(
-                f"{layer}: integer engines run packed neurons, not {code.name}: run the network without an engine, or "
-                "convert it with packed neurons"
-            )
         source = node.args[0]
         assert isinstance(source, fx.Node)
         fired = self._fired_at_once(node, neuron, source)
         if fired is None and self.is_read_as_bytes(node):
             fired = self.call(node, "", FireBytes(copy.deepcopy(neuron)), self.value(source))
         if fired is not None:
-            self.bytes[node] = fired, code.offset
-            self.fired.append(Fired(layer, node.name, fired.name, code.offset))
+            self.bytes[node] = fired, neuron.code.offset
+            self.fired.append(Fired(layer, node.name, fired.name, neuron.code.offset))
             return
         self.values[node] = self.call(node, "", copy.deepcopy(neuron), self.value(source))
         self.fired.append(Fired(layer, node.name, self.values[node].name, 0))

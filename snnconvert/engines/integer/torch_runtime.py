@@ -1,9 +1,9 @@
 """Spiking networks in torch itself, without another runtime: on the CPU with oneDNN's 8-bit kernels, and on GPUs.
 
-On the CPU words are bytes between 8-bit kernels. On other devices linear layers and convolutions of one group are int8
-matrix products, on tensor cores where there are any, and the rest is float32 as the packed network has it, where
-integers up to 2^24 are exact. On a GPU the latter runs without TF32 and without cuDNN, which may choose algorithms that
-aren't sums of products. Nothing of this has been measured on a GPU.
+On the CPU words are bytes between 8-bit kernels. On CUDA devices linear layers and convolutions of one group are int8
+matrix products, for tensor cores, and the rest is float32 as the packed network has it, where integers up to 2^24 are
+exact: without TF32, and without cuDNN, which may choose algorithms that aren't sums of products. That part is tested on
+the CPU, but hasn't been run or measured on a GPU.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from snnconvert.convert.ops import OpKind, kind_of
 from snnconvert.convert.signature import Signature
 from snnconvert.engines.integer.runtime import FloatOperation, LayerWords, RuntimeOptions
 from snnconvert.engines.integer.torch_kernels import missing_kernels
-from snnconvert.engines.integer.torch_lowering import ByteNetwork, Fired, lower_to_bytes
+from snnconvert.engines.integer.torch_lowering import ByteNetwork, Fired, check_packed, lower_to_bytes
 from snnconvert.engines.integer.torch_matrices import IntegerMatrix, as_packed, with_integer_matrices
 from snnconvert.engines.integer.torch_shapes import traced
 from snnconvert.engines.integer.torch_twins import ByteSum, ByteSynapse, PoolBytes, ReadBytes, TableBytes, WriteBytes
@@ -50,9 +50,10 @@ class TorchRuntime:
         self._graph, self._fired = lowered.graph, lowered.fired
 
     def _lowered(self, network: fx.GraphModule, signature: Signature) -> ByteNetwork:
-        if self._device.type != "cpu":
+        check_packed(network)
+        if self._device.type == "cuda":
             return with_integer_matrices(network)
-        missing = missing_kernels()
+        missing = missing_kernels() if self._device.type == "cpu" else f"there are no 8-bit kernels on {self._device}"
         if missing:
             self.notes = (f"{missing}: synapses run in float32, exactly, but several times slower",)
             return as_packed(network)

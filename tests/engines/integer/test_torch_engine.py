@@ -229,16 +229,27 @@ def test_without_kernels_synapses_run_in_float32(monkeypatch):
     assert_agrees(snn, engine, images)
 
 
+def test_gpus_compute_floats_exactly_for_the_time_of_a_call():
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.enabled, matmul.fp32_precision
+    with torch_runtime._exact_floats(torch.device("cuda")):
+        assert (cudnn.enabled, matmul.fp32_precision) == (False, "ieee")
+    assert (cudnn.enabled, matmul.fp32_precision) == before
+
+
 @needs_kernels
 def test_with_kernels_there_is_nothing_to_note():
     assert compiled("residual")[1].notes == ()
 
 
-def test_other_codes_and_engines_are_refused():
+def test_other_codes_and_engines_are_refused(monkeypatch):
     spelled, bits, T = RATE_NEURONS["if"]
     prepared, images = captured("chain")
     snn = replanned(prepared, images, neuron=spelled, bits=bits, T=T)
-    with pytest.raises(EngineError, match="integer engines run packed neurons, not if"):
+    with pytest.raises(EngineError, match="neurons, not if"):
+        snn.compile("torch")
+    monkeypatch.setattr(torch_runtime, "missing_kernels", lambda: "there are none")
+    with pytest.raises(EngineError, match="neurons, not if"):
         snn.compile("torch")
     with pytest.raises(ConfigurationError, match="onnxruntime, openvino, torch"):
         snn.compile("tensorrt")
