@@ -121,6 +121,8 @@ def multiply(words: Tensor, weights: PackedWeights, to: Requantization | None) -
     common = (words, 1.0, weights.zero_point, weights.data, weights.scale, weights.offsets, weights.bias)
     g = weights.geometry
     if g is None:
+        if words.numel() == 0:  # the kernel loses dimensions of empty batches
+            return torch.empty((*words.shape[:-1], len(weights.scale)), dtype=out[-1])
         linear: Tensor = torch.ops.onednn.qlinear_pointwise(*common, *out, *post)
         return linear
     places = (g.stride, g.padding, g.dilation, g.groups)

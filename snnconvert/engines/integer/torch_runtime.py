@@ -29,7 +29,10 @@ _MOVING = frozenset({OpKind.LAYOUT, OpKind.SHAPE, OpKind.CONCAT, OpKind.MAX_POOL
 
 
 class TorchRuntime:
-    """A lowered network that torch executes node by node."""
+    """A lowered network that torch executes node by node.
+
+    Autocast has no effect on it. Bytes hold no NaN: where the packed network hands one on, words here are arbitrary.
+    """
 
     def __init__(self, network: fx.GraphModule, signature: Signature, options: RuntimeOptions) -> None:
         """Lowers a network for the device it lives on.
@@ -87,9 +90,9 @@ class TorchRuntime:
 
     @contextmanager
     def _settings(self) -> Iterator[None]:
-        """Threads, and exact floats on GPUs, for the time of a call."""
-        threads = torch.get_num_threads()
-        with torch.no_grad(), _exact_floats(self._device):
+        """Threads and floats that are computed exactly, for the time of a call."""
+        threads, device = torch.get_num_threads(), self._device
+        with torch.no_grad(), torch.autocast(device.type, enabled=False), _exact_floats(device):
             try:
                 if self._options.threads is not None:
                     torch.set_num_threads(self._options.threads)

@@ -58,6 +58,7 @@ def assert_agrees(snn, engine, images):
     assert torch.equal(engine(images), expected)
     assert torch.equal(engine(images), expected)
     assert torch.equal(engine(images[:1]), snn(images[:1]))
+    assert engine(images[:0]).shape == snn(images[:0]).shape
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
@@ -188,6 +189,16 @@ def test_threads_are_given_back():
     assert torch.get_num_threads() == before
     with pytest.raises(InputError):
         engine(images[0])
+
+
+@pytest.mark.parametrize("name", ["residual", "attention"])
+def test_autocast_and_memory_order_change_nothing(name):
+    snn, engine, images = compiled(name)
+    expected = snn(images)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(engine(images), expected)
+    with torch.inference_mode():
+        assert torch.equal(engine(images.contiguous(memory_format=torch.channels_last)), expected)
 
 
 def test_a_batch_can_be_fixed_and_memory_kept_small():
