@@ -127,11 +127,18 @@ class ByteBuilder(ABC):
         return moved, stored[1]
 
     def is_read_as_bytes(self, node: fx.Node) -> bool:
-        """Whether a synapse with an 8-bit kernel reads a node's words."""
+        """Whether a synapse with an 8-bit kernel reads a node's words, or they may join a sum in one."""
         return any(
-            self.runs_on_bytes(user) or (self.moves(user) and user.args[0] is node and self.is_read_as_bytes(user))
+            self.runs_on_bytes(user)
+            or self._may_join_a_sum(user)
+            or (self.moves(user) and user.args[0] is node and self.is_read_as_bytes(user))
             for user in node.users
         )
+
+    def _may_join_a_sum(self, node: fx.Node) -> bool:
+        scale = self.modules.get(node)
+        is_shared = isinstance(scale, IntegerScale) and scale.multiplier.numel() == 1
+        return is_shared and len(self.traces[node].shape) == _IMAGE
 
     def windows(self, node: fx.Node) -> PoolBytes | None:
         """A max-pool of images as one of bytes; None if it is something else."""

@@ -14,16 +14,11 @@ import torch
 from torch import fx
 
 from snnconvert.convert.ops import OpKind, kind_of
-from snnconvert.engines.integer.proof import LARGEST_BYTE
-from snnconvert.engines.integer.torch_builder import ByteBuilder, operands, reuse_memory
-from snnconvert.engines.integer.torch_kernels import Requantization
+from snnconvert.engines.integer.torch_builder import operands, reuse_memory
+from snnconvert.engines.integer.torch_firing import FiringBuilder
 from snnconvert.engines.integer.torch_proof import (
     Scales,
     exact_scales,
-    folded_scales,
-    is_float32,
-    is_power_of_two,
-    sum_is_exact,
 )
 from snnconvert.engines.integer.torch_shapes import Trace
 from snnconvert.engines.integer.torch_twins import (
@@ -31,7 +26,6 @@ from snnconvert.engines.integer.torch_twins import (
     ByteSynapse,
     FireBytes,
     ReadBytes,
-    TableBytes,
 )
 from snnconvert.engines.stepwise import neuron_layers
 from snnconvert.errors import EngineError
@@ -98,7 +92,7 @@ def lower_to_bytes(network: fx.GraphModule, traces: Mapping[fx.Node, Trace]) -> 
     return _Lowering(network, traces).run()
 
 
-class _Lowering(ByteBuilder):
+class _Lowering(FiringBuilder):
     def __init__(self, network: fx.GraphModule, traces: Mapping[fx.Node, Trace]) -> None:
         super().__init__(network, traces)
         self.fired: list[Fired] = []
@@ -177,7 +171,7 @@ class _Lowering(ByteBuilder):
 
     def _summed(self, node: fx.Node) -> fx.Node | None:
         """A sum of currents in float32, added up in the kernel of a convolution that nobody else reads."""
-        found = self._convolution_and_rest(node)
+        found = self.convolution_and_rest(node)
         if found is None or self.traces[node].dtype != torch.float32:
             return None
         current, synapse, rest = found
@@ -189,19 +183,6 @@ class _Lowering(ByteBuilder):
         weights = self.packed(current, synapse, scales, zero_point)
         return self.call(current, "_sum", ByteSum(weights, None), source, total)
 
-    def _convolution_and_rest(self, node: fx.Node) -> tuple[fx.Node, Synapse, fx.Node] | None:
-        terms = operands(node)
-        if len(terms) != 2 or len(node.args) != 2 or node.kwargs or terms[0] is terms[1]:
-            return None
-        if self.traces[terms[0]] != self.traces[terms[1]]:
-            return None
-        for current, rest in (terms, terms[::-1]):
-            synapse = self.modules.get(current)
-            is_convolution = isinstance(synapse, Synapse) and synapse.geometry is not None
-            if is_convolution and len(current.users) == 1 and self.runs_on_bytes(current):
-                return current, synapse, rest  # type: ignore[return-value]
-        return None
-
     # -- neurons
 
     def _emit_neuron(self, node: fx.Node) -> None:
@@ -209,7 +190,7 @@ class _Lowering(ByteBuilder):
         assert isinstance(neuron, SpikingNeuron)
         source = node.args[0]
         assert isinstance(source, fx.Node)
-        fired = self._fired_at_once(node, neuron, source)
+        fired = self.fired_at_once(node, neuron, source)
         if fired is None and self.is_read_as_bytes(node):
             fired = self.call(node, "", FireBytes(copy.deepcopy(neuron)), self.value(source))
         if fired is not None:
@@ -218,72 +199,3 @@ class _Lowering(ByteBuilder):
             return
         self.values[node] = self.call(node, "", copy.deepcopy(neuron), self.value(source))
         self.fired.append(Fired(layer, node.name, self.values[node].name, 0))
-
-    def _fired_at_once(self, node: fx.Node, neuron: SpikingNeuron, source: fx.Node) -> fx.Node | None:
-        """Bytes from the kernel of the synapse, sum or table that only these neurons read; None if they must wait."""
-        if len(source.users) != 1:
-            return None
-        module = self.modules.get(source)
-        if isinstance(module, Synapse):
-            return self._fired_by_synapse(node, neuron, source, module)
-        if isinstance(module, TableTransfer) and neuron.bias is None and neuron.gain.numel() == 1:
-            potential = source.args[0]
-            assert isinstance(potential, fx.Node)
-            return self.call(node, "_table", TableBytes(copy.deepcopy(module), neuron), self.value(potential))
-        if source.op != "call_function":
-            return None
-        kind = kind_of(source)
-        if kind is OpKind.ADD:
-            return self._fired_by_sum(node, neuron, source)
-        return self._fired_and_pooled(node, neuron, source) if kind is OpKind.MAX_POOL else None
-
-    def _fired_by_synapse(
-        self, node: fx.Node, neuron: SpikingNeuron, current: fx.Node, synapse: Synapse
-    ) -> fx.Node | None:
-        if not self.runs_on_bytes(current):
-            return None
-        scales = folded_scales(synapse, neuron, len(self.traces[current].shape))
-        if scales is None:
-            return None
-        source, zero_point = self.read(current, synapse)
-        weights = self.packed(current, synapse, scales, zero_point)
-        return self.call(node, "_fire", ByteSynapse(weights, _requantization(neuron)), source)
-
-    def _fired_and_pooled(self, node: fx.Node, neuron: SpikingNeuron, pool: fx.Node) -> fx.Node | None:
-        """Firing is monotone: the largest current fires the largest word."""
-        source, windows = pool.args[0], self.windows(pool)
-        assert isinstance(source, fx.Node)
-        synapse = self.modules.get(source)
-        if windows is None or not isinstance(synapse, Synapse) or len(source.users) != 1:
-            return None
-        fired = self._fired_by_synapse(node, neuron, source, synapse)
-        return None if fired is None else self.call(node, "_pool", windows, fired)
-
-    def _fired_by_sum(self, node: fx.Node, neuron: SpikingNeuron, total: fx.Node) -> fx.Node | None:
-        """g·(m·(W·z + b) + m'·z') of a convolution and words, in the convolution's kernel."""
-        found = self._convolution_and_rest(total)
-        if found is None or neuron.bias is not None or neuron.gain.numel() != 1 or float(neuron.gain) <= 0:
-            return None
-        current, synapse, rest = found
-        scale = self.modules.get(rest)
-        if synapse.wide or not isinstance(scale, IntegerScale) or scale.wide or scale.multiplier.numel() != 1:
-            return None
-        words, gain = self.bytes.get(operands(rest)[0]), float(neuron.gain)
-        factor, scales = float(scale.multiplier) * gain, exact_scales(synapse, gain)
-        if words is None or scales is None or not is_float32(factor):
-            return None
-        # sums that aren't wide are integers up to 2^24, which a power of two scales exactly
-        if not (is_power_of_two(gain) and words[1] == 0) and not sum_is_exact(scales, factor, words[1]):
-            return None
-        source, zero_point = self.read(current, synapse)
-        weights = self.packed(current, synapse, scales, zero_point)
-        offset = neuron.code.offset
-        top = min(neuron.ceiling + offset, LARGEST_BYTE)
-        added = ByteSum(weights, Requantization(offset), factor, words[1], top)
-        return self.call(node, "_fire", added, source, words[0])
-
-
-def _requantization(neuron: SpikingNeuron) -> Requantization:
-    offset = neuron.code.offset
-    is_clipped = neuron.ceiling + offset < LARGEST_BYTE
-    return Requantization(offset, (float(-offset), float(neuron.ceiling)) if is_clipped else None)

@@ -76,10 +76,21 @@ def sum_is_exact(scales: Scales, word_scale: float, zero_point: int) -> bool:
         zero_point: p.
     """
     values = [*scales.scale.double().tolist(), *scales.bias.double().tolist(), word_scale]
-    lowest = min(lowest_bit(value) for value in values if value)
+    lowest = min([1.0, *(lowest_bit(value) for value in values if value)])
     words = (2 if zero_point else 1) * LARGEST_BYTE * abs(word_scale)
     reach = LARGEST_BYTE + 1 + float(scales.scale.max()) + float(scales.bias.double().abs().max()) + words
     return reach <= FLOAT32_EXACT * lowest
+
+
+def words_add_exactly(scale: float, word_scale: float) -> bool:
+    """Whether s·n + a·(k − p) + o of |n| ≤ 255 and bytes k, p and o is exact in float32 wherever it isn't clipped.
+
+    a·k and a·p may be added one after the other: no partial sum is beyond 255·s + 2·255·a, and all are multiples of
+    the lowest bit of s, a and 1; with the zero point o, what is beyond 256 is clipped.
+    """
+    lowest = min(lowest_bit(scale), lowest_bit(word_scale), 1.0)
+    reach = max(LARGEST_BYTE * (scale + 2 * word_scale), LARGEST_BYTE + 1)
+    return is_float32(scale) and is_float32(word_scale) and reach <= FLOAT32_EXACT * lowest
 
 
 def exact_scales(synapse: Synapse, gain: float) -> Scales | None:

@@ -146,6 +146,46 @@ def test_kernels_add_words_to_a_convolution(late, ceiling, offset):
     assert late in [module.copies for module in modules(engine, ByteSum) if module.to_bytes is not None]
 
 
+@pytest.mark.parametrize("offset", [127, 31])
+def test_odd_zero_points_round_ties_as_the_packed_network_does(offset):
+    images = 80 * torch.randn(3, 8, 6, 6, generator=torch.Generator().manual_seed(0))
+    assert_words_agree(words_in_a_sum(late=False, ceiling=None, offset=offset), images)
+    assert_words_agree(words_alone((3, 1), 2.0**-2, (offset, 0, offset)), images)
+
+
+def words_alone(multipliers, gain, offsets):
+    """The words of two layers, added up for a third that a convolution reads."""
+    codes = [PackedCode(8, 1, offset) for offset in offsets]
+    gains = [torch.tensor(value) for value in (1.0, 0.75, gain)]
+    first, second, third = (SpikingNeuron(*pair, torch.ones(())) for pair in zip(codes, gains, strict=True))
+    once, same = torch.ones(8, dtype=torch.int32), ConvGeometry((1, 1), (1, 1), (1, 1), 1)
+    weight = torch.randint(-60, 61, (8, 8, 3, 3), generator=torch.Generator().manual_seed(0))
+    span = (-offsets[2], 255 - offsets[2])
+    read = Synapse(weight, 0 * once, once, once.double(), geometry=same, weight_bits=8, word_range=span)
+    left, right = (IntegerScale(torch.tensor(multiplier)) for multiplier in multipliers)
+    modules = {
+        "first": first, "second": second, "third": third, "left": left, "right": right, "read": read,
+        "real": ToReal(torch.ones(())),
+    }  # fmt: skip
+    graph = fx.Graph()
+    x = graph.placeholder("x")
+    ways = (("first", "left"), ("second", "right"))
+    terms = tuple(graph.call_module(scale, (graph.call_module(layer, (x,)),)) for layer, scale in ways)
+    total = graph.call_module("third", (graph.call_function(torch.ops.aten.add.Tensor, terms),))
+    graph.output(graph.call_module("real", (graph.call_module("read", (total,)),)))
+    return fx.GraphModule(modules, graph)
+
+
+@needs_kernels
+@pytest.mark.parametrize("multipliers", [(3, 5), (700, 1), (35_962, 473), (60_000, 6_001)])
+@pytest.mark.parametrize("offsets", [(0, 0, 0), (128, 0, 0), (128, 60, 128)])
+def test_a_kernel_adds_words(multipliers, offsets):
+    images = 80 * torch.randn(3, 8, 6, 6, generator=torch.Generator().manual_seed(0))
+    gain = 2.0 ** -(max(multipliers).bit_length() - 1)
+    engine = assert_words_agree(words_alone(multipliers, gain, offsets), images)
+    assert len(modules(engine, ByteSum)) == (sum(multipliers) < 60_000)
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_random_graphs(seed):
     images = torch.randn(3, *INPUT, generator=torch.Generator().manual_seed(0))

@@ -17,6 +17,7 @@ from snnconvert.engines.integer.torch_proof import (
     is_power_of_two,
     lowest_bit,
     sum_is_exact,
+    words_add_exactly,
 )
 from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.neurons.packed import PackedCode
@@ -123,6 +124,13 @@ def test_sums_with_too_many_digits_are_not_exact():
     assert sum_is_exact(Scales(torch.tensor([2.0**-10]), torch.zeros(1)), 1.0, 0)
     assert not sum_is_exact(Scales(torch.tensor([2.0**-20]), torch.zeros(1)), 1.0, 0)
     assert exact_scales(synapse(3), 1 / 3) is None
+
+
+def test_words_add_exactly_up_to_24_bits():
+    assert words_add_exactly(3.0, 5.0)
+    assert words_add_exactly(2.0**-3, 2.0**4)
+    assert not words_add_exactly(2.0**-10, 2.0**10)
+    assert not words_add_exactly(1 / 3, 1.0)
 
 
 def test_digits_of_floats():
