@@ -69,6 +69,7 @@ def test_words_and_outputs_are_the_packed_networks(name, setting):
     assert_agrees(snn, engine, images)
 
 
+@needs_kernels
 @pytest.mark.parametrize("setting", ["bits", "spikes"])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_products_of_int8_matrices_are_the_packed_networks(name, setting):
