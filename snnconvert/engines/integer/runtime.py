@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -52,8 +52,7 @@ class RuntimeOptions:
             raise ConfigurationError(f"lean must be true or false, got {self.lean!r}")
 
 
-@dataclass(frozen=True)
-class LayerWords:
+class LayerWords(NamedTuple):
     """What a layer of neurons fired in a runtime.
 
     Attributes:

@@ -16,7 +16,7 @@ from snnconvert.engines.integer import torch_runtime
 from snnconvert.engines.integer.compiled import compile_network
 from snnconvert.engines.integer.runtime import RuntimeOptions
 from snnconvert.engines.integer.torch_kernels import missing_kernels
-from snnconvert.engines.integer.torch_matrices import IntegerMatrix, with_integer_matrices
+from snnconvert.engines.integer.torch_matrices import IntegerMatrix, is_matrix, with_integer_matrices
 from snnconvert.engines.integer.torch_twins import ByteSum, ByteSynapse, FireBytes, PoolBytes, TableBytes
 from snnconvert.errors import ConfigurationError, EngineError, InputError
 from snnconvert.neurons.current import IntegerScale, ToReal
@@ -79,7 +79,7 @@ def test_products_of_int8_matrices_are_the_packed_networks(name, setting):
     with torch.no_grad():
         assert torch.equal(lowered.graph(images), snn.network(images))
     left = [module for module in lowered.graph.modules() if isinstance(module, Synapse)]
-    assert all(module.geometry.groups > 1 or module.weight.dim() != 4 for module in left)
+    assert not any(is_matrix(module) for module in left)
     if name not in ("conv1d", "conv3d"):
         assert any(isinstance(module, IntegerMatrix) for module in lowered.graph.modules())
 
