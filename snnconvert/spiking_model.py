@@ -197,11 +197,14 @@ class SpikingModel(nn.Module):
         its ``agreement`` counts, layer by layer, where a runtime's own rounding differs.
 
         Args:
-            engine: "onnxruntime", or "openvino" (an extra).
-            threads: of one call; None: what the runtime thinks best.
+            engine: "onnxruntime", "openvino" (an extra), or "torch", which needs no other runtime: oneDNN's kernels on
+                the CPU; on a GPU, if the model is there, int8 matrix products (not measured yet).
+            threads: of one call; None: what the runtime thinks best. Engine torch sets torch's own number of threads,
+                the whole process's, for the time of a call.
             batch: a fixed batch size; None: any.
             lean: give memory back after each call.
-            cache: whether built models are kept on disk, found by their content; or the folder for them.
+            cache: whether built models are kept on disk, found by their content; or the folder for them. Engine torch
+                builds none.
 
         Raises:
             ConfigurationError: on an unknown engine or a setting out of range.

@@ -76,15 +76,19 @@ class TableTransfer(nn.Module):
 
     def forward(self, potential: Tensor) -> Tensor:
         """Values of f at potentials [N, ...], in steps Δ, from the table; g·v is f32(v)·g, rounded once."""
+        return self.looked_up(self.table, potential)
+
+    def looked_up(self, table: Tensor, potential: Tensor) -> Tensor:
+        """What another table [K] over the same grid holds for potentials [N, ...]."""
         position = (
             torch.mul(potential.to(torch.float32), self.gain).round_().clamp_(self._low, self._high).sub_(self._low)
         )
         index = position.to(torch.int32)
         if not index.is_contiguous() and index.dim() == 4 and index.is_contiguous(memory_format=torch.channels_last):
-            flat = self.table.index_select(0, index.permute(0, 2, 3, 1).reshape(-1))
+            flat = table.index_select(0, index.permute(0, 2, 3, 1).reshape(-1))
             batch, channels, height, width = index.shape
             return flat.view(batch, height, width, channels).permute(0, 3, 1, 2)
-        return self.table.index_select(0, index.reshape(-1)).view(index.shape)
+        return table.index_select(0, index.reshape(-1)).view(index.shape)
 
     def extra_repr(self) -> str:
         """Size for printing."""

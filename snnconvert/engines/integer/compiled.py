@@ -20,7 +20,8 @@ from snnconvert.engines.integer.integer_model import integer_model
 from snnconvert.engines.integer.lowering import StoredWords
 from snnconvert.engines.integer.onnxruntime_runtime import OnnxRuntime
 from snnconvert.engines.integer.openvino_runtime import OpenVino, openvino_package
-from snnconvert.engines.integer.runtime import ENGINES, FloatOperation, Runtime, RuntimeOptions
+from snnconvert.engines.integer.runtime import ENGINES, FloatOperation, LayerWords, Runtime, RuntimeOptions
+from snnconvert.engines.integer.torch_runtime import TorchRuntime
 from snnconvert.errors import ArtifactError, ConfigurationError, InputError
 from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.version import __version__
@@ -104,20 +105,20 @@ class CompiledNetwork:
     def agreement(self, *args: Any, **kwargs: Any) -> tuple[LayerAgreement, ...]:
         """Compares every layer's words with those of the packed network, in the order of the graph.
 
-        The first call builds the model once more, with all words as outputs; runtimes fuse it alike.
+        Runtimes other than torch load the model once more for it, with all words as outputs; they fuse it alike.
 
         Raises:
             InputError: as :meth:`__call__`.
         """
         leaves = self._leaves(args, kwargs)
-        expected = _packed_words(self._network, leaves)
+        expected = _packed_words(self._network, [leaf.cpu() for leaf in leaves])
         found = self._observed(leaves)
-        return tuple(_compared(layer, words, expected[node]) for node, (layer, words) in found.items())
+        return tuple(_compared(fired.layer, fired.words, expected[node]) for node, fired in found.items())
 
-    def _observed(self, leaves: Sequence[Tensor]) -> dict[str, tuple[str, Tensor]]:
-        """(layer, words) by node."""
-        if self.engine not in _DIALECTS:
-            return {}
+    def _observed(self, leaves: Sequence[Tensor]) -> dict[str, LayerWords]:
+        """What the runtime's neurons fire, by node."""
+        if isinstance(self._runtime, TorchRuntime):
+            return self._runtime.words(leaves)
         if self._observer is None:
             dialect = _DIALECTS[self.engine]
             built = integer_model(self._network, self._signature, dialect, batch=self.options.batch, observed=True)
@@ -126,7 +127,7 @@ class CompiledNetwork:
         runtime, words = self._observer
         outputs = runtime.run(leaves)[-len(words) :]
         return {
-            stored.node: (stored.layer, output.to(torch.int32) - stored.zero_point)
+            stored.node: LayerWords(stored.layer, output.to(torch.int32) - stored.zero_point)
             for stored, output in zip(words, outputs, strict=True)
         }
 
@@ -147,21 +148,25 @@ def compile_network(
         returned: what the caller gets, from the graph's output.
         engine: one of ENGINES.
         options: threads, batch and memory.
-        cache: folder of built models; True for :func:`default_folder`, False for none.
+        cache: folder of built models; True for :func:`default_folder`, False for none. Engine torch builds none.
 
     Raises:
         ConfigurationError: on an unknown engine.
         EngineError: if the runtime isn't installed, can't run the network exactly, or can't load it.
     """
-    if engine not in _DIALECTS:
+    if engine not in ENGINES:
         raise ConfigurationError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}")
     if engine == "openvino":
         openvino_package()
     start = time.perf_counter()
     folder = default_folder() if cache is True else Path(cache) if cache else None
     plain = _on_cpu(network)
-    serialized, from_cache = _built(plain, signature, _DIALECTS[engine], options, folder)
-    runtime = _loaded(engine, serialized, options, folder)
+    runtime: Runtime
+    if engine == "torch":
+        runtime, from_cache = TorchRuntime(network, signature, options), False
+    else:
+        serialized, from_cache = _built(plain, signature, _DIALECTS[engine], options, folder)
+        runtime = _loaded(engine, serialized, options, folder)
     seconds = time.perf_counter() - start
     return CompiledNetwork(engine, runtime, signature, returned, plain, options, seconds, from_cache=from_cache)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -50,6 +50,18 @@ class RuntimeOptions:
                 raise ConfigurationError(f"{name} must be an integer from 1 to {MOST_THREADS}, got {value!r}")
         if not isinstance(self.lean, bool):
             raise ConfigurationError(f"lean must be true or false, got {self.lean!r}")
+
+
+class LayerWords(NamedTuple):
+    """What a layer of neurons fired in a runtime.
+
+    Attributes:
+        layer: its name.
+        words: int32, of the potential's shape.
+    """
+
+    layer: str
+    words: Tensor
 
 
 class Runtime(Protocol):
