@@ -113,7 +113,7 @@ def _runs(
         FLOAT32: onnxruntime_run(files.float32, threads),
         "onnxruntime int8": onnxruntime_run(files.int8, threads),
     }
-    engines = [("onnxruntime", "spikes")]
+    engines = [("onnxruntime", "spikes"), ("torch", "currents")]
     if has_openvino():
         runs["openvino float32"] = openvino_run(files.float32, threads)
         runs["openvino bf16"] = openvino_run(files.float32, threads, "bf16")
