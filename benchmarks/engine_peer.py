@@ -24,6 +24,7 @@ from benchmarks.timing import interleaved_ratios
 from snnconvert.conversion import convert_whole
 
 TARGET = 200.0
+_PAUSE = 0.02
 _DEPTH, _PEER = 20, "SpikingJelly"
 _RECIPE = "per channel, 99.9 %, v0 = θ/2"
 
@@ -53,7 +54,7 @@ def main(arguments: list[str] | None = None) -> None:
             _PEER: _bind(lambda images: means_of_steps(peer, images, [options.T]), batch)
         }
         runs.update({engine: _bind(network, batch) for engine, network in compiled.items()})
-        ratios = interleaved_ratios(runs, _PEER, options.rounds)
+        ratios = interleaved_ratios(runs, _PEER, options.rounds, pause=_PAUSE)
         rows += [{"batch": size, "engine": key, "times_faster": 1 / ratios[key]} for key in compiled]
     accuracies = {engine: _accuracy(network, images, labels) for engine, network in compiled.items()}
     header = ("batch", "engine", f"times faster than {_PEER} at T = {options.T}", f"target >= {TARGET:g}")
@@ -88,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--calibration-images", type=int, default=512)
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--markdown", type=Path, metavar="PAGE", help="write the table into a page, too")
     return parser
 

@@ -41,6 +41,7 @@ TARGETS: dict[str, tuple[float, float, float]] = {
 }
 ONNXRUNTIME_TARGETS = {"resnet18": 5.5, "resnet50": 5.5}
 _CALIBRATION_IMAGES = 8
+_PAUSE = 0.02
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -87,7 +88,7 @@ def _rows_of(name: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]
             for size in options.batch_sizes:
                 (images,) = RandomImages(size, size, side_of(name), seed=3)
                 bound = {key: _bind(run, images) for key, run in runs.items()}
-                ratios = interleaved_ratios(bound, EAGER, options.rounds, warm_up=2)
+                ratios = interleaved_ratios(bound, EAGER, options.rounds, warm_up=2, pause=_PAUSE)
                 emit(f"{name}, {threads} threads, batch {size}: done")
                 yield {
                     "network": name,

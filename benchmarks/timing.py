@@ -10,7 +10,7 @@ import torch
 
 
 def interleaved_ratios(
-    runs: Mapping[str, Callable[[], object]], reference: str, rounds: int, warm_up: int = 1
+    runs: Mapping[str, Callable[[], object]], reference: str, rounds: int, warm_up: int = 1, pause: float = 0.0
 ) -> dict[str, float]:
     """Median over the rounds of each run's time divided by the reference's in the same round.
 
@@ -19,6 +19,7 @@ def interleaved_ratios(
         reference: the name of the run that counts as 1.
         rounds: number of rounds; each starts with another run.
         warm_up: untimed rounds before.
+        pause: seconds between runs, in which the threads of the run before stop spinning.
     """
     names = list(runs)
     times: dict[str, list[float]] = {name: [] for name in names}
@@ -26,6 +27,7 @@ def interleaved_ratios(
         for turn in range(-warm_up, rounds):
             start = turn % len(names)
             for name in names[start:] + names[:start]:
+                time.sleep(pause)
                 began = time.perf_counter()
                 runs[name]()
                 if turn >= 0:

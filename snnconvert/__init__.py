@@ -6,8 +6,16 @@ from snnconvert.calibration.no_data import NoData
 from snnconvert.config import ConversionConfig, LayerOverride
 from snnconvert.convert.plan import Plan
 from snnconvert.effort import EFFORTS
+from snnconvert.engines.integer.compiled import CompiledNetwork
 from snnconvert.engines.stepwise import Simulation
-from snnconvert.errors import ArtifactError, ConfigurationError, ConversionError, InputError, SnnConvertError
+from snnconvert.errors import (
+    ArtifactError,
+    ConfigurationError,
+    ConversionError,
+    EngineError,
+    InputError,
+    SnnConvertError,
+)
 from snnconvert.hybrid import HybridModel
 from snnconvert.inputs import Inputs
 from snnconvert.pareto_search import search
@@ -18,9 +26,11 @@ from snnconvert.version import __version__
 __all__ = [
     "EFFORTS",
     "ArtifactError",
+    "CompiledNetwork",
     "ConfigurationError",
     "ConversionConfig",
     "ConversionError",
+    "EngineError",
     "HybridModel",
     "InputError",
     "Inputs",
