@@ -135,7 +135,7 @@ class _Lowering:
         factor = self.folds.read_factors.get((reader, source))
         if factor is not None:
             return self._times(reader, source, factor)
-        if not self.dialect.folds_sums and self._is_words(source) and self._adds_words(reader):
+        if not self.dialect.folds_sums and self._is_words(source) and self._adds_single_scales(reader):
             return self._call(reader, f"_{source.name}", Whole(), self.values[source])
         return self.values[source]
 
@@ -146,17 +146,21 @@ class _Lowering:
             return isinstance(self.modules.get(self._argument(node)), SpikingNeuron)
         return isinstance(module, SpikingNeuron)
 
-    def _adds_words(self, node: fx.Node) -> bool:
-        """Whether a node is a sum without currents of synapses.
+    def _adds_single_scales(self, node: fx.Node) -> bool:
+        """Whether a node is a sum of integers that have one scale each.
 
         OpenVINO brings the scales of its operands behind such a sum, one of them divided by the other.
         """
         if node.op != "call_function" or kind_of(node) is not OpKind.ADD:
             return False
-        sources = node.all_input_nodes
-        return not any(isinstance(self.modules.get(source), Synapse) for source in sources) and all(
-            self._is_words(source) or source.op != "call_function" or self._adds_words(source) for source in sources
-        )
+        return all(self._has_one_scale(source) for source in node.all_input_nodes)
+
+    def _has_one_scale(self, node: fx.Node) -> bool:
+        """Whether an operand of a sum is integers at one scale for all channels, as far as can be told."""
+        module = self.modules.get(node)
+        if isinstance(module, Synapse):
+            return bool((module.multiplier == module.multiplier[0]).all())
+        return self._is_words(node) or node.op != "call_function" or self._adds_single_scales(node)
 
     def _emit_module(self, node: fx.Node, module: nn.Module) -> None:
         source = node.args[0]
