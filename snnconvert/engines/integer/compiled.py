@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 
 from snnconvert.convert.signature import Signature
 from snnconvert.engines.integer.content_cache import ContentCache, content_key, default_folder
-from snnconvert.engines.integer.dialect import ONNXRUNTIME, OPENVINO, Dialect
+from snnconvert.engines.integer.dialect import DIALECTS, Dialect
 from snnconvert.engines.integer.integer_model import integer_model
 from snnconvert.engines.integer.lowering import StoredWords
 from snnconvert.engines.integer.onnxruntime_runtime import OnnxRuntime
@@ -25,8 +25,6 @@ from snnconvert.engines.integer.torch_runtime import TorchRuntime
 from snnconvert.errors import ArtifactError, ConfigurationError, InputError
 from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.version import __version__
-
-_DIALECTS: dict[str, Dialect] = {"onnxruntime": ONNXRUNTIME, "openvino": OPENVINO}
 
 
 @dataclass(frozen=True)
@@ -120,7 +118,7 @@ class CompiledNetwork:
         if isinstance(self._runtime, TorchRuntime):
             return self._runtime.words(leaves)
         if self._observer is None:
-            dialect = _DIALECTS[self.engine]
+            dialect = DIALECTS[self.engine]
             built = integer_model(self._network, self._signature, dialect, batch=self.options.batch, observed=True)
             runtime = _loaded(self.engine, built.model.SerializeToString(), self.options, None)
             self._observer = runtime, built.words
@@ -165,7 +163,7 @@ def compile_network(
     if engine == "torch":
         runtime, from_cache = TorchRuntime(network, signature, options), False
     else:
-        serialized, from_cache = _built(plain, signature, _DIALECTS[engine], options, folder)
+        serialized, from_cache = _built(plain, signature, DIALECTS[engine], options, folder)
         runtime = _loaded(engine, serialized, options, folder)
     seconds = time.perf_counter() - start
     return CompiledNetwork(engine, runtime, signature, returned, plain, options, seconds, from_cache=from_cache)

@@ -8,11 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from snnconvert.engines.integer.proof import LARGEST_BYTE
 from snnconvert.engines.integer.torch_kernels import PackedWeights, Requantization, multiply, multiply_onto
 from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.neurons.transfer import TableTransfer
-
-LARGEST_BYTE = 255
 
 
 class ByteSynapse(nn.Module):

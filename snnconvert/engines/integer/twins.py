@@ -6,7 +6,6 @@ A word z with zero point o is stored as the byte k = z + o. ``FireWords`` is the
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -283,8 +282,3 @@ class BilinearForm(nn.Module):
         """float32 products."""
         current: Tensor = self.product.bilinear(left, right)  # type: ignore[operator]
         return current * self.scale if self.is_scaled else current
-
-
-def power_of_two(values: Tensor) -> bool:
-    """Whether all values are powers of two, by which float32 numbers are multiplied exactly."""
-    return all(math.frexp(value)[0] == 0.5 for value in values.double().flatten().tolist())
