@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import onnx
-import torch
-from torch import Tensor, fx
+from torch import fx
 
 from snnconvert.convert.signature import Signature
 from snnconvert.engines.integer.dialect import Dialect
 from snnconvert.engines.integer.lowering import StoredWords, lower
 from snnconvert.engines.integer.onnx_model import to_onnx
 from snnconvert.engines.integer.proof import check_accumulators
+from snnconvert.engines.integer.traces import traced
 from snnconvert.neurons.current import SumPool
 
 _WEIGHT = ".weight"
@@ -79,26 +79,14 @@ def _name_synapses(model: onnx.ModelProto, layers: Mapping[str, str]) -> None:
                 node.name = layers[target]
 
 
-class _ChannelCounter(fx.Interpreter):
-    """Runs a spiking graph and notes how many channels each window sum reads."""
-
-    def __init__(self, network: fx.GraphModule) -> None:
-        super().__init__(network)
-        self.channels: dict[str, int] = {}
-
-    def run_node(self, n: fx.Node) -> object:
-        """Runs a node."""
-        if n.op == "call_module" and isinstance(self.module.get_submodule(str(n.target)), SumPool):
-            counts = self.env[n.all_input_nodes[0]]
-            self.channels[n.name] = counts.shape[1]
-        return super().run_node(n)
-
-
 def _pooled_channels(network: fx.GraphModule, signature: Signature) -> dict[str, int]:
-    if not any(isinstance(module, SumPool) and not module.geometry.dims for module in network.modules()):
+    """The channels that each window sum reads, by node."""
+    pools = {
+        node: module
+        for node in network.graph.nodes
+        if node.op == "call_module" and isinstance(module := network.get_submodule(str(node.target)), SumPool)
+    }
+    if all(pool.geometry.dims for pool in pools.values()):
         return {}
-    counter = _ChannelCounter(network)
-    leaves: Sequence[Tensor] = [spec.trial(1) for spec in signature.tensors]
-    with torch.no_grad():
-        counter.run(*leaves)
-    return counter.channels
+    traces = traced(network, signature)
+    return {node.name: traces[node.all_input_nodes[0]].shape[1] for node in pools}

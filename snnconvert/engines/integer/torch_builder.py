@@ -12,7 +12,6 @@ from torch import fx, nn
 from snnconvert.engines.integer.proof import INT32_LARGEST, LARGEST_BYTE
 from snnconvert.engines.integer.torch_kernels import PackedWeights, pack
 from snnconvert.engines.integer.torch_proof import Scales
-from snnconvert.engines.integer.torch_shapes import Trace
 from snnconvert.engines.integer.torch_twins import (
     ByteSum,
     ByteSynapse,
@@ -22,6 +21,7 @@ from snnconvert.engines.integer.torch_twins import (
     TableBytes,
     WriteBytes,
 )
+from snnconvert.engines.integer.traces import Trace
 from snnconvert.neurons.current import IntegerScale
 from snnconvert.neurons.synapse import Synapse, accumulator_bound
 

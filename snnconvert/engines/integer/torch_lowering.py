@@ -20,13 +20,13 @@ from snnconvert.engines.integer.torch_proof import (
     Scales,
     exact_scales,
 )
-from snnconvert.engines.integer.torch_shapes import Trace
 from snnconvert.engines.integer.torch_twins import (
     ByteSum,
     ByteSynapse,
     FireBytes,
     ReadBytes,
 )
+from snnconvert.engines.integer.traces import Trace
 from snnconvert.engines.stepwise import neuron_layers
 from snnconvert.errors import EngineError
 from snnconvert.neurons.current import IntegerScale

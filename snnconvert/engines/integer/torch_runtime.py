@@ -21,8 +21,8 @@ from snnconvert.engines.integer.runtime import FloatOperation, LayerWords, Runti
 from snnconvert.engines.integer.torch_kernels import missing_kernels
 from snnconvert.engines.integer.torch_lowering import ByteNetwork, Fired, check_packed, lower_to_bytes
 from snnconvert.engines.integer.torch_matrices import IntegerMatrix, as_packed, with_integer_matrices
-from snnconvert.engines.integer.torch_shapes import traced
 from snnconvert.engines.integer.torch_twins import ByteSum, ByteSynapse, PoolBytes, ReadBytes, TableBytes, WriteBytes
+from snnconvert.engines.integer.traces import traced
 
 _INTEGER = (ByteSum, ByteSynapse, PoolBytes, ReadBytes, TableBytes, WriteBytes, IntegerMatrix)
 _MOVING = frozenset({OpKind.LAYOUT, OpKind.SHAPE, OpKind.CONCAT, OpKind.MAX_POOL})
