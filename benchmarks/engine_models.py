@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,8 @@ import torch
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import Tensor, nn
+
+from snnconvert.convert.quiet import quiet_export
 
 Run = Callable[[Tensor], Any]
 
@@ -43,7 +43,7 @@ def write_ann(ann: nn.Module, images: Sequence[Tensor], folder: Path) -> AnnFile
         folder: where the files go.
     """
     plain, prepared, quantized = (folder / f"{name}.onnx" for name in ("float32", "prepared", "int8"))
-    with _quiet():
+    with quiet_export(), contextlib.redirect_stdout(io.StringIO()):
         program = torch.onnx.export(
             ann, (images[0][:2],), dynamo=True, dynamic_shapes=({0: torch.export.Dim("N")},), verbose=False
         )
@@ -97,15 +97,3 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
     def get_next(self) -> dict[str, Any] | None:
         """The next batch."""
         return next(self._batches, None)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import io
-import logging
 import re
-import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,6 +18,7 @@ from snnconvert.convert.effects import without_effects
 from snnconvert.convert.fake_quantizers import WrittenOutQuantizers
 from snnconvert.convert.graph_tools import tensor_at
 from snnconvert.convert.passes.lower_views import lower_views
+from snnconvert.convert.quiet import quiet_export
 from snnconvert.convert.signature import FLOATING, Signature, TensorSpec, canonical_call, parameters_of
 from snnconvert.convert.sizes import at_batch, doubled, is_spatial
 from snnconvert.convert.structure import flatten, flatten_inputs, unflatten
@@ -201,23 +198,10 @@ def _reordered(graph_module: fx.GraphModule, order: Sequence[int]) -> fx.GraphMo
     return graph_module
 
 
-@contextmanager
-def _quiet_export() -> Iterator[None]:
-    """Without torch's warnings, log, and whole graphs on stderr: what matters is in the error."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)  # torch's loggers have levels of their own
-    try:
-        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
-
-
 def _export(caller: Caller, specs: Sequence[TensorSpec], example: Leaves, *, spatial: bool) -> fx.GraphModule:
     shapes = tuple(_dynamic(spec, leaf, spatial=spatial) for spec, leaf in zip(specs, example, strict=True))
     try:
-        with _quiet_export(), torch.no_grad(), WrittenOutQuantizers():
+        with quiet_export(), torch.no_grad(), WrittenOutQuantizers():
             program = torch.export.export(caller, example, strict=False, dynamic_shapes=(shapes,))
             exported = program.run_decompositions(decompositions()).module(check_guards=False)
     except Exception as error:  # torch.export raises many types for the user's own code

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import re
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Sequence
+from contextlib import redirect_stdout
 from io import StringIO
 from typing import Any
 
@@ -15,6 +13,7 @@ import torch
 from torch import Tensor, fx
 from torch.export import Dim
 
+from snnconvert.convert.quiet import quiet_export
 from snnconvert.convert.signature import Signature, TensorSpec
 from snnconvert.convert.sizes import is_spatial
 from snnconvert.engines.integer.twins import OPSET
@@ -51,7 +50,7 @@ def to_onnx(
     example = tuple(spec.trial(_BATCH if batch is None else batch) for spec in signature.tensors)
     shapes = tuple(_dynamic(spec, leaf, batch) for spec, leaf in zip(signature.tensors, example, strict=True))
     try:
-        with _quiet(), torch.no_grad():
+        with quiet_export(), redirect_stdout(StringIO()), torch.no_grad():
             program = torch.export.export(graph, example, strict=False, dynamic_shapes=shapes)
             exported = torch.onnx.export(
                 program, dynamo=True, opset_version=OPSET, optimize=False, verbose=False,
@@ -129,15 +128,3 @@ def _innermost(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     return first_line(error)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(), redirect_stderr(StringIO()), redirect_stdout(StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
