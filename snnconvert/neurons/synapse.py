@@ -64,6 +64,15 @@ def accumulator_bound(weight: Tensor, bias: Tensor, low: int, high: int) -> Tens
     return torch.maximum(upward, downward) + bias.to(torch.float64).abs()
 
 
+def convolve(words: Tensor, weight: Tensor, bias: Tensor | None, geometry: ConvGeometry) -> Tensor:
+    """A convolution, transposed or not, of words [N, I, ...] with a weight in the operator's own layout."""
+    g, rank = geometry, weight.dim() - 2
+    if g.transposed:
+        transposed = _TRANSPOSED[rank]
+        return transposed(words, weight, bias, g.stride, g.padding, g.output_padding, g.groups, g.dilation)
+    return _CONVOLUTIONS[rank](words, weight, bias, g.stride, g.padding, g.dilation, g.groups)
+
+
 def _channels_last(weight: Tensor) -> Tensor:
     """Two-dimensional kernels in the memory order in which CPU convolutions are fastest."""
     return weight.contiguous(memory_format=torch.channels_last) if weight.dim() == 4 else weight
@@ -296,12 +305,7 @@ class Synapse(nn.Module):
     def _sum(self, words: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if self.geometry is None:
             return F.linear(words, weight, bias)
-        g = self.geometry
-        if g.transposed:
-            transposed = _TRANSPOSED[weight.dim() - 2]
-            return transposed(words, weight, bias, g.stride, g.padding, g.output_padding, g.groups, g.dilation)
-        convolution = _CONVOLUTIONS[weight.dim() - 2]
-        return convolution(words, weight, bias, g.stride, g.padding, g.dilation, g.groups)
+        return convolve(words, weight, bias, self.geometry)
 
     def extra_repr(self) -> str:
         """Shape, width and geometry for printing."""

@@ -13,11 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from snnconvert.neurons.current import PoolGeometry
-from snnconvert.neurons.synapse import ConvGeometry, outputs_first
+from snnconvert.neurons.synapse import ConvGeometry, convolve, outputs_first
 
 OPSET = 18
-_CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
-_TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
 
 def onnx_node(op: str, inputs: tuple[Tensor, ...], like: Tensor, dtype: torch.dtype, **attributes: Any) -> Tensor:
@@ -159,15 +157,7 @@ class IntegerSynapse(nn.Module):
             rows = words if words.dim() == 2 else words.flatten(0, -2)
             current = F.linear(rows, weight, bias)
             return current if words.dim() == 2 else current.reshape(*words.shape[:-1], -1)
-        return self._convolved(self.geometry, words, weight, bias)
-
-    @staticmethod
-    def _convolved(g: ConvGeometry, words: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        rank = weight.dim() - 2
-        if g.transposed:
-            transposed = _TRANSPOSED[rank]
-            return transposed(words, weight, bias, g.stride, g.padding, g.output_padding, g.groups, g.dilation)
-        return _CONVOLUTIONS[rank](words, weight, bias, g.stride, g.padding, g.dilation, g.groups)
+        return convolve(words, weight, bias, self.geometry)
 
 
 def _shared_by_groups(scale: Tensor, groups: int) -> Tensor:
