@@ -101,7 +101,7 @@ class ConversionConfig:
         max_drop: allocate them for the smallest bit budget at which at most this many points are lost: of
             accuracy, if the calibration loader gives labels, else of decisions that are the ANN's.
         target_energy: allocate them for the least error at no more microjoules per image than this, by
-            :class:`~snnconvert.allocation.energy.TwinEnergy`. One of these three at most.
+            :class:`~snnconvert.energy.twin.TwinModel`, bit by bit. One of these three at most.
         seed: seed of whatever is random: images synthesized where there are no data, the projections of the outputs
             for the threshold "fisher", the order of samples in a reconstruction.
     """

@@ -22,16 +22,17 @@ from snnconvert.config import ConversionConfig
 from snnconvert.convert.channels import Steps
 from snnconvert.convert.currents import folded_parameters
 from snnconvert.convert.insert import insert_neurons
+from snnconvert.convert.layer_sizes import layer_sizes
+from snnconvert.convert.operations import count_operations
 from snnconvert.convert.shifting import shiftable_sites
 from snnconvert.engines.stepwise import is_exact
 from snnconvert.errors import ConfigurationError
 from snnconvert.evaluation import compare_outputs
 from snnconvert.neurons.neuron import SpikingNeuron
-from snnconvert.neurons.product import Product
 from snnconvert.neurons.synapse import Synapse
 from snnconvert.neurons.threshold import Threshold
 from snnconvert.preparation import PreparedConversion
-from snnconvert.report.build import build_report
+from snnconvert.report.build import Evidence, build_report
 from snnconvert.report.report import Fidelity
 from snnconvert.site_thresholds import site_thresholds, weighted_bins
 from snnconvert.spiking_model import SpikingModel
@@ -67,10 +68,15 @@ def finish(prepared: PreparedConversion, statistics: Statistics, *, progress: bo
     finish_synapses(network)
     sums.widen()
     fidelity = _fidelity(prepared, network, statistics, measured)
-    weight_counts = _weight_counts(network)
-    report = build_report(
-        conversion_plan, thresholds, measured.layers, weight_counts, widths, fidelity, config, statistics.count
+    evidence = Evidence(
+        thresholds=thresholds,
+        histograms=statistics.histograms,
+        measurements=measured.layers,
+        widths=widths,
+        sizes=layer_sizes(graph, conversion_plan),
+        operations=count_operations(graph.graph, conversion_plan),
     )
+    report = build_report(conversion_plan, evidence, fidelity, config, statistics.count)
     notes = (*conversion_plan.notes, *prepared.channels.notes(), *threshold_notes, *widths_note(widths), *notes)
     report = dataclasses.replace(report, notes=(*report.notes, *prepared.notes, *statistics.notes, *notes))
     return SpikingModel(network, conversion_plan, config, report, prepared.signature, prepared.dtype).eval()
@@ -207,14 +213,3 @@ def thresholds_of(prepared: PreparedConversion, statistics: Statistics) -> tuple
         shiftable = shiftable_sites(graph.graph, conversion_plan, prepared.channels)
         notes = (*notes, *shiftable.notes(found))
     return found, notes
-
-
-def _weight_counts(network: fx.GraphModule) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for node in network.graph.nodes:
-        module = network.get_submodule(str(node.target)) if node.op == "call_module" else None
-        if isinstance(module, Product):
-            counts[str(node.meta["source"])] = 0
-        if isinstance(module, Synapse):
-            counts[str(node.meta["source"])] = module.weight.numel()
-    return counts

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from snnconvert.allocation.choices import Choices
 from snnconvert.allocation.drop import Drop
-from snnconvert.allocation.energy import EnergyPrice, TwinEnergy
+from snnconvert.allocation.energy import EnergyPrice
 from snnconvert.allocation.groups import Groups, Price, bits_price, group_layers
 from snnconvert.allocation.laboratory import Laboratory
 from snnconvert.allocation.problem import Problem, Solution
@@ -22,6 +22,7 @@ from snnconvert.allocation.twin import floating_outputs, relative_error
 from snnconvert.calibration.collect import Statistics
 from snnconvert.config import ConversionConfig
 from snnconvert.convert.planner import make_plan
+from snnconvert.energy.twin import TwinModel
 from snnconvert.engines.outputs import network_output
 from snnconvert.errors import ConfigurationError
 from snnconvert.finishing import finish
@@ -68,7 +69,7 @@ def allocate(
     drop: Drop | None = None,
     progress: bool = False,
     choices: Choices | None = None,
-    energy: TwinEnergy | None = None,
+    energy: TwinModel | None = None,
 ) -> SpikingModel:
     """Converts a network with (T, spike bits, weight bits) of each layer chosen for the settings' objective.
 
@@ -112,7 +113,7 @@ class Allocator:
         *,
         progress: bool = False,
         choices: Choices | None = None,
-        energy: TwinEnergy | None = None,
+        energy: TwinModel | None = None,
     ) -> None:
         """Measures the sensitivities; see :func:`allocate`."""
         self._prepared, self._statistics, self._progress = prepared, statistics, progress

@@ -42,7 +42,7 @@ def common_factor(values: Doubles) -> tuple[NDArray[np.float16], float] | None:
 
 def _are_multiples(values: Doubles, factor: Doubles) -> NDArray[np.bool_]:
     """Whether the float16 nearest to each quotient gives the value back."""
-    with np.errstate(under="ignore"):
+    with np.errstate(under="ignore", over="ignore"):
         numbers = (values / factor).astype(np.float16)
-    same: NDArray[np.bool_] = numbers.astype(np.float64) * factor == values
+        same: NDArray[np.bool_] = numbers.astype(np.float64) * factor == values
     return same

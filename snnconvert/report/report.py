@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from snnconvert.energy.comparison import EnergyAccount
 from snnconvert.errors import ArtifactError
+from snnconvert.report.account import AnalogReport, LayerAccount, Totals
 from snnconvert.report.allocation import Allocation
 
-SCHEMA = "snnconvert.report/1"
+SCHEMA = "snnconvert.report/2"
 
 
 @dataclass(frozen=True)
@@ -47,66 +49,53 @@ class Coverage:
 
 
 @dataclass(frozen=True)
-class Totals:
-    """Sums over the spiking layers, per image.
+class LayerReport(LayerAccount):
+    """One spiking layer of a conversion, with what calibration chose and measured.
 
     Attributes:
-        bit_budget: mean BB = T·b_w·b_s, weighted by multiply-accumulates.
-        s_ace: Σ MAC·BB.
-        ns_ace: Σ firing rate·MAC·BB.
-        macs: multiply-accumulates of the whole network.
-        analog_macs: multiply-accumulates that stay analog.
-        analog_ace: their effort at 32 bits times 32 bits; not in ``s_ace``.
-        input_layer_s_ace: the share of ``s_ace`` of the layers that read the network's input.
-        weight_bytes: bytes of the spiking layers' weights at b_w bits.
+        code: of the spikes it reads.
+        threshold: θ, what the largest value of a window stands for, less the smallest.
+        step: Δ, what one integer step stands for; the largest of its channels.
+        offset: zero point.
+        sqnr_db: of its output against the ANN's.
     """
 
-    bit_budget: float
-    s_ace: int
-    ns_ace: float
-    macs: int
-    analog_macs: int
-    analog_ace: int
-    input_layer_s_ace: int
-    weight_bytes: int
-
-
-@dataclass(frozen=True)
-class LayerReport:
-    """One spiking layer; ``macs``, ``s_ace`` and ``ns_ace`` are per image, rates and sparsities fractions.
-
-    ``weight_bits`` is the mean of its output channels, where they have widths of their own.
-    """
-
-    name: str
-    op: str
-    macs: int
-    T: int
-    spike_bits: int
-    weight_bits: int | float
-    bit_budget: int | float
-    s_ace: int
-    ns_ace: float
     code: str
     threshold: float
     step: float
     offset: int
-    firing_rate: float
-    spikes_per_neuron: float
-    word_sparsity: float
-    bit_sparsity: float
     sqnr_db: float | None
-    reads_input: bool
 
 
 @dataclass(frozen=True)
-class AnalogReport:
-    """One node that stays analog, with the reason."""
+class NeuronReport:
+    """What neurons of one layer encode.
+
+    Attributes:
+        name: the layer's.
+        layers: the synapses that read them.
+        code: in words.
+        low: the smallest value their spikes can stand for, in the ANN's units; of several channels, of the widest.
+        high: the largest one.
+        step: Δ of the widest channel.
+        finest_step: Δ of the narrowest channel.
+        channels: how many channels have steps of their own; 1: all share one.
+        clipped: share of the calibration's values beyond low and high; None where the calibration saw none.
+        edges: (first, last) of the histogram's equal bins.
+        histogram: the calibration's values in these bins, as shares.
+    """
 
     name: str
-    op: str
-    reason: str
-    macs: int
+    layers: tuple[str, ...]
+    code: str
+    low: float
+    high: float
+    step: float
+    finest_step: float
+    channels: int
+    clipped: float | None
+    edges: tuple[float, float]
+    histogram: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -119,8 +108,10 @@ class Report:
     totals: Totals
     layers: tuple[LayerReport, ...]
     analog: tuple[AnalogReport, ...]
+    energy: EnergyAccount
     config: Mapping[str, Any]
     calibration_images: int
+    neurons: tuple[NeuronReport, ...] = ()
     model: str = ""
     weights: str = ""
     data: str = ""
@@ -138,14 +129,14 @@ class Report:
         return {"schema": values.pop("schema"), **values}
 
     def summary(self) -> dict[str, Any]:
-        """The same without the table of layers: what the command line prints last."""
+        """The same without tables of layers, and of energies the totals alone: what the command line prints last."""
         values = self.to_dict()
-        del values["layers"]
-        return values
+        del values["layers"], values["neurons"]
+        return {**values, "energy": self.energy.summary()}
 
     def to_json(self, path: str | Path) -> None:
         """Writes report.json."""
-        Path(path).write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
+        Path(path).write_text(json.dumps(self.to_dict(), separators=(",", ":")) + "\n", encoding="utf-8")
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Report:
@@ -167,9 +158,16 @@ class Report:
             values["totals"] = Totals(**data["totals"])
             values["layers"] = tuple(LayerReport(**layer) for layer in data["layers"])
             values["analog"] = tuple(AnalogReport(**item) for item in data["analog"])
+            values["energy"] = EnergyAccount.from_dict(data["energy"])
+            values["neurons"] = tuple(_neuron(item) for item in data["neurons"])
             values["notes"] = tuple(data["notes"])
             if data.get("allocation") is not None:
                 values["allocation"] = Allocation.from_dict(data["allocation"])
             return cls(**values)
         except (KeyError, TypeError) as error:
             raise ArtifactError(f"the report is incomplete or damaged: {error}") from None
+
+
+def _neuron(item: Mapping[str, Any]) -> NeuronReport:
+    tuples = {name: tuple(item[name]) for name in ("layers", "edges", "histogram")}
+    return NeuronReport(**{**item, **tuples})

@@ -4,7 +4,8 @@ import pytest
 from allocation_networks import Attention, Residual, laboratory
 
 from snnconvert.allocation.choices import Choices
-from snnconvert.allocation.energy import EnergyPrice, TwinEnergy
+from snnconvert.allocation.energy import EnergyPrice
+from snnconvert.energy.twin import TwinModel
 from snnconvert.errors import ConfigurationError
 
 
@@ -20,18 +21,8 @@ def twin_qnn(steps, weight_bits, rate, levels):
 )
 def test_spikes_cost_what_the_quantized_twin_does_at_the_published_rates(steps, weight_bits, fan_in, rate):
     levels = steps.bit_length()
-    spiking = TwinEnergy().per_synapse(steps, rate, weight_bits, fan_in)
+    spiking = TwinModel().serial(steps, rate, weight_bits, fan_in).total
     assert spiking == pytest.approx(twin_qnn(steps, weight_bits, rate, levels), rel=5e-3)
-
-
-def test_every_term_by_hand():
-    model = TwinEnergy(accumulate=1.0, compare=2.0, subtract=4.0, move=8.0, hops=0.5, memory=0.25)
-    assert model.per_synapse(4, 0.25, 8, 2) == pytest.approx(1 * (4 + 1 + 2) + 4 / 2 * (2 + 16 * 0.25) + 1 * 4 / 2)
-
-
-def test_constants_are_not_negative():
-    with pytest.raises(ConfigurationError, match="hops"):
-        TwinEnergy(hops=-1.0)
 
 
 @pytest.mark.parametrize("kind", [Residual, Attention])
@@ -44,7 +35,7 @@ def test_a_price_is_macs_times_the_energy_of_one_synapse(kind):
     for item in prepared.plan.synapses:
         if item.layer in fan_ins:
             word = 8 if item.reads_input else 4
-            each = TwinEnergy().per_synapse(word, lab.set_bits[item.family, word], 5, fan_ins[item.layer])
+            each = TwinModel().serial(word, lab.set_bits[item.family, word], 5, fan_ins[item.layer]).total
             assert price(item, 5, word) == pytest.approx(item.macs * each / 1e6)
             checked += 1
     assert checked >= 4

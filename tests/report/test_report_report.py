@@ -180,9 +180,14 @@ def test_it_is_read_back_from_json(converted, metric, tmp_path):
     assert Report.from_dict(report.to_dict()) == report
 
 
-def test_the_summary_leaves_out_the_layers(converted):
+def test_the_summary_leaves_out_the_tables(converted):
     report = converted[2].report
-    assert report.summary() == {key: value for key, value in report.to_dict().items() if key != "layers"}
+    summary, whole = report.summary(), report.to_dict()
+    assert set(whole) - set(summary) == {"layers", "neurons"}
+    assert all(summary[key] == whole[key] for key in summary if key != "energy")
+    for model in whole["energy"]["models"]:
+        of_model = summary["energy"]["totals"][model["model"]]
+        assert of_model == {name: pytest.approx(sum(cost.values())) for name, cost in model["totals"].items()}
 
 
 BROKEN = {

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from snnconvert.neurons.activity import activity_of_word_counts
 from snnconvert.neurons.packed import PackedCode
-from snnconvert.report.account import s_ace, spike_statistics
+from snnconvert.report.effort import s_ace, spike_statistics
 
 CODES = [(b, T) for b, T in itertools.product(range(1, 9), repeat=2) if b * T <= 8]
 

@@ -1,0 +1,1 @@
+"""What networks cost on hardware: models of energy and effort, their constants, and comparisons."""
