@@ -18,7 +18,7 @@ CONFIG_VERSION = 1
 THRESHOLD_METHODS = ("mse", "max", "percentile", "gaussian", "balanced", "entropy", "fisher")
 CHANNEL_METHODS = ("mse", "max", "percentile", "gaussian")
 GRANULARITIES = ("tensor", "channel", "smoothed")
-WEIGHT_GRANULARITIES = ("layer", "channel")
+WEIGHT_GRANULARITIES = ("layer", "group", "channel")
 ROUNDING_METHODS = ("nearest", "gptq")
 ATTENTION_CODES = ("uniform", "log2", "log-sqrt2")
 RESIDUALS = ("currents", "spikes")
@@ -83,7 +83,10 @@ class ConversionConfig:
             bottleneck) fire on each channel less a zero point of its own, where what reads them can take that back into
             its bias; needs thresholds per channel.
         weight_granularity: "layer": all output channels of a layer have its weight bits; "channel": each has its own
-            of 1..8, chosen for the least error of the layer's output, and the layer's are the largest mean.
+            of 1..8, chosen for the least error of the layer's output, and the layer's are the largest mean; "group":
+            so has each group of ``weight_group`` consecutive channels.
+        weight_group: output channels that share weight bits with the weight granularity "group"; a layer's last group
+            may be smaller.
         weight_rounding: "nearest", or "gptq": each layer's integers minimize the error of its output on a sample of
             the calibration images, what the layers before lost included.
         reconstruction_steps: optimizer steps in which each block of the network learns to give what the ANN gives on
@@ -121,6 +124,7 @@ class ConversionConfig:
     threshold_granularity: str = "tensor"
     channel_shift: bool = False
     weight_granularity: str = "layer"
+    weight_group: int = 16
     weight_rounding: str = "nearest"
     reconstruction_steps: int = 0
     bias_correction: bool = True
@@ -150,6 +154,7 @@ class ConversionConfig:
                 "choose one of these, or threshold_granularity tensor"
             )
         self._check_choice("weight_granularity", WEIGHT_GRANULARITIES)
+        check_range(self.weight_group, 1, 1 << 20, "weight_group")
         self._check_choice("weight_rounding", ROUNDING_METHODS)
         if not isinstance(self.percentile, (int, float)) or not 50 < self.percentile <= 100:
             raise ConfigurationError(f"percentile must be above 50 and at most 100, got {self.percentile!r}")

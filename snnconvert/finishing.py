@@ -59,10 +59,7 @@ def finish(prepared: PreparedConversion, statistics: Statistics, *, progress: bo
         raise ConfigurationError(f"{prepared.config.objective[0]} takes snnconvert.convert, which allocates widths")
     graph, conversion_plan, config = prepared.graph, prepared.plan, prepared.config
     thresholds, threshold_notes = thresholds_of(prepared, statistics)
-    widths: dict[str, Tensor] = {}
-    if config.weight_granularity == "channel":
-        sample = [tensor.to(prepared.device) for tensor in statistics.sample]
-        widths = channel_widths(graph, conversion_plan, Steps(thresholds, prepared.channels), sample)
+    widths = _widths(prepared, thresholds, statistics)
     network, sums = insert_neurons(graph, conversion_plan, thresholds, prepared.channels, widths)
     measured, notes = _repaired(prepared, network, thresholds, statistics, progress=progress)
     finish_synapses(network)
@@ -80,6 +77,19 @@ def finish(prepared: PreparedConversion, statistics: Statistics, *, progress: bo
     notes = (*conversion_plan.notes, *prepared.channels.notes(), *threshold_notes, *widths_note(widths), *notes)
     report = dataclasses.replace(report, notes=(*report.notes, *prepared.notes, *statistics.notes, *notes))
     return SpikingModel(network, conversion_plan, config, report, prepared.signature, prepared.dtype).eval()
+
+
+def _widths(
+    prepared: PreparedConversion, thresholds: Mapping[int, Threshold], statistics: Statistics
+) -> dict[str, Tensor]:
+    """Weight bits of each output channel, by node name; none where all channels have their layer's."""
+    config = prepared.config
+    if config.weight_granularity == "layer":
+        return {}
+    group = config.weight_group if config.weight_granularity == "group" else 1
+    steps = Steps(thresholds, prepared.channels)
+    sample = [tensor.to(prepared.device) for tensor in statistics.sample]
+    return channel_widths(prepared.graph, prepared.plan, steps, sample, group)
 
 
 def _fidelity(

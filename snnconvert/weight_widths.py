@@ -20,7 +20,7 @@ _ROUNDING_VARIANCE = 1 / 12
 
 
 def channel_widths(
-    graph_module: fx.GraphModule, plan: Plan, steps: Steps, sample: Sequence[Tensor]
+    graph_module: fx.GraphModule, plan: Plan, steps: Steps, sample: Sequence[Tensor], group: int = 1
 ) -> dict[str, Tensor]:
     """Weight bits of each output channel, int64 [O], of the synapses between 1 and 8 bits, by node name.
 
@@ -31,6 +31,7 @@ def channel_widths(
         plan: its plan.
         steps: the step of spikes wherever they are read.
         sample: the tensors of one call of the ANN.
+        group: how many consecutive output channels share a width.
     """
     mixed = {
         item.node: item
@@ -47,7 +48,7 @@ def channel_widths(
             weight, bias = folded_parameters(graph_module, node, step, shifts)
             of_words = variances[node.name] / torch.as_tensor(step).to(weight.device) ** 2 + _ROUNDING_VARIANCE
             errors = width_errors(weight, bias, met_by_weights(of_words, weight, groups_of(node)))
-            widths[node.name] = best_widths(errors, item.weight_bits)
+            widths[node.name] = best_widths(errors, item.weight_bits, group)
     return widths
 
 

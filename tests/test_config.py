@@ -19,6 +19,7 @@ from snnconvert.errors import ConfigurationError
         *[("input_bits", v) for v in (0, 9, 8.0, None, True)],
         *[("threshold", v) for v in ("", "MSE", "kl", None, 3)],
         *[("weight_granularity", v) for v in ("tensor", "", None, 8)],
+        *[("weight_group", v) for v in (0, -1, 2.0, "16", None, True, 2**20 + 1)],
         *[("channel_shift", v) for v in (0, "channel", None)],
         *[("percentile", v) for v in (50, 0, 100.1, -1, "99", None, float("nan"), float("inf"))],
         *[("seed", v) for v in (-1, 1.0, "0", None, True)],
@@ -47,6 +48,8 @@ def test_bias_correction_must_be_a_boolean(wrong):
         {"percentile": 100},
         {"percentile": 50.1, "threshold": "percentile"},
         {"threshold": "max", "seed": 10**9},
+        {"weight_granularity": "group", "weight_group": 1},
+        {"weight_granularity": "group", "weight_group": 2**20},
     ],
 )
 def test_values_at_the_edge_are_accepted(settings_):
@@ -148,7 +151,8 @@ def configs(draw):
         input_bits=draw(st.integers(1, 8)),
         threshold_granularity="smoothed",
         channel_shift=draw(st.booleans()),
-        weight_granularity=draw(st.sampled_from(["layer", "channel"])),
+        weight_granularity=draw(st.sampled_from(["layer", "group", "channel"])),
+        weight_group=draw(st.integers(1, 64)),
         threshold=draw(st.sampled_from(["mse", "max", "percentile"])),
         percentile=draw(st.floats(50.1, 100)),
         bias_correction=draw(st.booleans()),

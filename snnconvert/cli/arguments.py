@@ -80,6 +80,7 @@ def config_from(options: argparse.Namespace) -> ConversionConfig:
         threshold=options.threshold,
         percentile=options.percentile,
         weight_granularity=options.weight_granularity,
+        weight_group=options.weight_group,
         **_effort_of(options),
         bias_correction=options.bias_correction,
         potential_correction=options.potential_correction,
@@ -214,8 +215,12 @@ def add_conversion(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     group.add_argument(
         "--weight-granularity", choices=WEIGHT_GRANULARITIES, default=_DEFAULTS.weight_granularity,
-        help="the same weight bits for all output channels of a layer, or bits of their own with that mean "
-        "(default %(default)s)",
+        help="the same weight bits for all output channels of a layer, or bits of their own with that mean for each "
+        "channel or group of channels (default %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--weight-group", type=int, default=_DEFAULTS.weight_group, metavar="N",
+        help="consecutive output channels that share bits with --weight-granularity group (default %(default)s)",
     )  # fmt: skip
     group.add_argument(
         "--weight-rounding", choices=ROUNDING_METHODS,

@@ -86,8 +86,9 @@ def test_a_network_of_half_the_bits_has_half_the_size(wide, tmp_path):
     assert sum(sizes[4].values()) < 0.15 * floats
 
 
-def test_channels_of_their_own_widths_take_those(wide, tmp_path):
-    snn = saved_at(wide, tmp_path / "net", weight_bits=3, weight_granularity="channel")
+@pytest.mark.parametrize("granularity", ["group", "channel"])
+def test_channels_of_their_own_widths_take_those(wide, tmp_path, granularity):
+    snn = saved_at(wide, tmp_path / "net", weight_bits=3, weight_granularity=granularity)
     stored, declared = load_file(tmp_path / "net" / TENSORS), weight_bytes(snn)
     assert len(set(dict(snn.synapses())["conv3"].widths.tolist())) > 2
     for name in HIDDEN:

@@ -40,8 +40,8 @@ def tables(seed, channels, *, convex):
 
 
 @pytest.fixture(params=["exact", "marginal"])
-def most_channels(request, monkeypatch):
-    monkeypatch.setattr(channel_widths, "_MOST_CHANNELS", 0 if request.param == "marginal" else 512)
+def most_groups(request, monkeypatch):
+    monkeypatch.setattr(channel_widths, "_MOST_GROUPS", 0 if request.param == "marginal" else 512)
     return request.param
 
 
@@ -50,7 +50,7 @@ SHARED_FIXTURE = [HealthCheck.function_scoped_fixture]
 
 @given(st.integers(0, 2**31), st.integers(1, 3), st.integers(1, 8))
 @settings(max_examples=40, deadline=None, suppress_health_check=SHARED_FIXTURE)
-def test_convex_errors_are_minimized(most_channels, seed, channels, mean):
+def test_convex_errors_are_minimized(most_groups, seed, channels, mean):
     errors = tables(seed, channels, convex=True)
     widths = best_widths(errors, mean).tolist()
     assert sum(widths) <= mean * channels
@@ -59,12 +59,12 @@ def test_convex_errors_are_minimized(most_channels, seed, channels, mean):
 
 @given(st.integers(0, 2**31), st.integers(1, 3), st.integers(1, 8), st.booleans())
 @settings(max_examples=40, deadline=None, suppress_health_check=SHARED_FIXTURE)
-def test_any_errors_are_minimized_and_come_within_one_step(most_channels, seed, channels, mean, rising):
+def test_any_errors_are_minimized_and_come_within_one_step(most_groups, seed, channels, mean, rising):
     errors = tables(seed, channels, convex=False)
     if rising:
         errors = errors[:, torch.randperm(8, generator=torch.Generator().manual_seed(seed))]
     widths = best_widths(errors, mean).tolist()
-    if most_channels == "exact":
+    if most_groups == "exact":
         assert total(errors, widths) == pytest.approx(smallest(errors, mean), rel=1e-9, abs=1e-12)
     least, step = smallest(errors, mean), float((errors[:, 0] - errors.amin(1)).max())
     assert sum(widths) <= mean * channels
@@ -89,7 +89,7 @@ def test_large_layers_come_close_to_the_exact_widths(monkeypatch):
     weight = torch.randn(200, 9, generator=generator) * torch.rand(200, 1, generator=generator)
     errors = width_errors(weight, torch.zeros(200), torch.ones(9).double())
     exact = total(errors, best_widths(errors, 3).tolist())
-    monkeypatch.setattr(channel_widths, "_MOST_CHANNELS", 0)
+    monkeypatch.setattr(channel_widths, "_MOST_GROUPS", 0)
     assert exact <= total(errors, best_widths(errors, 3).tolist()) <= 1.01 * exact
 
 

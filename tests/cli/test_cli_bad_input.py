@@ -19,6 +19,7 @@ BAD = {
     "word too long": (["digits", "--bits", "4", "--T", "4"], ["4 x 4 = 16", "8"]),
     "no weight bit": (["digits", "--weight-bits", "0"], ["weight_bits", "1 to 8", "0"]),
     "nine weight bits": (["digits", "--weight-bits", "9"], ["weight_bits", "1 to 8", "9"]),
+    "no channel in a group": (["digits", "--weight-group", "0"], ["weight_group", "1 to", "0"]),
     "first and last weight bits": (["digits", "--first-last-weight-bits", "0"], ["first_last_weight_bits", "1 to 8"]),
     "input bits": (["digits", "--input-bits", "9"], ["input_bits", "1 to 8"]),
     "percentile": (["digits", "--percentile", "50"], ["percentile", "50"]),

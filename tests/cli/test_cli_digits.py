@@ -166,6 +166,10 @@ def test_seed_chooses_other_calibration_images(cli, folder):
         (["--potential-correction"], {"potential_correction": True}),
         (["--bits", "1", "--T", "4", "--weight-bits", "4"], {"bits": 1, "T": 4, "weight_bits": 4}),
         (["--weight-bits", "4", "--weight-granularity", "channel"], {"weight_granularity": "channel"}),
+        (
+            ["--weight-bits", "4", "--weight-granularity", "group", "--weight-group", "8"],
+            {"weight_granularity": "group", "weight_group": 8},
+        ),
         (["--input-bits", "4", "--first-last-weight-bits", "6"], {"input_bits": 4, "first_last_weight_bits": 6}),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

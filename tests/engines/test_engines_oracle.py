@@ -74,10 +74,11 @@ def test_integrate_and_fire_networks(name, latency, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["residual", "geometry"])
-@pytest.mark.parametrize("granularity", ["layer", "channel"])
+@pytest.mark.parametrize("granularity", ["layer", "group", "channel"])
 def test_packed_weights(name, granularity, tmp_path):
     for weight_bits in (1, 2, 3, 5):
-        snn, images = converted(name, weight_bits=weight_bits, weight_granularity=granularity, first_last_weight_bits=4)
+        own = {"weight_granularity": granularity, "weight_group": 3, "first_last_weight_bits": 4}
+        snn, images = converted(name, weight_bits=weight_bits, **own)
         folder = tmp_path / str(weight_bits)
         snn.save(folder)
         stored, written = load_file(folder / "model.safetensors"), read_tensors(folder)
