@@ -8,6 +8,7 @@ from snnconvert.energy.constants import Constants
 from snnconvert.energy.cost import Cost, Network
 from snnconvert.energy.model import EnergyModel
 from snnconvert.energy.workload import REAL_BITS, LayerWork
+from snnconvert.errors import ConfigurationError
 
 _BYTE = 8
 _SOURCE = "Yan et al., arXiv 2409.08290v1, decoded from the curves of its official code"
@@ -42,6 +43,11 @@ class HierarchyConstants(Constants):
     mean_hops: float = 1.0
     event_bits: float = 8.0
     operation_pj: float = 4.6
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.reuse == 0:
+            raise ConfigurationError("reuse must be above 0: a fetched word is used at least in part")
 
 
 @dataclass(frozen=True)
