@@ -7,11 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from scipy.optimize import brentq
+
 from snnconvert.energy.cost import Cost, Network
 from snnconvert.energy.model import EnergyModel
 from snnconvert.energy.workload import LayerWork, Workload
 
-_ROUNDS = 60
+_PRECISION = 1e-9
 Outcome = Literal["crosses", "always", "never"]
 
 
@@ -71,11 +73,8 @@ def break_even(model: EnergyModel, workload: Workload, rival: Network) -> BreakE
         return BreakEven("never", None, None, measured, most_steps)
     if advantage(workload.busier(busiest)) >= 0:
         return BreakEven("always", None, None, measured, most_steps)
-    low, high = 0.0, busiest
-    for _ in range(_ROUNDS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if advantage(workload.busier(middle)) > 0 else (low, middle)
-    rate = bit_rate(workload.busier(low))
+    factor = brentq(lambda times: advantage(workload.busier(times)), 0.0, busiest, xtol=_PRECISION, rtol=_PRECISION)
+    rate = bit_rate(workload.busier(factor))
     return BreakEven("crosses", rate, 1 - rate, measured, most_steps)
 
 

@@ -41,7 +41,7 @@ def test_rows_of_bit_budgets(weight_bits, bits, T, budget):
         snn = snnconvert.convert(network, torch.randn(8, 12), config, progress=False)
     totals = snn.report.totals
     assert totals.s_ace == (12 * 20 + 20 * 6) * budget
-    assert totals.bit_budget == totals.bit_budget_of_means == totals.largest_bit_budget == budget
+    assert totals.bit_budget == totals.largest_bit_budget == budget
 
 
 @pytest.fixture(scope="module")
