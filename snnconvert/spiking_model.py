@@ -77,7 +77,7 @@ class SpikingModel(nn.Module):
         """The network's output: packed where that is exact, else step by step.
 
         Args:
-            args: the ANN's arguments, such as images [N, *input_shape] of any floating type, on the model's
+            args: the ANN's arguments, such as images ``[N, *input_shape]`` of any floating type, on the model's
                 device.
             kwargs: those given by name.
 
@@ -108,8 +108,8 @@ class SpikingModel(nn.Module):
         """Runs the network in time: spikes of every step through integer synapses into membranes that integrate.
 
         Args:
-            args: the ANN's arguments: still images [N, *input_shape], or, for a network with a single input,
-                event frames [T, N, *input_shape] that add up to what the ANN would see; on the model's device.
+            args: the ANN's arguments: still images ``[N, *input_shape]``, or, for a network with a single input,
+                event frames ``[T, N, *input_shape]`` that add up to what the ANN would see; on the model's device.
             record: what to keep of the neuron layers: any of "spikes", "potentials", "counts" and
                 "unevenness", or a mapping from these to layer names or regular expressions.
             latency: "streaming": rate-coded neurons fire while they integrate; "window": every neuron waits
@@ -150,7 +150,7 @@ class SpikingModel(nn.Module):
         """Feeds event frames as they come; membranes keep their state between them.
 
         Args:
-            frames: [N, *input_shape] each; ``steps`` of them are one window.
+            frames: ``[N, *input_shape]`` each; ``steps`` of them are one window.
             steps: number of frames.
             latency: as for :meth:`simulate`.
 

@@ -64,8 +64,8 @@ class MemoryHierarchy(EnergyModel):
     """Energy for each synapse where everything passes a multi-level memory:
 
         E_ANN = d·(E_MAC + S(b_a) + S(b_w) + 2·S(b_v)) + (D(b_a) + S(b_a))/R
-        E_SNN = B·ρ·(E_ADD + S(b_w) + 2·S(b_v) + S(k)) + B·ρ·E_ADD/N + B·(3·S(b_v) + 2·E_ADD + S(k))/N
-                + k·(D(8) + S(8))/R,   k = 2B/(B + 1)
+        E_SNN = B·ρ·(E_ADD + S(b_w) + 2·S(b_v) + S(k)) + B·ρ·E_ADD/N + B·(3·S(b_v) + 2·E_ADD + S(k))/N + F
+        F = k·(D(8) + S(8))/R,   k = 2B/(B + 1)
 
     with S(b) and D(b) the energy of b bits in on-chip and external memory, d the density of activations, ρ that of
     spikes in B = T·b_s binary steps, N the fan-in, R the reuse of a fetched word. The packed network is the twin: its

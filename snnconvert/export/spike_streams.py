@@ -46,7 +46,7 @@ def export_spike_streams(
 
     Args:
         snn: the converted network.
-        images: [N, *input_shape], on the network's device.
+        images: ``[N, *input_shape]``, on the network's device.
         path: the file, .npz; folders that are missing are made.
         latency: see :meth:`~snnconvert.spiking_model.SpikingModel.simulate`.
         force: replace a file that exists.
