@@ -14,7 +14,7 @@ from benchmarks.trained.task import Task
 from snnconvert.allocation.allocate import Allocator
 from snnconvert.allocation.pareto import UniformAllocation, uniform_allocations
 from snnconvert.allocation.solve import least_error
-from snnconvert.calibration.collect import Statistics
+from snnconvert.calibration.statistics.collect import Statistics
 from snnconvert.config import ConversionConfig
 from snnconvert.pareto_search import calibrated
 from snnconvert.preparation import PreparedConversion

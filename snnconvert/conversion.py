@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from snnconvert.calibration.batches import input_batches
-from snnconvert.calibration.collect import Collector, Statistics
-from snnconvert.calibration.distributed import common_example, failing_together, is_first, share
 from snnconvert.calibration.no_data import SYNTHESIZED, NoData, synthesize
+from snnconvert.calibration.statistics.batches import input_batches
+from snnconvert.calibration.statistics.collect import Collector, Statistics
+from snnconvert.calibration.statistics.distributed import common_example, failing_together, is_first, share
 from snnconvert.config import ConversionConfig
 from snnconvert.convert.signature import argument_names
 from snnconvert.errors import InputError

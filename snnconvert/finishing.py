@@ -8,15 +8,15 @@ from functools import partial
 
 from torch import Tensor, fx
 
-from snnconvert.calibration.collect import Statistics
 from snnconvert.calibration.noise import output_noise
 from snnconvert.calibration.potentials import PotentialCorrector
 from snnconvert.calibration.reconstruction.reconstruct import learn_weights
 from snnconvert.calibration.reconstruction.trainer import Schedule
 from snnconvert.calibration.repair import Measurement, finish_synapses, repair_and_measure
-from snnconvert.calibration.rounder import WeightRounder
-from snnconvert.calibration.threshold_mse import Bins
-from snnconvert.calibration.thresholds import EQUAL_STEPS
+from snnconvert.calibration.statistics.collect import Statistics
+from snnconvert.calibration.thresholds.choice import EQUAL_STEPS
+from snnconvert.calibration.thresholds.mse import Bins
+from snnconvert.calibration.weights.rounder import WeightRounder
 from snnconvert.comparison import compare_graphs
 from snnconvert.config import ConversionConfig
 from snnconvert.convert.channels import Steps

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from snnconvert.allocation.drop import Drop
 from snnconvert.allocation.finish import labelled_leaves
 from snnconvert.allocation.pareto import ParetoFile, ParetoPoint, fingerprint_of, trace_pareto
-from snnconvert.calibration.batches import input_batches
-from snnconvert.calibration.collect import Statistics
+from snnconvert.calibration.statistics.batches import input_batches
+from snnconvert.calibration.statistics.collect import Statistics
 from snnconvert.config import ConversionConfig
 from snnconvert.conversion import collector_of, with_progress
 from snnconvert.convert.signature import argument_names

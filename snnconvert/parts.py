@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from snnconvert.allocation.finish import finish_part
-from snnconvert.calibration.batches import checked, input_batches, items_of
-from snnconvert.calibration.collect import Collector
 from snnconvert.calibration.no_data import NoData
+from snnconvert.calibration.statistics.batches import checked, input_batches, items_of
+from snnconvert.calibration.statistics.collect import Collector
 from snnconvert.config import ConversionConfig
 from snnconvert.conversion import collector_of, with_progress
 from snnconvert.convert.capture_checks import frozen_copy

@@ -10,15 +10,15 @@ import numpy as np
 from torch import Tensor, fx
 
 from snnconvert.aligned_steps import aligned_steps
-from snnconvert.calibration.channel_histogram import ChannelHistogram
-from snnconvert.calibration.channel_shifts import choose_shifted_threshold
-from snnconvert.calibration.channel_thresholds import choose_channel_threshold
-from snnconvert.calibration.collect import Statistics
-from snnconvert.calibration.smoothing import smoothed
-from snnconvert.calibration.spike_readers import spike_readers
-from snnconvert.calibration.threshold_fisher import gradient_weighted
-from snnconvert.calibration.threshold_mse import Bins
-from snnconvert.calibration.thresholds import Evidence, choose_threshold
+from snnconvert.calibration.statistics.channel_histogram import ChannelHistogram
+from snnconvert.calibration.statistics.collect import Statistics
+from snnconvert.calibration.thresholds.channels import choose_channel_threshold
+from snnconvert.calibration.thresholds.choice import Evidence, choose_threshold
+from snnconvert.calibration.thresholds.fisher import gradient_weighted
+from snnconvert.calibration.thresholds.mse import Bins
+from snnconvert.calibration.thresholds.shifts import choose_shifted_threshold
+from snnconvert.calibration.thresholds.smoothing import smoothed
+from snnconvert.calibration.thresholds.spike_readers import spike_readers
 from snnconvert.config import ConversionConfig
 from snnconvert.convert.channels import SpikeChannels
 from snnconvert.convert.ops import OpKind, kind_of

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, fx
 
-from snnconvert.calibration.channel_widths import best_widths, width_errors
-from snnconvert.calibration.input_variances import input_variances
+from snnconvert.calibration.weights.channel_widths import best_widths, width_errors
+from snnconvert.calibration.weights.input_variances import input_variances
 from snnconvert.convert.channels import Steps
 from snnconvert.convert.currents import folded_parameters, met_by_weights
 from snnconvert.convert.ops import groups_of
@@ -24,7 +24,7 @@ def channel_widths(
 ) -> dict[str, Tensor]:
     """Weight bits of each output channel, int64 [O], of the synapses between 1 and 8 bits, by node name.
 
-    They have the layer's weight bits as their largest mean; see :mod:`snnconvert.calibration.channel_widths`.
+    They have the layer's weight bits as their largest mean; see :mod:`snnconvert.calibration.weights.channel_widths`.
 
     Args:
         graph_module: the canonical graph.

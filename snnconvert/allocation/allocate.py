@@ -19,7 +19,7 @@ from snnconvert.allocation.problem import Problem, Solution
 from snnconvert.allocation.sensitivity import Sensitivity, corrected, measured_sensitivity
 from snnconvert.allocation.solve import least_error
 from snnconvert.allocation.twin import floating_outputs, relative_error
-from snnconvert.calibration.collect import Statistics
+from snnconvert.calibration.statistics.collect import Statistics
 from snnconvert.config import ConversionConfig
 from snnconvert.convert.planner import make_plan
 from snnconvert.energy.twin import TwinModel

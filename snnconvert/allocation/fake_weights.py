@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, fx
 
-from snnconvert.calibration.gptq import Moments, MomentSums, rounded
-from snnconvert.calibration.patches import patches_in_parts
+from snnconvert.calibration.weights.gptq import Moments, MomentSums, rounded
+from snnconvert.calibration.weights.patches import patches_in_parts
 from snnconvert.convert.currents import folded_parameters, steps_of_inputs
 from snnconvert.convert.insert import geometry_of
 from snnconvert.convert.ops import TRANSPOSED, groups_of, input_channel_axis

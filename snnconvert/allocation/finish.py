@@ -9,10 +9,10 @@ from torch import Tensor
 
 from snnconvert.allocation.allocate import allocate
 from snnconvert.allocation.drop import Drop, LabelledBatches
-from snnconvert.calibration.batches import inputs_of_item, items_of, labels_of
-from snnconvert.calibration.collect import Statistics
-from snnconvert.calibration.distributed import is_shared
 from snnconvert.calibration.no_data import NoData
+from snnconvert.calibration.statistics.batches import inputs_of_item, items_of, labels_of
+from snnconvert.calibration.statistics.collect import Statistics
+from snnconvert.calibration.statistics.distributed import is_shared
 from snnconvert.conversion import Finisher
 from snnconvert.errors import ConfigurationError, InputError
 from snnconvert.finishing import finish
@@ -78,7 +78,7 @@ def labelled_leaves(
     """The tensors of each call of a loader, with the labels that come with them.
 
     Raises:
-        InputError: as :func:`~snnconvert.calibration.batches.input_batches`.
+        InputError: as :func:`~snnconvert.calibration.statistics.batches.input_batches`.
     """
     for index, item in enumerate(items_of(loader)):
         inputs = inputs_of_item(item, index, transform, prepared.signature.names)

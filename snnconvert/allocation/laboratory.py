@@ -12,7 +12,7 @@ from snnconvert.allocation.groups import Groups
 from snnconvert.allocation.problem import Solution
 from snnconvert.allocation.survey import Survey
 from snnconvert.allocation.twin import Branch, Quantization, Twin, relative_error
-from snnconvert.calibration.collect import Statistics
+from snnconvert.calibration.statistics.collect import Statistics
 from snnconvert.convert.plan import Site
 from snnconvert.errors import ConversionError
 from snnconvert.neurons.threshold import Threshold

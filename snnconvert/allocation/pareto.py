@@ -18,7 +18,7 @@ from snnconvert.allocation.drop import Drop
 from snnconvert.allocation.groups import Groups, bits_price, group_layers, solution_at
 from snnconvert.allocation.problem import Problem, Solution
 from snnconvert.artifact.atomic import replaced_file
-from snnconvert.calibration.collect import Statistics
+from snnconvert.calibration.statistics.collect import Statistics
 from snnconvert.config import ConversionConfig
 from snnconvert.convert.planner import make_plan
 from snnconvert.errors import ArtifactError, ConfigurationError, InputError

@@ -11,7 +11,7 @@ from torch import Tensor, fx
 
 from snnconvert.allocation.fake_weights import FakeWeights
 from snnconvert.allocation.twin import channel_means, grid_along, words_of
-from snnconvert.calibration.histogram import fixed_subset
+from snnconvert.calibration.statistics.histogram import fixed_subset
 from snnconvert.convert.channels import Steps
 from snnconvert.neurons.activity import activity_of_words
 from snnconvert.neurons.threshold import Threshold

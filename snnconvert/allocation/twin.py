@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
-from snnconvert.calibration.means import image_means, significant_mean
+from snnconvert.calibration.statistics.means import image_means, significant_mean
 from snnconvert.convert.channels import SpikeChannels, Steps
 from snnconvert.convert.currents import current_of_constants
 from snnconvert.convert.ops import CONVOLUTIONS, TRANSPOSED

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, fx, nn
 
-from snnconvert.calibration.means import significant_mean
 from snnconvert.calibration.reconstruction.blocks import source_of
+from snnconvert.calibration.statistics.means import significant_mean
 from snnconvert.convert.insert import CURRENT, UNIT
 from snnconvert.neurons.neuron import SpikingNeuron
 

@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from snnconvert.calibration.histogram import fixed_subset
-from snnconvert.calibration.means import image_means, significant_mean
 from snnconvert.calibration.potentials import PotentialCorrector
 from snnconvert.calibration.reconstruction.blocks import source_of
 from snnconvert.calibration.reference import Reference
-from snnconvert.calibration.rounder import WeightRounder
+from snnconvert.calibration.statistics.histogram import fixed_subset
+from snnconvert.calibration.statistics.means import image_means, significant_mean
+from snnconvert.calibration.weights.rounder import WeightRounder
 from snnconvert.engines.stepwise import is_exact, simulate
 from snnconvert.neurons.activity import Activity, activity_of_trains, activity_of_words
 from snnconvert.neurons.code import SpikeCode

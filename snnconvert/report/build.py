@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 import snnconvert.version
-from snnconvert.calibration.histogram import ValueHistogram
 from snnconvert.calibration.repair import LayerMeasurement
+from snnconvert.calibration.statistics.histogram import ValueHistogram
 from snnconvert.config import ConversionConfig
 from snnconvert.convert.layer_sizes import LayerSizes
 from snnconvert.convert.operations import Operations

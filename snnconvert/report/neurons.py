@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from snnconvert.calibration.histogram import ValueHistogram
+from snnconvert.calibration.statistics.histogram import ValueHistogram
 from snnconvert.convert.plan import Plan, Site
 from snnconvert.neurons.code import SpikeCode
 from snnconvert.neurons.registry import spelled

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from snnconvert.calibration.batches import input_batches
+from snnconvert.calibration.statistics.batches import input_batches
 from snnconvert.errors import InputError
 from snnconvert.inputs import Inputs
 

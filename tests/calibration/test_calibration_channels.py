@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import snnconvert
-from snnconvert.calibration.channel_histogram import CHANNEL_BINS, ChannelHistogram
-from snnconvert.calibration.channel_thresholds import choose_channel_threshold
-from snnconvert.calibration.histogram import ValueHistogram
-from snnconvert.calibration.thresholds import choose_threshold
+from snnconvert.calibration.statistics.channel_histogram import CHANNEL_BINS, ChannelHistogram
+from snnconvert.calibration.statistics.histogram import ValueHistogram
+from snnconvert.calibration.thresholds.channels import choose_channel_threshold
+from snnconvert.calibration.thresholds.choice import choose_threshold
 from snnconvert.errors import ConfigurationError
 from snnconvert.neurons.registry import make_code
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from snnconvert.calibration.collect import Collector
+from snnconvert.calibration.statistics.collect import Collector
 from snnconvert.convert.capture import capture_call
 from snnconvert.errors import ConversionError, InputError
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from torch import fx, nn
 
 import snnconvert
-from snnconvert.calibration.gptq import MomentSums, best_strength, rounded
-from snnconvert.calibration.patches import patches
 from snnconvert.calibration.reference import Reference
+from snnconvert.calibration.weights.gptq import MomentSums, best_strength, rounded
+from snnconvert.calibration.weights.patches import patches
 from snnconvert.errors import ConfigurationError
 from snnconvert.neurons.synapse import ConvGeometry
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snnconvert.calibration.histogram import BINS, SAMPLES_PER_IMAGE, ValueHistogram, bin_edges
+from snnconvert.calibration.statistics.histogram import BINS, SAMPLES_PER_IMAGE, ValueHistogram, bin_edges
 
 
 def histogram_of(*batches):

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snnconvert.calibration.sample import ContentSample
+from snnconvert.calibration.statistics.sample import ContentSample
 
 
 def sample_of(batches):

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 import snnconvert
-from snnconvert.calibration.channel_histogram import ChannelHistogram
-from snnconvert.calibration.channel_thresholds import choose_channel_threshold
-from snnconvert.calibration.histogram import ValueHistogram
-from snnconvert.calibration.smoothing import SpikeReader, smoothed
-from snnconvert.calibration.spike_readers import spike_readers
-from snnconvert.calibration.thresholds import choose_threshold
+from snnconvert.calibration.statistics.channel_histogram import ChannelHistogram
+from snnconvert.calibration.statistics.histogram import ValueHistogram
+from snnconvert.calibration.thresholds.channels import choose_channel_threshold
+from snnconvert.calibration.thresholds.choice import choose_threshold
+from snnconvert.calibration.thresholds.smoothing import SpikeReader, smoothed
+from snnconvert.calibration.thresholds.spike_readers import spike_readers
 from snnconvert.config import ConversionConfig
 from snnconvert.convert.weights import natural_scale, quantize
 from snnconvert.neurons.registry import make_code

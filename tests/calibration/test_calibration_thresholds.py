@@ -6,9 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snnconvert.calibration.histogram import SAMPLES_PER_IMAGE, ValueHistogram
-from snnconvert.calibration.threshold_mse import quantization_mse
-from snnconvert.calibration.thresholds import choose_threshold
+from snnconvert.calibration.statistics.histogram import SAMPLES_PER_IMAGE, ValueHistogram
+from snnconvert.calibration.thresholds.choice import choose_threshold
+from snnconvert.calibration.thresholds.mse import quantization_mse
 from snnconvert.neurons.packed import PackedCode
 from snnconvert.neurons.threshold import Threshold
 

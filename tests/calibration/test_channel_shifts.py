@@ -6,12 +6,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snnconvert.calibration.channel_histogram import ChannelHistogram
-from snnconvert.calibration.channel_shifts import choose_shifted_threshold, middles_of
-from snnconvert.calibration.channel_thresholds import choose_channel_threshold
-from snnconvert.calibration.histogram import ValueHistogram
-from snnconvert.calibration.smoothing import SpikeReader, smoothed
-from snnconvert.calibration.thresholds import choose_threshold
+from snnconvert.calibration.statistics.channel_histogram import ChannelHistogram
+from snnconvert.calibration.statistics.histogram import ValueHistogram
+from snnconvert.calibration.thresholds.channels import choose_channel_threshold
+from snnconvert.calibration.thresholds.choice import choose_threshold
+from snnconvert.calibration.thresholds.shifts import choose_shifted_threshold, middles_of
+from snnconvert.calibration.thresholds.smoothing import SpikeReader, smoothed
 from snnconvert.config import CHANNEL_METHODS
 from snnconvert.convert.weights import nearest_representable
 from snnconvert.neurons.registry import make_code

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 import snnconvert
-from snnconvert.calibration import channel_widths
-from snnconvert.calibration.channel_widths import best_widths, width_errors
-from snnconvert.calibration.input_variances import input_variances
+from snnconvert.calibration.weights import channel_widths
+from snnconvert.calibration.weights.channel_widths import best_widths, width_errors
+from snnconvert.calibration.weights.input_variances import input_variances
 from snnconvert.convert.weights import natural_scale, quantize
 from snnconvert.preparation import prepare
 from snnconvert.weight_widths import met_by_weights

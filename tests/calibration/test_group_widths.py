@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 import snnconvert
-from snnconvert.calibration import channel_widths
-from snnconvert.calibration.channel_widths import best_widths, width_errors
+from snnconvert.calibration.weights import channel_widths
+from snnconvert.calibration.weights.channel_widths import best_widths, width_errors
 
 SHARED_FIXTURE = [HealthCheck.function_scoped_fixture]
 STEPS = 7

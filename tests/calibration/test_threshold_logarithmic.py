@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from snnconvert.calibration.histogram import ValueHistogram
-from snnconvert.calibration.threshold_mse import minimal_mse, quantization_mse, spanning
-from snnconvert.calibration.thresholds import Evidence, choose_threshold
+from snnconvert.calibration.statistics.histogram import ValueHistogram
+from snnconvert.calibration.thresholds.choice import Evidence, choose_threshold
+from snnconvert.calibration.thresholds.mse import minimal_mse, quantization_mse, spanning
 from snnconvert.neurons.logarithmic import LogarithmicCode
 from snnconvert.neurons.packed import PackedCode
 from snnconvert.neurons.threshold import Threshold

@@ -14,13 +14,13 @@ from torch import nn
 
 import snnconvert
 from snnconvert.api import prepare
-from snnconvert.calibration.histogram import ValueHistogram
-from snnconvert.calibration.threshold_balanced import balanced_threshold
-from snnconvert.calibration.threshold_entropy import least_divergence
-from snnconvert.calibration.threshold_fisher import gradient_weighted
-from snnconvert.calibration.threshold_gaussian import gaussian_mse, gaussian_threshold, moments, optimal_steps
-from snnconvert.calibration.threshold_mse import quantization_mse
-from snnconvert.calibration.thresholds import Evidence, choose_threshold
+from snnconvert.calibration.statistics.histogram import ValueHistogram
+from snnconvert.calibration.thresholds.balanced import balanced_threshold
+from snnconvert.calibration.thresholds.choice import Evidence, choose_threshold
+from snnconvert.calibration.thresholds.entropy import least_divergence
+from snnconvert.calibration.thresholds.fisher import gradient_weighted
+from snnconvert.calibration.thresholds.gaussian import gaussian_mse, gaussian_threshold, moments, optimal_steps
+from snnconvert.calibration.thresholds.mse import quantization_mse
 from snnconvert.config import CHANNEL_METHODS, THRESHOLD_METHODS
 from snnconvert.errors import ConfigurationError, ConversionError
 from snnconvert.neurons.multithreshold import MultiThresholdCode

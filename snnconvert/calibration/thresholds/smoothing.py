@@ -22,9 +22,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from snnconvert.calibration.channel_histogram import ChannelHistogram, FloatArray
-from snnconvert.calibration.channel_shifts import middles_of, shifts_of
-from snnconvert.calibration.channel_thresholds import capped_steps, channel_errors, channel_powers
+from snnconvert.calibration.statistics.channel_histogram import ChannelHistogram, FloatArray
+from snnconvert.calibration.thresholds.channels import capped_steps, channel_errors, channel_powers
+from snnconvert.calibration.thresholds.shifts import middles_of, shifts_of
 from snnconvert.convert.units import IntArray
 from snnconvert.convert.weights import nearest_representable
 from snnconvert.neurons.code import SpikeCode

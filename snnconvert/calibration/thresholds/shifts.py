@@ -16,10 +16,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from snnconvert.calibration.channel_histogram import ChannelHistogram, FloatArray
-from snnconvert.calibration.channel_thresholds import channel_errors, insured_steps
-from snnconvert.calibration.threshold_gaussian import moments, optimal_steps
-from snnconvert.calibration.threshold_mse import Bins
+from snnconvert.calibration.statistics.channel_histogram import ChannelHistogram, FloatArray
+from snnconvert.calibration.thresholds.channels import channel_errors, insured_steps
+from snnconvert.calibration.thresholds.gaussian import moments, optimal_steps
+from snnconvert.calibration.thresholds.mse import Bins
 from snnconvert.neurons.code import SpikeCode
 from snnconvert.neurons.threshold import Threshold
 

@@ -1,6 +1,6 @@
 """Order-free statistics of each channel of a site: a coarse logarithmic histogram a channel.
 
-As :mod:`snnconvert.calibration.histogram`, with 8 bins an octave from 2^-40 to 2^24, so that thousands of
+As :mod:`snnconvert.calibration.statistics.histogram`, with 8 bins an octave from 2^-40 to 2^24, so that thousands of
 channels stay small. Counts are integers and merging is addition.
 """
 
@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from snnconvert.calibration.histogram import fixed_subset, rounded_outward
+from snnconvert.calibration.statistics.histogram import fixed_subset, rounded_outward
 
 MANTISSA_BITS = 3
 _SHIFT = 23 - MANTISSA_BITS

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from snnconvert.calibration.threshold_mse import Bins, spanning
+from snnconvert.calibration.thresholds.mse import Bins, spanning
 from snnconvert.neurons.code import SpikeCode
 from snnconvert.neurons.threshold import Threshold
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from snnconvert.calibration.histogram import ValueHistogram
+from snnconvert.calibration.statistics.histogram import ValueHistogram
 from snnconvert.neurons.code import SpikeCode
 from snnconvert.neurons.threshold import Threshold
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import fx
 
-from snnconvert.calibration.smoothing import SpikeReader
+from snnconvert.calibration.thresholds.smoothing import SpikeReader
 from snnconvert.convert.channels import SpikeChannels
 from snnconvert.convert.currents import folded_parameters, met_by_weights
 from snnconvert.convert.ops import groups_of

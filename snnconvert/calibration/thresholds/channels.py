@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from snnconvert.calibration.channel_histogram import ChannelHistogram, FloatArray
-from snnconvert.calibration.threshold_gaussian import moments, optimal_steps
+from snnconvert.calibration.statistics.channel_histogram import ChannelHistogram, FloatArray
+from snnconvert.calibration.thresholds.gaussian import moments, optimal_steps
 from snnconvert.neurons.code import SpikeCode
 from snnconvert.neurons.threshold import Threshold
 

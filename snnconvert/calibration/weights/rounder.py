@@ -7,13 +7,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from snnconvert.calibration.gptq import MomentSums, best_strength, rounded
-from snnconvert.calibration.patches import patches_in_parts
+from snnconvert.calibration.weights.gptq import MomentSums, best_strength, rounded
+from snnconvert.calibration.weights.patches import patches_in_parts
 from snnconvert.neurons.synapse import Synapse
 
 
 class WeightRounder:
-    """Gives synapses the integers of :func:`~snnconvert.calibration.gptq.rounded`, one after another."""
+    """Gives synapses the integers of :func:`~snnconvert.calibration.weights.gptq.rounded`, one after another."""
 
     def __init__(self, weights: Callable[[str], Tensor]) -> None:
         """Takes the ANN's weights.

@@ -14,9 +14,9 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 
-from snnconvert.calibration.channel_histogram import ChannelHistogram
-from snnconvert.calibration.collect import Collector
-from snnconvert.calibration.histogram import ValueHistogram
+from snnconvert.calibration.statistics.channel_histogram import ChannelHistogram
+from snnconvert.calibration.statistics.collect import Collector
+from snnconvert.calibration.statistics.histogram import ValueHistogram
 from snnconvert.errors import SnnConvertError
 from snnconvert.inputs import Inputs
 

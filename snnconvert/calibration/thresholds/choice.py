@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from snnconvert.calibration.histogram import ValueHistogram
-from snnconvert.calibration.threshold_balanced import balanced_threshold
-from snnconvert.calibration.threshold_entropy import least_divergence
-from snnconvert.calibration.threshold_gaussian import gaussian_threshold, moments
-from snnconvert.calibration.threshold_mse import NOTHING, Bins, minimal_mse, spanning
+from snnconvert.calibration.statistics.histogram import ValueHistogram
+from snnconvert.calibration.thresholds.balanced import balanced_threshold
+from snnconvert.calibration.thresholds.entropy import least_divergence
+from snnconvert.calibration.thresholds.gaussian import gaussian_threshold, moments
+from snnconvert.calibration.thresholds.mse import NOTHING, Bins, minimal_mse, spanning
 from snnconvert.neurons.code import SpikeCode
 from snnconvert.neurons.threshold import Threshold
 

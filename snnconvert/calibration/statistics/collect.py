@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from snnconvert.calibration.channel_histogram import ChannelHistogram
-from snnconvert.calibration.histogram import ValueHistogram
-from snnconvert.calibration.sample import ContentSample
+from snnconvert.calibration.statistics.channel_histogram import ChannelHistogram
+from snnconvert.calibration.statistics.histogram import ValueHistogram
+from snnconvert.calibration.statistics.sample import ContentSample
 from snnconvert.convert.signature import Signature
 from snnconvert.errors import ConversionError, InputError
 

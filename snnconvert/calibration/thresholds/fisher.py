@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from snnconvert.calibration.histogram import BINS, bins_of, fixed_subset, keys_of
-from snnconvert.calibration.threshold_mse import Bins
+from snnconvert.calibration.statistics.histogram import BINS, bins_of, fixed_subset, keys_of
+from snnconvert.calibration.thresholds.mse import Bins
 from snnconvert.errors import ConversionError
 
 _PROJECTIONS = 2

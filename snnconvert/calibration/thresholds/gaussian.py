@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from snnconvert.calibration.threshold_mse import Bins
+from snnconvert.calibration.thresholds.mse import Bins
 from snnconvert.neurons.code import SpikeCode
 from snnconvert.neurons.threshold import Threshold
 
