@@ -90,6 +90,7 @@ class _Lowering:
             node: network.get_submodule(str(node.target)) for node in network.graph.nodes if node.op == "call_module"
         }
         self.folds: Folds = fold_gains(network.graph, self.modules, dialect)
+        self.reads_sizes = any(_reads_size(node) for node in network.graph.nodes)
         self.graph = fx.Graph()
         self.root: dict[str, object] = {}
         self.values: dict[fx.Node, fx.Node] = {}
@@ -212,7 +213,7 @@ class _Lowering:
         if scaled:
             potential = self._call(node, "_scaled", Scaled(neuron.gain, neuron.bias), potential)
         in_kernel = not scaled and isinstance(self.modules.get(origin), Synapse)
-        rounds = self.dialect.rounds_first and (not in_kernel or neuron.code.offset > 0)
+        rounds = self.dialect.rounds_first and (not in_kernel or neuron.code.offset > 0 or self.reads_sizes)
         fire = FireWords(stored, clips_bytes=self.dialect.clips_bytes, rounds=rounds)
         fired = self._call(node, "_fire", fire, potential)
         if pool is not None:
@@ -295,6 +296,15 @@ class _Lowering:
             name = f"{node.target}{suffix}_{index}"
         self.root[name] = module
         return self.graph.call_module(name, sources)
+
+
+def _reads_size(node: fx.Node) -> bool:
+    """Whether a node asks for a size other than the batch's.
+
+    OpenVINO may ask a synapse's current for it instead, and then takes the first channel's bias for all of them when it
+    works biases into the rounding behind it.
+    """
+    return node.target is torch.ops.aten.sym_size.int and node.args[1] != 0
 
 
 def _operands(node: fx.Node) -> list[fx.Node]:
