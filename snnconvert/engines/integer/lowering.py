@@ -304,7 +304,7 @@ def _reads_size(node: fx.Node) -> bool:
     OpenVINO may ask a synapse's current for it instead, and then takes the first channel's bias for all of them when it
     works biases into the rounding behind it.
     """
-    return node.target is torch.ops.aten.sym_size.int and node.args[1] != 0
+    return node.target is torch.ops.aten.sym_size.int and node.args[1:] != (0,)
 
 
 def _operands(node: fx.Node) -> list[fx.Node]:
