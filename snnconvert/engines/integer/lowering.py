@@ -16,6 +16,7 @@ from torch import Tensor, fx, nn
 from snnconvert.convert.ops import OpKind, kind_of
 from snnconvert.engines.integer.dialect import Dialect
 from snnconvert.engines.integer.folding import Folds, fold_gains
+from snnconvert.engines.integer.logarithmic_twins import FireValues, SplitForm
 from snnconvert.engines.integer.twins import (
     BilinearForm,
     Bytes,
@@ -29,10 +30,11 @@ from snnconvert.engines.integer.twins import (
 )
 from snnconvert.errors import EngineError
 from snnconvert.neurons.current import IntegerScale, SumPool, ToReal
+from snnconvert.neurons.logarithmic import LogarithmicCode
 from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.neurons.packed import PackedCode
 from snnconvert.neurons.product import Product
-from snnconvert.neurons.synapse import Synapse
+from snnconvert.neurons.synapse import FLOAT32_EXACT, Synapse
 from snnconvert.neurons.transfer import TableTransfer
 
 _ONE = torch.ones(())
@@ -45,7 +47,7 @@ class StoredWords:
     Attributes:
         layer: the layer's name.
         node: the spiking graph's node.
-        zero_point: what to subtract from a byte to get the word.
+        zero_point: what to subtract from a byte to get the word; 0 of logarithmic words, which are values, float32.
     """
 
     layer: str
@@ -78,7 +80,7 @@ def lower(
         observed: whether to return the bytes of every layer of neurons, too.
 
     Raises:
-        EngineError: naming the layer, if its neurons aren't packed.
+        EngineError: naming the layer, if its logarithmic words, or sums of their products, are beyond float32.
     """
     return _Lowering(network, dialect, channels).run(observed=observed)
 
@@ -94,7 +96,7 @@ class _Lowering:
         self.graph = fx.Graph()
         self.root: dict[str, object] = {}
         self.values: dict[fx.Node, fx.Node] = {}
-        self.fired: dict[fx.Node, tuple[fx.Node, Bytes]] = {}
+        self.fired: dict[fx.Node, tuple[fx.Node, Bytes | None]] = {}
 
     def run(self, *, observed: bool) -> LoweredNetwork:
         stored: list[StoredWords] = []
@@ -118,8 +120,8 @@ class _Lowering:
         return LoweredNetwork(lowered.eval(), tuple(stored))
 
     def _stored(self, node: fx.Node) -> StoredWords:
-        zero_point = int(self.fired[node][1].zero_point)
-        return StoredWords(str(node.meta.get("layer", node.target)), node.name, zero_point)
+        stored = self.fired[node][1]
+        return StoredWords(_layer(node), node.name, 0 if stored is None else int(stored.zero_point))
 
     def _emit_output(self, node: fx.Node, words: Sequence[fx.Node]) -> None:
         results = fx.map_arg(node.args[0], self.values.__getitem__)
@@ -178,7 +180,7 @@ class _Lowering:
             sums = WindowSum(module.geometry, module.multiplier * self._factor(node), self.channels.get(node.name, 0))
             self.values[node] = self._call(node, "", sums, self.values[source])
         elif isinstance(module, Product):
-            form = BilinearForm(module, module.multiplier * self._factor(node))
+            form = self._product(node, module)
             self.values[node] = self._call(node, "", form, *(self.values[arg] for arg in _operands(node)))
         elif isinstance(module, ToReal):
             folded = node in self.folds.readers
@@ -199,7 +201,36 @@ class _Lowering:
             return self._call(node, "_scaled", Scaled(along), self._call(node, "", counts, words))
         return self._call(node, "", twin, words)
 
+    def _product(self, node: fx.Node, product: Product) -> nn.Module:
+        if product.bound <= FLOAT32_EXACT or not any(map(self._is_logarithmic, _operands(node))):
+            return BilinearForm(product, product.multiplier * self._factor(node))
+        try:
+            return SplitForm(product, self._factor(node))
+        except ValueError as error:
+            raise _too_large(node, error) from error
+
+    def _is_logarithmic(self, node: fx.Node) -> bool:
+        """Whether a node is logarithmic words, moved or not."""
+        module = self.modules.get(node)
+        if isinstance(module, SpikingNeuron):
+            return isinstance(module.code, LogarithmicCode)
+        return node.op == "call_function" and any(map(self._is_logarithmic, node.all_input_nodes))
+
+    def _emit_logarithmic(self, node: fx.Node, neuron: SpikingNeuron, source: fx.Node) -> None:
+        try:
+            fire = FireValues(neuron, flat=self.dialect.flat_tables)
+        except ValueError as error:
+            raise _too_large(node, error) from error
+        potential = self.values[source]
+        if node not in self.folds.readers:
+            potential = self._call(node, "_scaled", Scaled(neuron.gain, neuron.bias), potential)
+        self.values[node] = self._call(node, "_fire", fire, potential)
+        self.fired[node] = self.values[node], None
+
     def _emit_neuron(self, node: fx.Node, neuron: SpikingNeuron, source: fx.Node) -> None:
+        if isinstance(neuron.code, LogarithmicCode):
+            self._emit_logarithmic(node, neuron, source)
+            return
         stored = self._bytes(node, neuron)
         if source in self.modules and self._fires_from_table(source):
             fired = self._call(node, "_table", self._table(source, neuron, stored), self.values[source])
@@ -231,11 +262,6 @@ class _Lowering:
 
     def _bytes(self, node: fx.Node, neuron: SpikingNeuron) -> Bytes:
         code = neuron.code
-        if not isinstance(code, PackedCode):
-            raise EngineError(
-                f"{node.meta.get('layer', node.target)}: integer engines run packed neurons, not {code.name}: "
-                "run the network without an engine, or convert it with packed neurons"
-            )
         held = any(isinstance(self.modules.get(user), Product) and user.args[1] is node for user in node.users)
         signed = code.offset > 0 and (self.dialect.signed_words or held)
         return Bytes(code.offset, neuron.ceiling, signed=signed)
@@ -245,7 +271,9 @@ class _Lowering:
         if not isinstance(self.modules.get(transfer), TableTransfer) or len(transfer.users) != 1:
             return False
         neuron = self.modules.get(next(iter(transfer.users)))
-        return isinstance(neuron, SpikingNeuron) and neuron.bias is None and neuron.gain.numel() == 1
+        if not isinstance(neuron, SpikingNeuron) or not isinstance(neuron.code, PackedCode):
+            return False
+        return neuron.bias is None and neuron.gain.numel() == 1
 
     def _transferred(self, node: fx.Node, transfer: TableTransfer, source: fx.Node) -> fx.Node:
         """The table's grid positions for neurons that fire from it, else its values."""
@@ -264,8 +292,8 @@ class _Lowering:
 
     def _times(self, reader: fx.Node, source: fx.Node, factor: Tensor) -> fx.Node:
         """A value times a factor: words are read at that scale."""
-        if source in self.fired and factor.numel() == 1:
-            fired, stored = self.fired[source]
+        fired, stored = self.fired.get(source, (None, None))
+        if fired is not None and stored is not None and factor.numel() == 1:
             return self._call(reader, f"_{source.name}", ReadWords(stored, factor), fired)
         if bool((factor == 1).all()):
             return self.values[source]
@@ -280,6 +308,8 @@ class _Lowering:
             return False
         neuron = self.modules.get(next(iter(node.users)))
         if not isinstance(neuron, SpikingNeuron) or neuron.bias is not None or not bool((neuron.gain > 0).all()):
+            return False
+        if not isinstance(neuron.code, PackedCode):
             return False
         return not isinstance(self.modules.get(self._argument(node)), SpikingNeuron)
 
@@ -296,6 +326,17 @@ class _Lowering:
             name = f"{node.target}{suffix}_{index}"
         self.root[name] = module
         return self.graph.call_module(name, sources)
+
+
+def _layer(node: fx.Node) -> str:
+    return str(node.meta.get("layer", node.target))
+
+
+def _too_large(node: fx.Node, reason: ValueError) -> EngineError:
+    return EngineError(
+        f"{_layer(node)}: {reason}, more than this engine has for logarithmic words: choose engine torch, fewer bits, "
+        "or attention_code uniform"
+    )
 
 
 def _reads_size(node: fx.Node) -> bool:
