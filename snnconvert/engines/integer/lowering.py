@@ -17,6 +17,7 @@ from snnconvert.convert.ops import OpKind, kind_of
 from snnconvert.engines.integer.dialect import Dialect
 from snnconvert.engines.integer.folding import Folds, fold_gains
 from snnconvert.engines.integer.logarithmic_twins import FireValues, SplitForm
+from snnconvert.engines.integer.module_calls import call_for
 from snnconvert.engines.integer.twins import (
     BilinearForm,
     Bytes,
@@ -139,7 +140,7 @@ class _Lowering:
         if factor is not None:
             return self._times(reader, source, factor)
         if not self.dialect.folds_sums and self._is_words(source) and self._adds_single_scales(reader):
-            return self._call(reader, f"_{source.name}", Whole(), self.values[source])
+            return self.call(reader, f"_{source.name}", Whole(), self.values[source])
         return self.values[source]
 
     def _is_words(self, node: fx.Node) -> bool:
@@ -178,16 +179,16 @@ class _Lowering:
             self.values[node] = self._times(node, source, module.multiplier * self._factor(node))
         elif isinstance(module, SumPool):
             sums = WindowSum(module.geometry, module.multiplier * self._factor(node), self.channels.get(node.name, 0))
-            self.values[node] = self._call(node, "", sums, self.values[source])
+            self.values[node] = self.call(node, "", sums, self.values[source])
         elif isinstance(module, Product):
             form = self._product(node, module)
-            self.values[node] = self._call(node, "", form, *(self.values[arg] for arg in _operands(node)))
+            self.values[node] = self.call(node, "", form, *(self.values[arg] for arg in _operands(node)))
         elif isinstance(module, ToReal):
             folded = node in self.folds.readers
             self.values[node] = self.values[source] if folded else self._times(node, source, module.unit)
         else:
             inputs = [self.values[arg] for arg in node.all_input_nodes]
-            self.values[node] = self._call(node, "", copy.deepcopy(module), *inputs)
+            self.values[node] = self.call(node, "", copy.deepcopy(module), *inputs)
 
     def _synapse(self, node: fx.Node, synapse: Synapse, words: fx.Node) -> fx.Node:
         scale = (synapse.multiplier.double() * self._factor(node).double().flatten()).to(torch.float32)
@@ -198,8 +199,8 @@ class _Lowering:
         except ValueError:  # scales that ONNX has no place for
             counts = IntegerSynapse(synapse.weight, bias, _ONE, geometry, flat=flat)
             along = scale.view(-1, *[1] * (synapse.weight.dim() - 2))
-            return self._call(node, "_scaled", Scaled(along), self._call(node, "", counts, words))
-        return self._call(node, "", twin, words)
+            return self.call(node, "_scaled", Scaled(along), self.call(node, "", counts, words))
+        return self.call(node, "", twin, words)
 
     def _product(self, node: fx.Node, product: Product) -> nn.Module:
         if product.bound <= FLOAT32_EXACT or not any(map(self._is_logarithmic, _operands(node))):
@@ -223,8 +224,8 @@ class _Lowering:
             raise _too_large(node, error) from error
         potential = self.values[source]
         if node not in self.folds.readers:
-            potential = self._call(node, "_scaled", Scaled(neuron.gain, neuron.bias), potential)
-        self.values[node] = self._call(node, "_fire", fire, potential)
+            potential = self.call(node, "_scaled", Scaled(neuron.gain, neuron.bias), potential)
+        self.values[node] = self.call(node, "_fire", fire, potential)
         self.fired[node] = self.values[node], None
 
     def _emit_neuron(self, node: fx.Node, neuron: SpikingNeuron, source: fx.Node) -> None:
@@ -233,7 +234,7 @@ class _Lowering:
             return
         stored = self._bytes(node, neuron)
         if source in self.modules and self._fires_from_table(source):
-            fired = self._call(node, "_table", self._table(source, neuron, stored), self.values[source])
+            fired = self.call(node, "_table", self._table(source, neuron, stored), self.values[source])
             self._note_fired(node, fired, stored)
             return
         pool = source if self._is_pooled_later(source) else None
@@ -242,23 +243,23 @@ class _Lowering:
         folded = node in self.folds.readers
         scaled = not folded and (neuron.bias is not None or not bool((neuron.gain == 1).all()))
         if scaled:
-            potential = self._call(node, "_scaled", Scaled(neuron.gain, neuron.bias), potential)
+            potential = self.call(node, "_scaled", Scaled(neuron.gain, neuron.bias), potential)
         in_kernel = not scaled and isinstance(self.modules.get(origin), Synapse)
         rounds = self.dialect.rounds_first and (not in_kernel or neuron.code.offset > 0 or self.reads_sizes)
         fire = FireWords(stored, clips_bytes=self.dialect.clips_bytes, rounds=rounds)
-        fired = self._call(node, "_fire", fire, potential)
+        fired = self.call(node, "_fire", fire, potential)
         if pool is not None:
-            read = self._call(node, "_unpooled", ReadWords(stored, _ONE), fired)
+            read = self.call(node, "_unpooled", ReadWords(stored, _ONE), fired)
             pooled = self.graph.node_copy(pool, lambda arg: read if arg is pool.args[0] else self.values[arg])
             again = FireWords(
                 Bytes(neuron.code.offset, 255, signed=stored.dtype == torch.int8), clips_bytes=True, rounds=False
             )
-            fired = self._call(node, "_pooled", again, pooled)
+            fired = self.call(node, "_pooled", again, pooled)
         self._note_fired(node, fired, stored)
 
     def _note_fired(self, node: fx.Node, fired: fx.Node, stored: Bytes) -> None:
         self.fired[node] = fired, stored
-        self.values[node] = self._call(node, "_read", ReadWords(stored, _ONE), fired)
+        self.values[node] = self.call(node, "_read", ReadWords(stored, _ONE), fired)
 
     def _bytes(self, node: fx.Node, neuron: SpikingNeuron) -> Bytes:
         code = neuron.code
@@ -279,11 +280,11 @@ class _Lowering:
         """The table's grid positions for neurons that fire from it, else its values."""
         folded = node in self.folds.readers
         if self._fires_from_table(node):
-            return self.values[source] if folded else self._call(node, "", Scaled(transfer.gain), self.values[source])
+            return self.values[source] if folded else self.call(node, "", Scaled(transfer.gain), self.values[source])
         values = copy.deepcopy(transfer)
         if folded:
             values.gain = torch.ones_like(_ONE)
-        return self._call(node, "", values, self.values[source])
+        return self.call(node, "", values, self.values[source])
 
     def _table(self, node: fx.Node, neuron: SpikingNeuron, stored: Bytes) -> WordTable:
         transfer = self.modules[node]
@@ -294,10 +295,10 @@ class _Lowering:
         """A value times a factor: words are read at that scale."""
         fired, stored = self.fired.get(source, (None, None))
         if fired is not None and stored is not None and factor.numel() == 1:
-            return self._call(reader, f"_{source.name}", ReadWords(stored, factor), fired)
+            return self.call(reader, f"_{source.name}", ReadWords(stored, factor), fired)
         if bool((factor == 1).all()):
             return self.values[source]
-        return self._call(reader, f"_{source.name}", Scaled(factor), self.values[source])
+        return self.call(reader, f"_{source.name}", Scaled(factor), self.values[source])
 
     def _factor(self, node: fx.Node) -> Tensor:
         return self.folds.factors.get(node, _ONE)
@@ -319,13 +320,8 @@ class _Lowering:
         assert isinstance(source, fx.Node)
         return source
 
-    def _call(self, node: fx.Node, suffix: str, module: nn.Module, *sources: fx.Node) -> fx.Node:
-        name, index = f"{node.target if node.op == 'call_module' else node.name}{suffix}", 1
-        while name in self.root:
-            index += 1
-            name = f"{node.target}{suffix}_{index}"
-        self.root[name] = module
-        return self.graph.call_module(name, sources)
+    def call(self, node: fx.Node, suffix: str, module: nn.Module, *sources: fx.Node) -> fx.Node:
+        return call_for(node, suffix, module, sources, self.graph, self.root)
 
 
 def _layer(node: fx.Node) -> str:
