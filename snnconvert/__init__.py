@@ -16,7 +16,7 @@ from snnconvert.errors import (
     InputError,
     SnnConvertError,
 )
-from snnconvert.hybrid import HybridModel
+from snnconvert.hybrid import CompiledHybrid, HybridModel
 from snnconvert.inputs import Inputs
 from snnconvert.pareto_search import search
 from snnconvert.report.report import Report
@@ -26,6 +26,7 @@ from snnconvert.version import __version__
 __all__ = [
     "EFFORTS",
     "ArtifactError",
+    "CompiledHybrid",
     "CompiledNetwork",
     "ConfigurationError",
     "ConversionConfig",

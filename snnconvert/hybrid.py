@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from snnconvert.artifact.hybrid_store import load_parts, save_parts
-from snnconvert.errors import ConfigurationError
+from snnconvert.engines.integer.compiled import CompiledNetwork
+from snnconvert.errors import ConfigurationError, EngineError
 from snnconvert.report.report import Report
 from snnconvert.spiking_model import SpikingModel, load
 
@@ -62,6 +63,37 @@ class HybridModel(nn.Module):
         """The report of each part."""
         return {name: part.report for name, part in self.parts.items()}
 
+    def compile(  # type: ignore[override]
+        self,
+        engine: str = "onnxruntime",
+        *,
+        threads: int | None = None,
+        batch: int | None = None,
+        lean: bool = False,
+        cache: str | Path | bool = True,
+    ) -> CompiledHybrid:
+        """Loads every part into a runtime of 8-bit integer kernels; the code between the parts stays as it is.
+
+        What comes back is called like the model, and its parts give the same integers; engines onnxruntime and openvino
+        run it on the CPU. It has a copy of what is outside the parts.
+
+        Args:
+            engine: as for :meth:`SpikingModel.compile <snnconvert.spiking_model.SpikingModel.compile>`.
+            threads: of one call of a part; see there.
+            batch: a fixed batch size of every call of every part; None: any, as where parts read proposals.
+            lean: give memory back after each call of a part.
+            cache: whether built models are kept on disk, found by their content; or the folder for them.
+
+        Raises:
+            ConfigurationError: on an unknown engine or a setting out of range.
+            EngineError: if the runtime isn't installed, or can't run a part exactly, naming the part and the layer.
+        """
+        settings: dict[str, Any] = {"threads": threads, "batch": batch, "lean": lean, "cache": cache}
+        compiled = {name: _compiled_part(name, part, engine, settings) for name, part in self.parts.items()}
+        places = {id(self.parts[name]): _Place(network).eval() for name, network in compiled.items()}
+        model = copy.deepcopy(self.model, dict(places))
+        return CompiledHybrid(model if engine == "torch" else model.cpu(), compiled)
+
     def save(self, directory: str | Path, *, force: bool = False) -> None:
         """Writes a folder for each part and an index; :meth:`load` reads them. The rest is not saved.
 
@@ -94,6 +126,44 @@ class HybridModel(nn.Module):
         device = next((tensor.device for tensor in (*hybrid.parameters(), *hybrid.buffers())), torch.device("cpu"))
         replace_parts(hybrid, {name: load(folder).to(device) for name, folder in index.folders.items()})
         return cls(hybrid, tuple(index.folders), [Outside(*item) for item in index.outside], index.coverage).eval()
+
+
+class CompiledHybrid:
+    """A model whose parts are spiking networks in a runtime; it is called like the model.
+
+    Attributes:
+        parts: the compiled networks by their names in the model.
+    """
+
+    def __init__(self, model: nn.Module, parts: Mapping[str, CompiledNetwork]) -> None:
+        self.parts = dict(parts)
+        self._model = model
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """What the hybrid network returns for the same arguments.
+
+        Raises:
+            InputError: if a part is called with arguments or shapes it wasn't built for.
+        """
+        return self._model(*args, **kwargs)
+
+
+class _Place(nn.Module):
+    """A compiled network in the place of a submodule."""
+
+    def __init__(self, network: CompiledNetwork) -> None:
+        super().__init__()
+        self._network = network
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self._network(*args, **kwargs)
+
+
+def _compiled_part(name: str, part: SpikingModel, engine: str, settings: Mapping[str, Any]) -> CompiledNetwork:
+    try:
+        return part.compile(engine, **settings)
+    except EngineError as error:
+        raise EngineError(f"part {name}: {error}") from error
 
 
 def replace_parts(model: nn.Module, parts: Mapping[str, nn.Module]) -> None:

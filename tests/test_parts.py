@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 import snnconvert
-from snnconvert.errors import ArtifactError, ConfigurationError, ConversionError, InputError
+from snnconvert.engines.integer.runtime import ENGINES, RuntimeOptions
+from snnconvert.errors import ArtifactError, ConfigurationError, ConversionError, EngineError, InputError
 
 FINE = snnconvert.ConversionConfig(bits=4, T=2, weight_bits=8)
 
@@ -285,3 +286,104 @@ def test_a_budget_holds_for_each_part_and_other_objectives_are_refused():
         snnconvert.convert_parts(
             detector(), loader(), ("body",), snnconvert.ConversionConfig(max_drop=1.0), progress=False
         )
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request):
+    pytest.importorskip(request.param)
+    return request.param
+
+
+def assert_same(found, expected):
+    """Equal to the last bit but that of the output's scale."""
+    assert [item["count"] for item in found] == [item["count"] for item in expected]
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one["logits"], other["logits"], rtol=1e-6, atol=1e-6)
+
+
+def test_compiled_it_fires_the_same_words(converted, engine):
+    net, hybrid = converted
+    compiled = hybrid.compile(engine, threads=2, cache=False)
+    assert isinstance(compiled, snnconvert.CompiledHybrid)
+    assert list(compiled.parts) == ["body", "head"]
+    assert {part.engine for part in compiled.parts.values()} == {engine}
+    for batch in (images(3, 7), images(1, 8), images(4, 9)):
+        assert_same(compiled(batch), hybrid(batch))
+        assert_same(compiled(images=batch), hybrid(batch))
+        features = hybrid.parts["body"](batch[0][None])["features"]
+        inputs = {"body": batch[0][None], "head": features[..., 1:4, 1:4]}
+        for name, part in compiled.parts.items():
+            agreement = part.agreement(inputs[name])
+            assert [layer.layer for layer in agreement] == [layer for layer, _ in hybrid.parts[name].neurons()]
+            assert {layer.mismatches for layer in agreement} == {0}
+    assert all(type(hybrid.model.get_submodule(name)) is snnconvert.SpikingModel for name in hybrid.parts)
+    assert isinstance(net.body, Body)
+
+
+def test_compiled_it_finds_nothing_where_there_is_nothing(converted, engine):
+    _, hybrid = converted
+    hybrid = copy.deepcopy(hybrid)
+    hybrid.model.proposals.threshold = 1e9
+    compiled = hybrid.compile(engine, cache=False)
+    (found,) = compiled(images(1))
+    assert (found["count"], found["logits"].shape) == (0, (0, 4))
+
+
+def test_engines_coexist(converted, monkeypatch):
+    """Each has its own copy of the code between the parts, and the hybrid keeps its own."""
+    _, hybrid = converted
+    batch = images(3, 7)
+    expected = hybrid(batch)
+    engines = {name: hybrid.compile(name, cache=False) for name in ("onnxruntime", "torch")}
+    for compiled in (*engines.values(), *engines.values()):
+        assert_same(compiled(batch), expected)
+    used = []
+    real = snnconvert.CompiledNetwork.__call__
+    monkeypatch.setattr(
+        snnconvert.CompiledNetwork, "__call__", lambda self, *args: used.append(self.engine) or real(self, *args)
+    )
+    for name, compiled in engines.items():
+        used.clear()
+        compiled(batch)
+        assert set(used) == {name}
+    used.clear()
+    assert_same(hybrid(batch), expected)
+    assert not used
+
+
+def test_options_of_compiled_parts(converted, tmp_path):
+    _, hybrid = converted
+    hybrid.compile(cache=tmp_path)
+    again = hybrid.compile(lean=True, threads=1, cache=tmp_path)
+    assert all(part.from_cache for part in again.parts.values())
+    assert {part.options for part in again.parts.values()} == {RuntimeOptions(threads=1, lean=True)}
+    with pytest.raises(InputError, match="built for batches of 2, got 1"):
+        hybrid.compile(batch=2, cache=False)(images(1))
+    with pytest.raises(ConfigurationError, match="'abacus'"):
+        hybrid.compile("abacus")
+    with pytest.raises(ConfigurationError, match="threads"):
+        hybrid.compile(threads=0)
+
+
+def test_a_module_used_under_two_names_is_compiled_once():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+            self.second, self.others = self.first, [self.first]
+
+        def forward(self, x):
+            return self.second(self.first(x)) + (self.second is self.first)
+
+    x = torch.rand(40, 4)
+    hybrid = snnconvert.convert_parts(Twice(), x, ["first"], FINE, progress=False)
+    compiled = hybrid.compile("torch")
+    assert list(compiled.parts) == ["first"]
+    assert torch.equal(compiled(x), hybrid(x))
+
+
+def test_a_part_that_no_engine_runs_is_named():
+    config = snnconvert.ConversionConfig(neuron="if", bits=1, T=4)
+    hybrid = snnconvert.convert_parts(detector(), loader(), ["head"], config, progress=False)
+    with pytest.raises(EngineError, match=r"^part head: \S+: integer engines run packed neurons, not if"):
+        hybrid.compile(cache=False)

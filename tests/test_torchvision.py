@@ -78,6 +78,17 @@ def test_tiny_detectors(kind, parts, tmp_path):
     assert all(torch.equal(a[key], b[key]) for a, b in zip(found, again, strict=True) for key in a)
 
 
+def test_compiled_a_detector_finds_the_same():
+    net = livened(build("fasterrcnn"))
+    hybrid = snnconvert.convert(net, [images(4)], FINE, progress=False)
+    compiled = hybrid.compile("torch")
+    assert list(compiled.parts) == list(hybrid.parts)
+    for batch in (images(3, 5), [torch.rand(3, 50, 70)]):
+        expected, found = hybrid(batch), compiled(batch)
+        assert sum(len(item["scores"]) for item in expected)
+        assert all(torch.equal(a[key], b[key]) for a, b in zip(expected, found, strict=True) for key in a)
+
+
 def test_heads_share_one_network():
     """A head that is applied to each feature map is one network with one synapse a use."""
     net = build("retinanet")

@@ -46,6 +46,8 @@ class OnnxTensor:
 class OnnxWords:
     """An output that holds what a layer of neurons fires: the word is the byte less the zero point.
 
+    Logarithmic words are values, float32, with zero point 0.
+
     Attributes:
         layer: the layer's name.
         output: the output's name.

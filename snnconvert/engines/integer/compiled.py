@@ -178,20 +178,30 @@ def _built(
     network: fx.GraphModule, signature: Signature, dialect: Dialect, options: RuntimeOptions, folder: Path | None
 ) -> tuple[bytes, bool]:
     """The serialized model, and whether it was in the cache."""
-    store = ContentCache(folder) if folder is not None else None
-    key = None
-    if store is not None:
-        versions = (__version__, torch.__version__, onnx.__version__)
-        try:
-            key = content_key(network, (dialect, options.batch, signature, *versions))
-        except ArtifactError:
-            store = None
-    if store is not None and key is not None and (stored := store.read(key)) is not None:
+    key = None if folder is None else _key(network, signature, dialect, options)
+    if folder is None or key is None:
+        return _serialized(network, signature, dialect, options), False
+    store = ContentCache(folder)
+    stored = store.read(key)
+    if stored is not None:
         return stored, True
-    built: bytes = integer_model(network, signature, dialect, batch=options.batch).model.SerializeToString()
-    if store is not None and key is not None:
-        store.write(key, built)
+    built = _serialized(network, signature, dialect, options)
+    store.write(key, built)
     return built, False
+
+
+def _serialized(network: fx.GraphModule, signature: Signature, dialect: Dialect, options: RuntimeOptions) -> bytes:
+    model: bytes = integer_model(network, signature, dialect, batch=options.batch).model.SerializeToString()
+    return model
+
+
+def _key(network: fx.GraphModule, signature: Signature, dialect: Dialect, options: RuntimeOptions) -> str | None:
+    """What a built model is found by; None for a graph with operators that have no saved form."""
+    versions = (__version__, torch.__version__, onnx.__version__)
+    try:
+        return content_key(network, (dialect, options.batch, signature, *versions))
+    except ArtifactError:
+        return None
 
 
 def _loaded(engine: str, model: bytes, options: RuntimeOptions, folder: Path | None) -> Runtime:

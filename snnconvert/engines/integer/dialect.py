@@ -17,7 +17,7 @@ class Dialect:
         folds_sums: a neuron's gain goes into the scales of the words it adds up, so that such sums are integer
             kernels; otherwise sums are of integers, and exact in float32 whatever they are.
         rounds_first: values are rounded before they become bytes wherever the runtime would otherwise work their
-            scale or the zero point into its own rounding.
+            scale, the zero point or a synapse's bias into its own rounding.
         flat_tables: tables are read by vectors of indices.
         flat_matrices: linear layers see [rows, channels], with their bias inside the integer kernel.
     """

@@ -12,7 +12,7 @@ from snnconvert.convert.signature import Signature
 from snnconvert.engines.integer.dialect import Dialect
 from snnconvert.engines.integer.lowering import StoredWords, lower
 from snnconvert.engines.integer.onnx_model import to_onnx
-from snnconvert.engines.integer.proof import check_accumulators
+from snnconvert.engines.integer.proof import check_accumulators, check_words
 from snnconvert.engines.integer.traces import traced
 from snnconvert.neurons.current import SumPool
 
@@ -25,7 +25,7 @@ class IntegerModel:
 
     Attributes:
         model: the ONNX model.
-        words: layers of neurons whose bytes follow the outputs; empty unless observed.
+        words: layers of neurons whose words follow the outputs; empty unless observed.
     """
 
     model: onnx.ModelProto
@@ -45,9 +45,10 @@ def integer_model(
         observed: whether to return every layer's bytes beside the outputs.
 
     Raises:
-        EngineError: naming the layer, if neurons aren't packed, a sum might overflow 32 bits, or an analog operator
-            has no ONNX form.
+        EngineError: naming the layer, if neurons aren't packed, a sum might overflow 32 bits, logarithmic words are too
+            large, or an analog operator has no ONNX form.
     """
+    check_words(network)
     check_accumulators(network)
     lowered = lower(network, dialect, _pooled_channels(network, signature), observed=observed)
     names = output_names(network)

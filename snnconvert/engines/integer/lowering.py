@@ -16,6 +16,8 @@ from torch import Tensor, fx, nn
 from snnconvert.convert.ops import OpKind, kind_of
 from snnconvert.engines.integer.dialect import Dialect
 from snnconvert.engines.integer.folding import Folds, fold_gains
+from snnconvert.engines.integer.logarithmic_twins import FireValues, SplitForm
+from snnconvert.engines.integer.module_calls import call_for
 from snnconvert.engines.integer.twins import (
     BilinearForm,
     Bytes,
@@ -29,10 +31,11 @@ from snnconvert.engines.integer.twins import (
 )
 from snnconvert.errors import EngineError
 from snnconvert.neurons.current import IntegerScale, SumPool, ToReal
+from snnconvert.neurons.logarithmic import LogarithmicCode
 from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.neurons.packed import PackedCode
 from snnconvert.neurons.product import Product
-from snnconvert.neurons.synapse import Synapse
+from snnconvert.neurons.synapse import FLOAT32_EXACT, Synapse
 from snnconvert.neurons.transfer import TableTransfer
 
 _ONE = torch.ones(())
@@ -45,7 +48,7 @@ class StoredWords:
     Attributes:
         layer: the layer's name.
         node: the spiking graph's node.
-        zero_point: what to subtract from a byte to get the word.
+        zero_point: what to subtract from a byte to get the word; 0 of logarithmic words, which are values, float32.
     """
 
     layer: str
@@ -78,7 +81,7 @@ def lower(
         observed: whether to return the bytes of every layer of neurons, too.
 
     Raises:
-        EngineError: naming the layer, if its neurons aren't packed.
+        EngineError: naming the layer, if its logarithmic words, or sums of their products, are beyond float32.
     """
     return _Lowering(network, dialect, channels).run(observed=observed)
 
@@ -90,10 +93,11 @@ class _Lowering:
             node: network.get_submodule(str(node.target)) for node in network.graph.nodes if node.op == "call_module"
         }
         self.folds: Folds = fold_gains(network.graph, self.modules, dialect)
+        self.reads_sizes = any(_reads_size(node) for node in network.graph.nodes)
         self.graph = fx.Graph()
         self.root: dict[str, object] = {}
         self.values: dict[fx.Node, fx.Node] = {}
-        self.fired: dict[fx.Node, tuple[fx.Node, Bytes]] = {}
+        self.fired: dict[fx.Node, tuple[fx.Node, Bytes | None]] = {}
 
     def run(self, *, observed: bool) -> LoweredNetwork:
         stored: list[StoredWords] = []
@@ -117,8 +121,8 @@ class _Lowering:
         return LoweredNetwork(lowered.eval(), tuple(stored))
 
     def _stored(self, node: fx.Node) -> StoredWords:
-        zero_point = int(self.fired[node][1].zero_point)
-        return StoredWords(str(node.meta.get("layer", node.target)), node.name, zero_point)
+        stored = self.fired[node][1]
+        return StoredWords(_layer(node), node.name, 0 if stored is None else int(stored.zero_point))
 
     def _emit_output(self, node: fx.Node, words: Sequence[fx.Node]) -> None:
         results = fx.map_arg(node.args[0], self.values.__getitem__)
@@ -136,7 +140,7 @@ class _Lowering:
         if factor is not None:
             return self._times(reader, source, factor)
         if not self.dialect.folds_sums and self._is_words(source) and self._adds_single_scales(reader):
-            return self._call(reader, f"_{source.name}", Whole(), self.values[source])
+            return self.call(reader, f"_{source.name}", Whole(), self.values[source])
         return self.values[source]
 
     def _is_words(self, node: fx.Node) -> bool:
@@ -175,16 +179,16 @@ class _Lowering:
             self.values[node] = self._times(node, source, module.multiplier * self._factor(node))
         elif isinstance(module, SumPool):
             sums = WindowSum(module.geometry, module.multiplier * self._factor(node), self.channels.get(node.name, 0))
-            self.values[node] = self._call(node, "", sums, self.values[source])
+            self.values[node] = self.call(node, "", sums, self.values[source])
         elif isinstance(module, Product):
-            form = BilinearForm(module, module.multiplier * self._factor(node))
-            self.values[node] = self._call(node, "", form, *(self.values[arg] for arg in _operands(node)))
+            form = self._product(node, module)
+            self.values[node] = self.call(node, "", form, *(self.values[arg] for arg in _operands(node)))
         elif isinstance(module, ToReal):
             folded = node in self.folds.readers
             self.values[node] = self.values[source] if folded else self._times(node, source, module.unit)
         else:
             inputs = [self.values[arg] for arg in node.all_input_nodes]
-            self.values[node] = self._call(node, "", copy.deepcopy(module), *inputs)
+            self.values[node] = self.call(node, "", copy.deepcopy(module), *inputs)
 
     def _synapse(self, node: fx.Node, synapse: Synapse, words: fx.Node) -> fx.Node:
         scale = (synapse.multiplier.double() * self._factor(node).double().flatten()).to(torch.float32)
@@ -195,13 +199,42 @@ class _Lowering:
         except ValueError:  # scales that ONNX has no place for
             counts = IntegerSynapse(synapse.weight, bias, _ONE, geometry, flat=flat)
             along = scale.view(-1, *[1] * (synapse.weight.dim() - 2))
-            return self._call(node, "_scaled", Scaled(along), self._call(node, "", counts, words))
-        return self._call(node, "", twin, words)
+            return self.call(node, "_scaled", Scaled(along), self.call(node, "", counts, words))
+        return self.call(node, "", twin, words)
+
+    def _product(self, node: fx.Node, product: Product) -> nn.Module:
+        if product.bound <= FLOAT32_EXACT or not any(map(self._is_logarithmic, _operands(node))):
+            return BilinearForm(product, product.multiplier * self._factor(node))
+        try:
+            return SplitForm(product, self._factor(node))
+        except ValueError as error:
+            raise _too_large(node, error) from error
+
+    def _is_logarithmic(self, node: fx.Node) -> bool:
+        """Whether a node is logarithmic words, moved or not."""
+        module = self.modules.get(node)
+        if isinstance(module, SpikingNeuron):
+            return isinstance(module.code, LogarithmicCode)
+        return node.op == "call_function" and any(map(self._is_logarithmic, node.all_input_nodes))
+
+    def _emit_logarithmic(self, node: fx.Node, neuron: SpikingNeuron, source: fx.Node) -> None:
+        try:
+            fire = FireValues(neuron, flat=self.dialect.flat_tables)
+        except ValueError as error:
+            raise _too_large(node, error) from error
+        potential = self.values[source]
+        if node not in self.folds.readers:
+            potential = self.call(node, "_scaled", Scaled(neuron.gain, neuron.bias), potential)
+        self.values[node] = self.call(node, "_fire", fire, potential)
+        self.fired[node] = self.values[node], None
 
     def _emit_neuron(self, node: fx.Node, neuron: SpikingNeuron, source: fx.Node) -> None:
+        if isinstance(neuron.code, LogarithmicCode):
+            self._emit_logarithmic(node, neuron, source)
+            return
         stored = self._bytes(node, neuron)
         if source in self.modules and self._fires_from_table(source):
-            fired = self._call(node, "_table", self._table(source, neuron, stored), self.values[source])
+            fired = self.call(node, "_table", self._table(source, neuron, stored), self.values[source])
             self._note_fired(node, fired, stored)
             return
         pool = source if self._is_pooled_later(source) else None
@@ -210,31 +243,26 @@ class _Lowering:
         folded = node in self.folds.readers
         scaled = not folded and (neuron.bias is not None or not bool((neuron.gain == 1).all()))
         if scaled:
-            potential = self._call(node, "_scaled", Scaled(neuron.gain, neuron.bias), potential)
+            potential = self.call(node, "_scaled", Scaled(neuron.gain, neuron.bias), potential)
         in_kernel = not scaled and isinstance(self.modules.get(origin), Synapse)
-        rounds = self.dialect.rounds_first and (not in_kernel or neuron.code.offset > 0)
+        rounds = self.dialect.rounds_first and (not in_kernel or neuron.code.offset > 0 or self.reads_sizes)
         fire = FireWords(stored, clips_bytes=self.dialect.clips_bytes, rounds=rounds)
-        fired = self._call(node, "_fire", fire, potential)
+        fired = self.call(node, "_fire", fire, potential)
         if pool is not None:
-            read = self._call(node, "_unpooled", ReadWords(stored, _ONE), fired)
+            read = self.call(node, "_unpooled", ReadWords(stored, _ONE), fired)
             pooled = self.graph.node_copy(pool, lambda arg: read if arg is pool.args[0] else self.values[arg])
             again = FireWords(
                 Bytes(neuron.code.offset, 255, signed=stored.dtype == torch.int8), clips_bytes=True, rounds=False
             )
-            fired = self._call(node, "_pooled", again, pooled)
+            fired = self.call(node, "_pooled", again, pooled)
         self._note_fired(node, fired, stored)
 
     def _note_fired(self, node: fx.Node, fired: fx.Node, stored: Bytes) -> None:
         self.fired[node] = fired, stored
-        self.values[node] = self._call(node, "_read", ReadWords(stored, _ONE), fired)
+        self.values[node] = self.call(node, "_read", ReadWords(stored, _ONE), fired)
 
     def _bytes(self, node: fx.Node, neuron: SpikingNeuron) -> Bytes:
         code = neuron.code
-        if not isinstance(code, PackedCode):
-            raise EngineError(
-                f"{node.meta.get('layer', node.target)}: integer engines run packed neurons, not {code.name}: "
-                "run the network without an engine, or convert it with packed neurons"
-            )
         held = any(isinstance(self.modules.get(user), Product) and user.args[1] is node for user in node.users)
         signed = code.offset > 0 and (self.dialect.signed_words or held)
         return Bytes(code.offset, neuron.ceiling, signed=signed)
@@ -244,17 +272,19 @@ class _Lowering:
         if not isinstance(self.modules.get(transfer), TableTransfer) or len(transfer.users) != 1:
             return False
         neuron = self.modules.get(next(iter(transfer.users)))
-        return isinstance(neuron, SpikingNeuron) and neuron.bias is None and neuron.gain.numel() == 1
+        if not isinstance(neuron, SpikingNeuron) or not isinstance(neuron.code, PackedCode):
+            return False
+        return neuron.bias is None and neuron.gain.numel() == 1
 
     def _transferred(self, node: fx.Node, transfer: TableTransfer, source: fx.Node) -> fx.Node:
         """The table's grid positions for neurons that fire from it, else its values."""
         folded = node in self.folds.readers
         if self._fires_from_table(node):
-            return self.values[source] if folded else self._call(node, "", Scaled(transfer.gain), self.values[source])
+            return self.values[source] if folded else self.call(node, "", Scaled(transfer.gain), self.values[source])
         values = copy.deepcopy(transfer)
         if folded:
             values.gain = torch.ones_like(_ONE)
-        return self._call(node, "", values, self.values[source])
+        return self.call(node, "", values, self.values[source])
 
     def _table(self, node: fx.Node, neuron: SpikingNeuron, stored: Bytes) -> WordTable:
         transfer = self.modules[node]
@@ -263,12 +293,12 @@ class _Lowering:
 
     def _times(self, reader: fx.Node, source: fx.Node, factor: Tensor) -> fx.Node:
         """A value times a factor: words are read at that scale."""
-        if source in self.fired and factor.numel() == 1:
-            fired, stored = self.fired[source]
-            return self._call(reader, f"_{source.name}", ReadWords(stored, factor), fired)
+        fired, stored = self.fired.get(source, (None, None))
+        if fired is not None and stored is not None and factor.numel() == 1:
+            return self.call(reader, f"_{source.name}", ReadWords(stored, factor), fired)
         if bool((factor == 1).all()):
             return self.values[source]
-        return self._call(reader, f"_{source.name}", Scaled(factor), self.values[source])
+        return self.call(reader, f"_{source.name}", Scaled(factor), self.values[source])
 
     def _factor(self, node: fx.Node) -> Tensor:
         return self.folds.factors.get(node, _ONE)
@@ -280,6 +310,8 @@ class _Lowering:
         neuron = self.modules.get(next(iter(node.users)))
         if not isinstance(neuron, SpikingNeuron) or neuron.bias is not None or not bool((neuron.gain > 0).all()):
             return False
+        if not isinstance(neuron.code, PackedCode):
+            return False
         return not isinstance(self.modules.get(self._argument(node)), SpikingNeuron)
 
     @staticmethod
@@ -288,13 +320,28 @@ class _Lowering:
         assert isinstance(source, fx.Node)
         return source
 
-    def _call(self, node: fx.Node, suffix: str, module: nn.Module, *sources: fx.Node) -> fx.Node:
-        name, index = f"{node.target if node.op == 'call_module' else node.name}{suffix}", 1
-        while name in self.root:
-            index += 1
-            name = f"{node.target}{suffix}_{index}"
-        self.root[name] = module
-        return self.graph.call_module(name, sources)
+    def call(self, node: fx.Node, suffix: str, module: nn.Module, *sources: fx.Node) -> fx.Node:
+        return call_for(node, suffix, module, sources, self.graph, self.root)
+
+
+def _layer(node: fx.Node) -> str:
+    return str(node.meta.get("layer", node.target))
+
+
+def _too_large(node: fx.Node, reason: ValueError) -> EngineError:
+    return EngineError(
+        f"{_layer(node)}: {reason}, more than this engine has for logarithmic words: choose engine torch, fewer bits, "
+        "or attention_code uniform"
+    )
+
+
+def _reads_size(node: fx.Node) -> bool:
+    """Whether a node asks for a size other than the batch's.
+
+    OpenVINO may ask a synapse's current for it instead, and then takes the first channel's bias for all of them when it
+    works biases into the rounding behind it.
+    """
+    return node.target is torch.ops.aten.sym_size.int and node.args[1:] != (0,)
 
 
 def _operands(node: fx.Node) -> list[fx.Node]:

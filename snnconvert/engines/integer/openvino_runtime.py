@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,28 +38,28 @@ def openvino_package() -> Any:
 class OpenVino:
     """A network compiled by OpenVINO."""
 
-    def __init__(self, model: bytes, options: RuntimeOptions, cache: Path | None = None) -> None:
+    def __init__(self, model: bytes, options: RuntimeOptions, folder: Path | None = None) -> None:
         """Loads a model.
 
         Args:
             model: serialized ONNX.
             options: threads, batch and memory.
-            cache: where OpenVINO keeps what it has compiled, or None.
+            folder: where OpenVINO keeps what it has compiled, or None.
 
         Raises:
             EngineError: if OpenVINO isn't installed, can't load the model, or this CPU's kernels aren't exact.
         """
-        package, settings = openvino_package(), _settings(options)
+        settings = _settings(options)
         self.notes: tuple[str, ...] = ()
-        if not is_exact(lambda probe: _Probe(_compiled(package, probe, settings))):
+        if not is_exact(lambda probe: _Probe(_compiled(probe, settings))):
             settings |= _IN_FLOAT32
-            if not is_exact(lambda probe: _Probe(_compiled(package, probe, settings))):
+            if not is_exact(lambda probe: _Probe(_compiled(probe, settings))):
                 raise EngineError("OpenVINO's kernels aren't exact on this CPU: choose engine onnxruntime or torch")
             self.notes = ("this CPU's 8-bit products saturate: OpenVINO runs in float32, exact but slower",)
-        if cache is not None:
-            settings["CACHE_DIR"] = str(cache)
+        if folder is not None:
+            settings["CACHE_DIR"] = str(folder)
         try:
-            self._compiled = _compiled(package, model, settings)
+            self._compiled = _compiled(model, settings)
         except EngineError as error:
             raise EngineError(f"{error}; choose engine onnxruntime or torch") from error
         self._requests = threading.local()
@@ -103,8 +104,19 @@ def _settings(options: RuntimeOptions) -> dict[str, Any]:
     return settings if options.threads is None else {**settings, "INFERENCE_NUM_THREADS": options.threads}
 
 
-def _compiled(package: Any, model: bytes, settings: Mapping[str, Any]) -> Any:
+@cache
+def _core() -> Any:
+    """One for the process.
+
+    Each gives its thread an alternate signal stack and in the end puts back the one before, which may be that of a core
+    that has ended: the next signal that Python handles would then find no memory.
+    """
+    return openvino_package().Core()
+
+
+def _compiled(model: bytes, settings: Mapping[str, Any]) -> Any:
+    core = _core()
     try:
-        return package.Core().compile_model(package.Core().read_model(io.BytesIO(model)), "CPU", settings)
+        return core.compile_model(core.read_model(io.BytesIO(model)), "CPU", settings)
     except Exception as error:  # pybind11 maps its own exceptions to plain ones
         raise EngineError(f"OpenVINO can't load the network: {first_line(error)}") from error

@@ -1,15 +1,31 @@
-"""The proof that 32-bit accumulators never overflow, whatever bytes arrive."""
+"""What makes a network exact in integer kernels: words for all spikes, and accumulators that never overflow."""
 
 from __future__ import annotations
 
 from torch import fx, nn
 
+from snnconvert.engines.stepwise import neuron_layers
 from snnconvert.errors import EngineError
 from snnconvert.neurons.product import Product
 from snnconvert.neurons.synapse import Synapse, accumulator_bound
+from snnconvert.neurons.word import WordCode
 
 INT32_LARGEST = (1 << 31) - 1
 LARGEST_BYTE = 255
+
+
+def check_words(network: fx.GraphModule) -> None:
+    """Refuses neurons whose closed form isn't what they fire.
+
+    Raises:
+        EngineError: naming the layer.
+    """
+    for layer, neuron in neuron_layers(network).values():
+        if not isinstance(neuron.code, WordCode):
+            raise EngineError(
+                f"{layer}: integer engines run packed neurons, not {neuron.code.name}: run the network without an "
+                "engine, or convert it with packed neurons"
+            )
 
 
 def check_accumulators(network: fx.GraphModule) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from snnconvert.engines.integer.module_calls import call_for
 from snnconvert.engines.integer.proof import INT32_LARGEST, LARGEST_BYTE
 from snnconvert.engines.integer.torch_kernels import PackedWeights, pack
 from snnconvert.engines.integer.torch_proof import Scales
@@ -158,15 +159,7 @@ class ByteBuilder(ABC):
 
     def call(self, node: fx.Node, suffix: str, module: nn.Module, *sources: fx.Node) -> fx.Node:
         """Adds a module that stands for a node, or a part of it, and calls it."""
-        name, index = f"{node.target if node.op == 'call_module' else node.name}{suffix}", 1
-        base = name
-        while name in self.root:
-            index += 1
-            name = f"{base}_{index}"
-        self.root[name] = module
-        made = self.graph.call_module(name, sources)
-        made.meta["layer"] = str(node.meta.get("layer", node.target))
-        return made
+        return call_for(node, suffix, module, sources, self.graph, self.root)
 
 
 def reuse_memory(lowered: fx.GraphModule) -> None:

@@ -23,6 +23,7 @@ from snnconvert.engines.integer.torch_proof import (
 from snnconvert.engines.integer.torch_twins import ByteSum, ByteSynapse, TableBytes
 from snnconvert.neurons.current import IntegerScale
 from snnconvert.neurons.neuron import SpikingNeuron
+from snnconvert.neurons.packed import PackedCode
 from snnconvert.neurons.synapse import ConvGeometry, Synapse
 from snnconvert.neurons.transfer import TableTransfer
 
@@ -34,7 +35,7 @@ class FiringBuilder(ByteBuilder, ABC):
 
     def fired_at_once(self, node: fx.Node, neuron: SpikingNeuron, source: fx.Node) -> fx.Node | None:
         """Bytes from the kernel of the synapse, sum or table that only these neurons read; None if they must wait."""
-        if len(source.users) != 1:
+        if len(source.users) != 1 or not isinstance(neuron.code, PackedCode):
             return None
         module = self.modules.get(source)
         if isinstance(module, Synapse):

@@ -27,8 +27,6 @@ from snnconvert.engines.integer.torch_twins import (
     ReadBytes,
 )
 from snnconvert.engines.integer.traces import Trace
-from snnconvert.engines.stepwise import neuron_layers
-from snnconvert.errors import EngineError
 from snnconvert.neurons.current import IntegerScale
 from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.neurons.packed import PackedCode
@@ -66,20 +64,6 @@ class ByteNetwork:
 
     graph: fx.GraphModule
     fired: tuple[Fired, ...]
-
-
-def check_packed(network: fx.GraphModule) -> None:
-    """Refuses neurons whose closed form isn't what they fire.
-
-    Raises:
-        EngineError: naming the layer.
-    """
-    for layer, neuron in neuron_layers(network).values():
-        if not isinstance(neuron.code, PackedCode):
-            raise EngineError(
-                f"{layer}: integer engines run packed neurons, not {neuron.code.name}: run the network without an "
-                "engine, or convert it with packed neurons"
-            )
 
 
 def lower_to_bytes(network: fx.GraphModule, traces: Mapping[fx.Node, Trace]) -> ByteNetwork:
@@ -191,7 +175,7 @@ class _Lowering(FiringBuilder):
         source = node.args[0]
         assert isinstance(source, fx.Node)
         fired = self.fired_at_once(node, neuron, source)
-        if fired is None and self.is_read_as_bytes(node):
+        if fired is None and isinstance(neuron.code, PackedCode) and self.is_read_as_bytes(node):
             fired = self.call(node, "", FireBytes(copy.deepcopy(neuron)), self.value(source))
         if fired is not None:
             self.bytes[node] = fired, neuron.code.offset

@@ -17,9 +17,10 @@ from torch import Tensor, fx
 
 from snnconvert.convert.ops import OpKind, kind_of
 from snnconvert.convert.signature import Signature
+from snnconvert.engines.integer.proof import check_words
 from snnconvert.engines.integer.runtime import FloatOperation, LayerWords, RuntimeOptions
 from snnconvert.engines.integer.torch_kernels import missing_kernels
-from snnconvert.engines.integer.torch_lowering import ByteNetwork, Fired, check_packed, lower_to_bytes
+from snnconvert.engines.integer.torch_lowering import ByteNetwork, Fired, lower_to_bytes
 from snnconvert.engines.integer.torch_matrices import IntegerMatrix, as_packed, with_integer_matrices
 from snnconvert.engines.integer.torch_twins import ByteSum, ByteSynapse, PoolBytes, ReadBytes, TableBytes, WriteBytes
 from snnconvert.engines.integer.traces import traced
@@ -53,7 +54,7 @@ class TorchRuntime:
         self._graph, self._fired = lowered.graph, lowered.fired
 
     def _lowered(self, network: fx.GraphModule, signature: Signature) -> ByteNetwork:
-        check_packed(network)
+        check_words(network)
         if self._device.type == "cuda":
             return with_integer_matrices(network)
         missing = missing_kernels() if self._device.type == "cpu" else f"there are no 8-bit kernels on {self._device}"

@@ -190,10 +190,15 @@ class WordTable(nn.Module):
         """Bytes of the shape of float grid positions p."""
         last = self.first + len(self.table) - 1
         index = (positions.round().clamp(self.first, last) - self.first).to(torch.int32)
-        if not self.flat:
-            return onnx_node("Gather", (self.table, index), index, self.stored.dtype, axis=0)
-        rows = index.reshape(-1)
-        return onnx_node("GatherElements", (self.table, rows), rows, self.stored.dtype, axis=0).reshape(index.shape)
+        return looked_up(self.table, index, flat=self.flat)
+
+
+def looked_up(table: Tensor, index: Tensor, *, flat: bool) -> Tensor:
+    """table[index] of the index's shape, read by vectors of indices if ``flat``."""
+    if not flat:
+        return onnx_node("Gather", (table, index), index, table.dtype, axis=0)
+    rows = index.reshape(-1)
+    return onnx_node("GatherElements", (table, rows), rows, table.dtype, axis=0).reshape(index.shape)
 
 
 class Scaled(nn.Module):

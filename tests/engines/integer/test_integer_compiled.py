@@ -95,6 +95,33 @@ def test_any_image_size_where_the_network_takes_any(engine):
         assert {layer.mismatches for layer in compiled.agreement(images)} == {0}
 
 
+class Heads(nn.Module):
+    """One head on two maps, whose answers are reshaped with the maps' sizes."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.last = conv(3, 6), conv(6, 6), conv(6, 8)
+
+    def forward(self, maps):
+        found = []
+        for x in maps:
+            y = self.last(torch.relu(self.second(torch.relu(self.first(x)))))
+            n, _, height, width = y.shape
+            found.append(y.view(n, 2, 4, height, width).permute(0, 3, 4, 1, 2).reshape(n, -1, 4))
+        return torch.cat(found, 1)
+
+
+def test_sizes_that_the_network_computes_with(engine):
+    torch.manual_seed(0)
+    maps = [torch.randn(16, 3, 8, 8), torch.randn(16, 3, 4, 4)]
+    config = snnconvert.ConversionConfig(dynamic_sizes=True)
+    snn = snnconvert.convert(Heads().eval(), [snnconvert.Inputs(maps)], config, progress=False)
+    compiled = snn.compile(engine, threads=2, cache=False)
+    for given in (maps, [torch.randn(2, 3, 5, 7), torch.randn(2, 3, 3, 3)]):
+        torch.testing.assert_close(compiled(given), snn(given), rtol=1e-6, atol=1e-6)
+        assert {layer.mismatches for layer in compiled.agreement(given)} == {0}
+
+
 def test_built_models_are_found_again_unless_damaged(chain, tmp_path, monkeypatch):
     snn, images = chain
     first = snn.compile(cache=tmp_path)
