@@ -21,7 +21,7 @@ from snnconvert.engine_evaluation import (
     names_by_kind,
 )
 from snnconvert.errors import InputError
-from snnconvert.report.tables import format_table
+from snnconvert.report.text import format_table
 
 _NAMES_SHOWN = 4
 

@@ -35,7 +35,7 @@ from snnconvert.models.source import load_model
 from snnconvert.pareto_search import search
 from snnconvert.plots.canvas import new_figure, save_figure
 from snnconvert.plots.pareto import pareto_curve
-from snnconvert.report.tables import format_table
+from snnconvert.report.text import format_table
 
 _BUDGETS = (64.0, 32.0, 16.0, 12.0, 8.0)
 

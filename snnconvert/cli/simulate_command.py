@@ -15,7 +15,7 @@ from snnconvert.cli.saved import add_saved_network, image_batches, load_network,
 from snnconvert.engines.timeline import Latency
 from snnconvert.errors import InputError
 from snnconvert.in_time import TimeReport, measure_in_time
-from snnconvert.report.tables import format_table
+from snnconvert.report.text import format_table
 from snnconvert.spiking_model import SpikingModel
 
 _SHOWN_SAMPLES = 16

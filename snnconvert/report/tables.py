@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 
 from snnconvert.convert.plan import Plan
 from snnconvert.report.allocation import Allocation
+from snnconvert.report.energy_table import energy_table
 from snnconvert.report.report import LayerReport, Report
+from snnconvert.report.text import format_table, quantity
 
 _ANALOG_SHOWN = 12
 _LEGEND = (
@@ -15,27 +16,6 @@ _LEGEND = (
     "NS-ACE: S-ACE x rate; rate: share of non-zero input spikes; words 0, bits 0: share of zeros among input\n"
     "words (neurons silent in all steps) and among their bits; SQNR: of the layer's output against the ANN"
 )
-
-
-def format_table(headers: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """A table with aligned columns: the first ``left`` columns to the left, the others to the right."""
-    widths = [max(len(row[i]) for row in [headers, *rows]) for i in range(len(headers))]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if index < left else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in [headers, ["-" * width for width in widths], *rows]
-    ]
-    return "\n".join(lines)
-
-
-def quantity(value: float) -> str:
-    """A count with three digits and a decimal prefix: 1.82 G, 640, 12.3 M."""
-    for factor, prefix in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if abs(value) >= factor:
-            return f"{value / factor:.3g}{prefix}"
-    return f"{value:.3g}"
 
 
 def plan_table(plan: Plan) -> str:
@@ -87,7 +67,7 @@ def report_table(report: Report) -> str:
         parts.append(_analog_lines(report))
     if report.allocation is not None:
         parts.append(_allocation_lines(report.allocation))
-    parts.append(_headline(report))
+    parts += [energy_table(report.energy), _headline(report)]
     return "\n\n".join(parts)
 
 
@@ -153,10 +133,14 @@ def _headline(report: Report) -> str:
         f"fidelity    top-1 agreement with the ANN {agreement}, logit SQNR {sqnr} "
         f"on {fidelity.images} images ({fidelity.measured_on})",
         f"coverage    {report.coverage.macs_on_spikes:.2%} of {quantity(totals.macs)} MACs on spikes",
-        f"bit budget  {totals.bit_budget:.4g} = mean of b_w x b_s x T over MACs; "
-        f"weights {quantity(totals.weight_bytes)}B",
+        f"bit budget  {totals.bit_budget:.4g} = mean of b_w x b_s x T over MACs, {totals.bit_budget_by_weights:.4g} "
+        f"over weights, {totals.bit_budget_by_neurons:.4g} over neurons, at most {totals.largest_bit_budget:.4g}",
+        f"memory      weights {quantity(totals.weight_bytes)}B, membranes {quantity(totals.state_bytes)}B",
         f"effort      S-ACE {quantity(totals.s_ace)} per image (input layer {quantity(totals.input_layer_s_ace)}), "
         f"NS-ACE {quantity(totals.ns_ace)}",
+        f"operations  {quantity(totals.synops)} SynOps, {quantity(totals.accumulates)} additions bit by bit or "
+        f"{quantity(totals.word_macs)} MACs on words; {quantity(totals.integer_operations)} on currents, "
+        f"{quantity(totals.real_operations)} on real numbers",
     ]
     if totals.analog_macs:
         macs, ace = quantity(totals.analog_macs), quantity(totals.analog_ace)
