@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -20,16 +21,28 @@ _IMAGES = 128
 def command_line(report: Report) -> str:
     """``snnconvert MODEL …`` with every setting that isn't the default; "" where only Python can say it.
 
-    Labelled images of the user's own are named IMAGES.
+    Widths that were allocated are left to the allocation; labelled images of the user's own are named IMAGES.
     """
     config = report.config
-    overrides = config.get("overrides", {})
+    overrides = _told_overrides(report)
     converted_after_all = any(given.get("analog") is False for given in overrides.values())
     if not report.model or converted_after_all or any(config.get(name) for name in ("parts", "dynamic_sizes")):
         return ""
     network = report.weights.removeprefix(_ONNX) if report.weights.startswith(_ONNX) else report.model
     options = [*_settings(config), *_overrides(overrides), *_sources(report)]
     return shlex.join(["snnconvert", network, *options])
+
+
+def _told_overrides(report: Report) -> dict[str, Mapping[str, Any]]:
+    """The overrides less those that an allocation found."""
+    found = {} if report.allocation is None else report.allocation.overrides
+    allocated = {re.escape(layer): dict(widths) for layer, widths in found.items()}
+    given = report.config.get("overrides", {})
+    return {
+        pattern: values
+        for pattern, values in given.items()
+        if {name: value for name, value in values.items() if value is not None} != allocated.get(pattern)
+    }
 
 
 def _settings(config: Mapping[str, Any]) -> Iterator[str]:

@@ -63,6 +63,19 @@ def test_the_command_has_the_sources(small_report, labelled_report):
     assert parsed(command_line(on_hardware(small_report, load_profile("loihi")))).hardware == "loihi"
 
 
+def test_allocated_widths_are_left_to_the_allocation(labelled_report):
+    told = {"gate\\.0": {"bits": 1}, "mix\\.0": {"T": 4, "bits": 2, "weight_bits": 8}}
+    found = {"mix.0": {"T": 4, "bits": 2, "weight_bits": 8}}
+    report = dataclasses.replace(
+        labelled_report,
+        config=ConversionConfig(max_drop=1.0, overrides=told).to_dict(),
+        allocation=dataclasses.replace(labelled_report.allocation, overrides=found),
+    )
+    assert "--max-drop 1 --override 'gate\\.0:bits=1' --" in command_line(report)
+    assert "mix" not in command_line(report)
+    assert "mix" in command_line(dataclasses.replace(report, allocation=None))
+
+
 @pytest.mark.parametrize("change", [{"parts": ["a"]}, {"dynamic_sizes": True}, {"overrides": {"a": {"analog": False}}}])
 def test_what_only_python_can_say_has_no_command(small_report, change):
     assert command_line(dataclasses.replace(small_report, config={**small_report.config, **change})) == ""
