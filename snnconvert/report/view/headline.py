@@ -5,6 +5,7 @@ from __future__ import annotations
 from snnconvert.energy.comparison import EnergyAccount, ModelResult
 from snnconvert.energy.cost import Network
 from snnconvert.energy.twin import TwinModel
+from snnconvert.errors import ArtifactError
 from snnconvert.report.report import Metric, Report
 from snnconvert.report.statistics import proportion_ci95
 from snnconvert.report.view.numbers import ABSENT, cost, count, decimal, percent, points, ratio, short, times
@@ -36,8 +37,15 @@ def facts(report: Report) -> tuple[Fact, ...]:
 
 
 def headline_model(account: EnergyAccount) -> ModelResult:
-    """The twin model's result, or the first there is."""
-    return next((item for item in account.models if item.model == TwinModel.name), account.models[0])
+    """The twin model's result.
+
+    Raises:
+        ArtifactError: if the report has none.
+    """
+    found = next((item for item in account.models if item.model == TwinModel.name), None)
+    if found is None:
+        raise ArtifactError("the report has no energies of the twin model: give hardware to compute them again")
+    return found
 
 
 def energy_sentences(report: Report) -> tuple[str, ...]:

@@ -14,6 +14,6 @@ def layer_costs(report: Report) -> dict[Network, tuple[Cost, ...]]:
     Raises:
         ConfigurationError: if the report's constants aren't those of the model.
     """
-    constants = TwinConstants.from_table(report.energy.constants["twin"], "the report's constants, twin")
+    constants = TwinConstants.from_table(report.energy.constants.get("twin", {}), "the report's constants, twin")
     model, layers = TwinModel(constants), workload_of(report.layers, (), report.totals).layers
     return {network: tuple(model.layer(layer, network) for layer in layers) for network in Network}

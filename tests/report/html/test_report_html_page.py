@@ -13,7 +13,7 @@ import pytest
 from page_reader import Page, number
 
 from snnconvert.allocation.pareto import ParetoPoint
-from snnconvert.errors import InputError
+from snnconvert.errors import InputError, SnnConvertError
 from snnconvert.in_time import AnytimeCurve
 from snnconvert.plots.page.curves import search_curve, time_curve
 from snnconvert.report.html.page import report_page
@@ -217,6 +217,13 @@ def test_reports_without_layers_histograms_or_sqnr_have_pages(small_report):
     assert {row[12] for row in page.cells("layer-table")[1:]} == {"–"}
     empty = dataclasses.replace(bare, layers=(), neurons=(), analog=())
     assert Page(report_page(empty)).cells("layer-table")[1:] == []
+
+
+def test_reports_without_energies_of_the_twin_are_refused(small_report):
+    for change, message in (({"models": ()}, "no energies of the twin model"), ({"constants": {}}, "is missing")):
+        damaged = dataclasses.replace(small_report, energy=dataclasses.replace(small_report.energy, **change))
+        with pytest.raises(SnnConvertError, match=message):
+            report_page(damaged)
 
 
 def test_a_page_that_can_not_be_written_is_refused(small_report, tmp_path):
