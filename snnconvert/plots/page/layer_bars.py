@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_MARGINS = (0.5, 0.06, 0.36, 0.08)
+_MARGINS = (0.5, 0.16, 0.36, 0.08)
 _HEIGHT = 1.75
 _NARROWEST, _WIDEST, _EACH = 3.45, 10.0, 0.1
 _BAR = 0.74
