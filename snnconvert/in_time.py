@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +16,7 @@ from torch import Tensor
 from snnconvert.engines.recording import LayerRecord, Unevenness
 from snnconvert.engines.stepwise import Simulation
 from snnconvert.engines.timeline import Adapter, Latency
-from snnconvert.errors import InputError
+from snnconvert.errors import ArtifactError, InputError, first_line
 from snnconvert.neurons.registry import spelled
 from snnconvert.spiking_model import SpikingModel
 
@@ -36,6 +38,37 @@ class AnytimeCurve:
     accuracy: tuple[float, ...] | None
     agreement: tuple[float, ...]
     images: int
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> AnytimeCurve:
+        """Reads what ``dataclasses.asdict`` gives.
+
+        Raises:
+            TypeError: if a field is missing or unknown, or isn't of its kind.
+            KeyError: likewise.
+            ValueError: if there are no ticks, or not as many shares as ticks.
+        """
+        ticks, agreement = tuple(map(int, data["ticks"])), tuple(map(float, data["agreement"]))
+        accuracy = None if data["accuracy"] is None else tuple(map(float, data["accuracy"]))
+        if not ticks or any(len(shares) != len(ticks) for shares in (agreement, accuracy) if shares is not None):
+            raise ValueError("there must be as many shares as ticks")
+        return cls(**{**data, "ticks": ticks, "accuracy": accuracy, "agreement": agreement})
+
+
+def read_anytime_curve(path: str | Path) -> AnytimeCurve:
+    """The curve of a simulation, from a file that ends with the JSON line of ``snnconvert simulate``.
+
+    Raises:
+        ArtifactError: if it holds none, or is damaged.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").strip().splitlines()
+        data = json.loads(lines[-1] if lines else "")
+        if data["schema"] != SCHEMA:
+            raise ArtifactError(f"{path}: schema {data['schema']!r} is not {SCHEMA!r}")
+        return AnytimeCurve.from_dict(data["curve"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{path} is no simulation: {first_line(error)}") from None
 
 
 @dataclass(frozen=True)

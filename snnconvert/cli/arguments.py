@@ -17,6 +17,7 @@ from snnconvert.config import (
     LayerOverride,
 )
 from snnconvert.effort import EFFORTS
+from snnconvert.energy.profile import DEFAULT_PROFILE, shipped_profiles
 from snnconvert.errors import ConfigurationError
 from snnconvert.neurons.registry import readable_neuron_names
 from snnconvert.version import __version__
@@ -41,7 +42,8 @@ def build_parser() -> argparse.ArgumentParser:
         description="Convert a pretrained network into a spiking one and report what it costs and keeps.",
         epilog="snnconvert eval FOLDER measures a converted network in an engine, snnconvert simulate FOLDER runs it "
         "in time, snnconvert export FOLDER writes it for other tools, snnconvert search MODEL finds the best widths at "
-        "each of several budgets; each has its own --help. The last line on stdout is one JSON object. Exit code 2 "
+        "each of several budgets, snnconvert report FOLDER writes its report as a page, snnconvert compare A B puts "
+        "two reports side by side; each has its own --help. The last line on stdout is one JSON object. Exit code 2 "
         "means bad input: nothing was written. Under torchrun, the processes share the calibration.",
     )
     add_model(parser)
@@ -332,6 +334,10 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
         help="folder for the converted network and its report (default: snn-MODEL)",
     )
     group.add_argument("--force", action="store_true", help="replace the output folder if it isn't empty")
+    group.add_argument(
+        "--hardware", default=DEFAULT_PROFILE, metavar="NAME|TOML",
+        help=f"hardware of the energies: {', '.join(shipped_profiles())}, or a .toml file (default %(default)s)",
+    )  # fmt: skip
     group.add_argument(
         "--dry-run", action="store_true", help="print the plan and stop: no calibration, nothing written"
     )

@@ -24,10 +24,12 @@ from snnconvert.cli.arguments import config_from
 from snnconvert.cli.process_group import Share, process_group
 from snnconvert.convert.plan import Plan
 from snnconvert.data.images import ImageSets, digits_images, open_images, sample_photographs
+from snnconvert.energy.profile import load_profile
 from snnconvert.errors import InputError, first_line
 from snnconvert.evaluation import Evaluation, compare
 from snnconvert.models.onnx.classifier import is_onnx
 from snnconvert.models.source import DIGITS, LoadedModel, load_model
+from snnconvert.report.hardware import on_hardware
 from snnconvert.report.report import Report
 from snnconvert.report.tables import plan_table, report_table
 from snnconvert.spiking_model import SpikingModel
@@ -49,7 +51,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _run(options: argparse.Namespace, share: Share) -> None:
-    config = config_from(options)
+    config, hardware = config_from(options), load_profile(options.hardware)
     check_numbers(options)
     device = torch_device(options.device)
     if options.threads is not None:
@@ -80,7 +82,7 @@ def _run(options: argparse.Namespace, share: Share) -> None:
     if not share.is_first:
         return
     evaluation = _evaluate(ann, snn, images, options)
-    snn.report = _completed(snn.report, evaluation, images, loaded)
+    snn.report = on_hardware(_completed(snn.report, evaluation, images, loaded), hardware)
     snn.save(target, force=options.force)
     say(options, f"{report_table(snn.report)}\n\nwritten to {target}{os.sep}\n")
     emit_json(snn.report.summary())

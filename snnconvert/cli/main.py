@@ -16,6 +16,8 @@ _COMMANDS = {
     "simulate": "snnconvert.cli.simulate_command",
     "export": "snnconvert.cli.export_command",
     "search": "snnconvert.cli.search_command",
+    "report": "snnconvert.cli.report_command",
+    "compare": "snnconvert.cli.compare_command",
 }
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130

@@ -33,7 +33,7 @@ from snnconvert.cli.convert_command import (
 from snnconvert.errors import InputError
 from snnconvert.models.source import load_model
 from snnconvert.pareto_search import search
-from snnconvert.plots.canvas import new_figure, save_figure
+from snnconvert.plots.canvas import save_figure
 from snnconvert.plots.pareto import pareto_curve
 from snnconvert.report.text import format_table
 
@@ -105,10 +105,9 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _check_output(target: Path) -> None:
-    """Refuses, before any work, a folder that is none, and to go without matplotlib."""
+    """Refuses, before any work, a folder that is none."""
     if target.exists() and not target.is_dir():
         raise InputError(f"{target} exists and is not a folder: choose another output folder")
-    new_figure()
 
 
 class _Evaluation:

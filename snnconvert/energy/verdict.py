@@ -70,7 +70,11 @@ def _conditions(even: BreakEven, rival: str, *, wins: bool) -> str:
     measured = f"{100 * even.measured_rate:.3g} %"
     if even.outcome == "always":
         return f"bit by bit it beats {rival} at any firing rate."
-    steps = "" if even.most_steps is None else f"windows of at most {even.most_steps} binary steps"
+    steps = (
+        ""
+        if even.most_steps is None
+        else f"windows of at most {even.most_steps} binary step{'s' * (even.most_steps > 1)}"
+    )
     if even.outcome == "never" or even.rate is None:
         only = f", only with {steps}" if steps else ""
         return f"bit by bit it can't beat {rival} at any firing rate{only}."

@@ -1,1 +1,1 @@
-"""Pictures of simulations, with matplotlib: the optional extra "plot"."""
+"""Pictures of simulations, searches and reports, with matplotlib."""

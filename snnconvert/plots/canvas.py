@@ -24,15 +24,10 @@ def new_figure(width: float = 6.0, height: float = 4.0) -> Figure:
     Args:
         width: in inches.
         height: in inches.
-
-    Raises:
-        InputError: if matplotlib isn't installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise InputError("plots need matplotlib: pip install 'snnconvert[plot]'") from None
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure

@@ -25,9 +25,6 @@ def accuracy_curve(points: AnytimeCurve, ann_accuracy: float | None = None) -> F
     Args:
         points: of :func:`~snnconvert.plots.anytime.anytime_accuracy`.
         ann_accuracy: the original network's accuracy, 0..1, drawn as a line.
-
-    Raises:
-        InputError: if matplotlib is missing.
     """
     figure = new_figure()
     axes: Axes = figure.subplots()

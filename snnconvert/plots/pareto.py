@@ -29,7 +29,7 @@ def pareto_curve(points: Sequence[ParetoPoint], name: str = "") -> Figure:
         name: the network's, for the title.
 
     Raises:
-        InputError: if there are no points, their decisions can't be compared, or matplotlib is missing.
+        InputError: if there are no points, or their decisions can't be compared.
     """
     if not points or any(_share(point) is None for point in points):
         raise InputError("there are no points with decisions to draw")

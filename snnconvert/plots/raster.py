@@ -49,7 +49,7 @@ def spike_raster(simulation: Simulation, layer: str, *, sample: int = 0, neurons
         neurons: how many neurons to show, evenly spaced over the layer.
 
     Raises:
-        InputError: if the layer or the sample isn't there, its spikes weren't recorded, or matplotlib is missing.
+        InputError: if the layer or the sample isn't there, or its spikes weren't recorded.
     """
     spikes, record = spikes_of(simulation, layer), record_of(simulation, layer)
     train = train_of(spikes, sample)
@@ -83,7 +83,7 @@ def network_raster(simulation: Simulation, sample: int = 0, neurons_per_layer: i
         neurons_per_layer: how many neurons of each layer to show, evenly spaced.
 
     Raises:
-        InputError: if no spikes were recorded, the sample isn't there, or matplotlib is missing.
+        InputError: if no spikes were recorded, or the sample isn't there.
     """
     layers = recorded_layers(simulation)
     figure = new_figure(height=max(4.0, 0.75 + _INCHES_A_LAYER * (len(layers) + 1)))

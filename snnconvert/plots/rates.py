@@ -32,7 +32,7 @@ def rate_histogram(simulation: Simulation, layers: Collection[str] | None = None
         layers: names of the layers to show; None for all that were recorded.
 
     Raises:
-        InputError: if a layer isn't there, its spikes weren't recorded, or matplotlib is missing.
+        InputError: if a layer isn't there, or its spikes weren't recorded.
     """
     rates = {layer: _rates(spikes) for layer, spikes in recorded_layers(simulation, layers).items()}
     figure = new_figure(height=max(4.0, 0.75 + _INCHES_A_LAYER * len(rates)))

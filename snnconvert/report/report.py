@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from snnconvert.energy.comparison import EnergyAccount
 from snnconvert.errors import ArtifactError
 from snnconvert.report.account import AnalogReport, LayerAccount, Totals
 from snnconvert.report.allocation import Allocation
+
+if TYPE_CHECKING:
+    from snnconvert.report.view.parts import Curve
 
 SCHEMA = "snnconvert.report/2"
 
@@ -136,7 +139,26 @@ class Report:
 
     def to_json(self, path: str | Path) -> None:
         """Writes report.json."""
-        Path(path).write_text(json.dumps(self.to_dict(), separators=(",", ":")) + "\n", encoding="utf-8")
+        Path(path).write_text(self.json_text(), encoding="utf-8")
+
+    def json_text(self) -> str:
+        """What report.json holds."""
+        return json.dumps(self.to_dict(), separators=(",", ":")) + "\n"
+
+    def to_html(self, path: str | Path, curves: Sequence[Curve] = ()) -> None:
+        """Writes the report as one HTML file that needs no other and no network; a file that is there is replaced.
+
+        Args:
+            path: the file; folders that are missing are made.
+            curves: what was measured apart from the conversion, of :mod:`snnconvert.plots.page.curves`.
+
+        Raises:
+            InputError: if the file can't be written.
+        """
+        from snnconvert.report.html.page import report_page
+        from snnconvert.report.html.rendering import write_page
+
+        write_page(path, report_page(self, curves))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Report:

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from snnconvert.cli import eval_command, export_command, search_command, simulate_command
+from snnconvert.cli import (
+    compare_command,
+    eval_command,
+    export_command,
+    report_command,
+    search_command,
+    simulate_command,
+)
 from snnconvert.cli.arguments import build_parser
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -52,6 +59,10 @@ def test_command_of_the_readme_has_valid_options(command):
         assert eval_command.build_parser().parse_args(words[1:]).network
     elif words[0] == "search":
         assert search_command.build_parser().parse_args(words[1:]).budgets
+    elif words[0] == "report":
+        assert report_command.build_parser().parse_args(words[1:]).network
+    elif words[0] == "compare":
+        assert compare_command.build_parser().parse_args(words[1:]).second
     else:
         assert build_parser().parse_args(words).model in ("digits", "resnet50", "mobilenetv2_100", "model.onnx")
 

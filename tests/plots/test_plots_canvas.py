@@ -21,12 +21,6 @@ def test_matplotlib_is_imported_late_and_pyplot_never():
     subprocess.run([sys.executable, "-c", SCRIPT], check=True)
 
 
-def test_without_matplotlib_the_error_names_the_extra(simulations, monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(InputError, match=r"plots need matplotlib: pip install 'snnconvert\[plot\]'"):
-        rate_histogram(simulations["if"])
-
-
 @pytest.mark.parametrize(("name", "start"), [("a.png", b"\x89PNG"), ("deep/er/b.svg", b"<?xml")])
 def test_pictures_are_written_whole(simulations, tmp_path, name, start):
     path = tmp_path / name

@@ -2,8 +2,6 @@ import dataclasses
 
 import pytest
 
-pytest.importorskip("matplotlib")
-
 from snnconvert.allocation.pareto import ParetoPoint
 from snnconvert.errors import InputError
 from snnconvert.plots.canvas import save_figure

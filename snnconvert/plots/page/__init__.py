@@ -1,0 +1,1 @@
+"""Pictures inside pages: SVG whose colours are the page's own."""
