@@ -7,7 +7,7 @@ from collections.abc import Callable
 from snnconvert.report.comparison import Comparison
 from snnconvert.report.html.rendering import render
 from snnconvert.report.markdown import escaped, markdown_table
-from snnconvert.report.tables import format_table
+from snnconvert.report.text import format_table
 from snnconvert.report.view.comparison import (
     energy_comparisons,
     headline_comparison,
