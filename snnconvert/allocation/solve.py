@@ -20,6 +20,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_array
 
 from snnconvert.allocation.problem import FloatArray, Problem, Solution
+from snnconvert.allocation.quiet_solver import quiet_stdout
 from snnconvert.errors import ConfigurationError, ConversionError
 
 _GAP = 1e-5
@@ -91,13 +92,14 @@ class _Program:
         for _ in range(_TRIALS):
             scale = _ROW_SCALE / max(target, _TINY)
             within = LinearConstraint(np.where(usable, self.row * scale, 0.0)[None], -np.inf, target * scale)
-            result = milp(
-                np.where(usable, objective, 0.0),
-                integrality=np.ones(len(objective)),
-                bounds=Bounds(0.0, usable.astype(np.float64)),
-                constraints=[_agreement(self.problem), within],
-                options={"mip_rel_gap": gap, "presolve": False},
-            )
+            with quiet_stdout():
+                result = milp(
+                    np.where(usable, objective, 0.0),
+                    integrality=np.ones(len(objective)),
+                    bounds=Bounds(0.0, usable.astype(np.float64)),
+                    constraints=[_agreement(self.problem), within],
+                    options={"mip_rel_gap": gap, "presolve": False},
+                )
             if result.x is None:
                 raise ConversionError(f"the allocation can't be solved: {result.message}")
             found = _solution(self.problem, result.x)

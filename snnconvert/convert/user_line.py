@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+import re
 import sysconfig
 import traceback
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import torch
 
 _LONGEST = 160
+_CELL = re.compile(r"ipykernel_\d+")
 _PACKAGE = Path(__file__).resolve().parents[1]
 _FOREIGN = (
     Path(torch.__file__).resolve().parent,
@@ -21,17 +23,23 @@ _INSTALLED = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("pureli
 
 
 def user_line(error: BaseException) -> str:
-    """The innermost frame of the user's model as " at file:line: code"; empty if the error shows none."""
+    """The innermost frame of the user's model as " at file:line: code"; empty if the error shows none.
+
+    A cell of a notebook is called that: its file is a temporary one.
+    """
     for raised in _chain(error):
         frames = traceback.extract_tb(raised.__traceback__)
         for frame in reversed(frames):
             if frame.lineno is not None and _is_users(frame.filename):
                 code = frame.line or linecache.getline(frame.filename, frame.lineno).strip()
                 line = code.splitlines()[0] if code else "?"
-                return (
-                    f" at {frame.filename}:{frame.lineno}: {line if len(line) <= _LONGEST else line[:_LONGEST] + ' …'}"
-                )
+                shown = line if len(line) <= _LONGEST else f"{line[:_LONGEST]} …"
+                return f" at {_place(frame.filename)}:{frame.lineno}: {shown}"
     return ""
+
+
+def _place(filename: str) -> str:
+    return "notebook cell" if _CELL.fullmatch(Path(filename).parent.name) else filename
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

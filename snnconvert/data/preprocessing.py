@@ -9,8 +9,6 @@ from typing import Any, cast
 
 import torch
 from PIL import Image
-from timm.data.config import resolve_data_config
-from timm.data.transforms_factory import create_transform
 from torch import Tensor
 
 from snnconvert.data.pixels import image_to_tensor, to_channels
@@ -112,6 +110,8 @@ class Preprocessing:
 
     @cached_property
     def _transform(self) -> Callable[[Image.Image], Tensor]:
+        from timm.data.transforms_factory import create_transform  # takes seconds, and images of the right size none
+
         transform = create_transform(
             input_size=self.input_size,
             is_training=False,
@@ -134,6 +134,8 @@ def timm_preprocessing(pretrained_cfg: Mapping[str, Any], *, image_size: int | N
     Returns:
         The preprocessing.
     """
+    from timm.data.config import resolve_data_config
+
     arguments: dict[str, Any] = {}
     if image_size is not None:
         channels = (pretrained_cfg.get("input_size") or (3, 224, 224))[0]

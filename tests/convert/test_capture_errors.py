@@ -6,6 +6,7 @@ from torch import nn
 
 import snnconvert
 from snnconvert.convert.capture import capture_call
+from snnconvert.convert.user_line import user_line
 from snnconvert.errors import ConversionError
 
 
@@ -60,6 +61,15 @@ def test_the_line_of_the_model_is_named(kind, code):
         capture_call(kind(), torch.rand(2, 3, 8, 8))
     assert f"{__file__}:{line}: {code}" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_cell_of_a_notebook_is_called_that():
+    code = compile("\n\ndef fail():\n    raise ValueError\n", "/somewhere/ipykernel_17/293.py", "exec")
+    names = {}
+    exec(code, names)
+    with pytest.raises(ValueError) as error:  # noqa: PT011
+        names["fail"]()
+    assert user_line(error.value).startswith(" at notebook cell:4: ")
 
 
 class OverTheBatch(Branch):
