@@ -29,6 +29,7 @@ from snnconvert.report.report import Coverage
 from snnconvert.report.versions import versions
 
 _CONVOLUTION = "conv"
+_RESETS = ("reset", "reset_mem")
 
 
 def account(
@@ -59,7 +60,7 @@ def account(
             dimension before ``batch_dim``, else what the rows of its layers say. A loop over time counts as calls.
         weight_bits: b_w of every layer with weights; None: as seen, 32 where weights aren't quantized.
         hardware: a profile's name, path, or itself.
-        reset: called before and after; None: ``reset()`` of every submodule that has it without arguments.
+        reset: called before and after; None: ``reset()``, else ``reset_mem()``, of every submodule that has it.
         forward: called with the inputs in place of the module, such as a loop over time around it.
 
     Raises:
@@ -88,7 +89,8 @@ def account(
     work = element_wise(list(ledger.modules.values()), timing, window, ledger.network)
     layers, analog = _layers(records, timing, module, weight_bits)
     is_inferred = batch_dim == 0 and steps is None and timing.steps > 1
-    notes = notes_on(ledger, records, timing, work, is_inferred=is_inferred)
+    silent = [layer.name for layer in layers if not layer.firing_rate]
+    notes = notes_on(ledger, records, timing, work, silent, is_inferred=is_inferred)
     return _result(type(module).__name__, layers, (*analog, *work.analog), work, profile, timing.images, notes)
 
 
@@ -190,9 +192,10 @@ def _plain_attention() -> Iterator[None]:
 
 def _reset(module: nn.Module) -> None:
     for item in module.modules():
-        function = getattr(item, "reset", None)
-        if callable(function) and _takes_nothing(function):
-            function()
+        functions = [getattr(item, name, None) for name in _RESETS]
+        found = next((function for function in functions if callable(function) and _takes_nothing(function)), None)
+        if found is not None:
+            found()
 
 
 def _takes_nothing(function: Callable[..., object]) -> bool:

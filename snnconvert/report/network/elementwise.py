@@ -30,6 +30,12 @@ def name_of(func: Any) -> str:
     return str(getattr(getattr(func, "overloadpacket", func), "__name__", func))
 
 
+def plain_name(name: str) -> str:
+    """An operator's name as users know it: batch_norm for what torch makes of one."""
+    bare = name.strip("_").removeprefix("native_").removesuffix("_with_indices")
+    return "batch_norm" if "batch_norm" in bare else bare
+
+
 def operations_of(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> int:
     """Element-wise operations of one operator on floating-point numbers; 0 where it computes none.
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from snnconvert.report.layer_account import AnalogReport
+from snnconvert.report.network.elementwise import plain_name
 from snnconvert.report.network.ledger import ModuleRecord
 from snnconvert.report.network.timing import Timing
 
@@ -63,7 +64,7 @@ def _report(record: ModuleRecord, timing: Timing, window: int, network: str) -> 
     return AnalogReport(
         name=record.name or network,
         op="element-wise",
-        reason=f"{_named(sorted({name for name, _ in record.operations}))} of real numbers",
+        reason=f"{_named(sorted({plain_name(name) for name, _ in record.operations}))} of real numbers",
         macs=0,
         operations=total // runs,
         runs=runs,

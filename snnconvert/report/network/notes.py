@@ -12,7 +12,13 @@ _NAMED = 4
 
 
 def notes_on(
-    ledger: Ledger, records: Collection[LayerRecord], timing: Timing, work: ElementWise, *, is_inferred: bool
+    ledger: Ledger,
+    records: Collection[LayerRecord],
+    timing: Timing,
+    work: ElementWise,
+    silent: Collection[str],
+    *,
+    is_inferred: bool,
 ) -> tuple[str, ...]:
     """One sentence each.
 
@@ -21,6 +27,7 @@ def notes_on(
         records: of its layers.
         timing: of the network.
         work: its element-wise work.
+        silent: names of layers that read no spike.
         is_inferred: whether the steps of the layout were read from the layers' rows.
     """
     found = []
@@ -39,6 +46,8 @@ def notes_on(
         found.append(
             f"word sparsity estimated as (1 - rate)^T where rows are no multiple of images: {_listed(unmatched)}"
         )
+    if silent:
+        found.append(f"not a single spike reached {_listed(silent)}: their widths and rates are those of silence")
     constant = sum(record.macs for record in ledger.layers.values() if not record.of_input)
     if constant:
         found.append(f"{constant} multiply-accumulates that depend on parameters alone are not counted")

@@ -108,6 +108,12 @@ def test_parameters_alone_are_no_layer():
     assert "60 multiply-accumulates that depend on parameters alone are not counted" in found.notes
 
 
+def test_silence_is_told():
+    found = account(InALoop(threshold=1e6).eval(), random_spikes(4, 3, 3), batch_dim=1)
+    assert [layer.word_sparsity for layer in found.layers] == [pytest.approx(found.layers[0].word_sparsity), 1]
+    assert any("not a single spike reached second" in note for note in found.notes)
+
+
 def test_layers_used_twice_in_a_step_are_told_apart():
     class Twice(nn.Module):
         def __init__(self):
