@@ -210,8 +210,11 @@ def _timing(records: Sequence[LayerRecord], first: Tensor, batch_dim: int, steps
     images = first.shape[batch_dim]
     convolved = [record.shape for record in records if record.op.startswith(_CONVOLUTION)]
     others = [record.shape for record in records if not record.op.startswith(_CONVOLUTION)]
-    if steps is None:
-        steps = first.shape[0] if batch_dim == 1 else steps_inside(convolved, others, images)
+    if steps is None and batch_dim == 1:
+        looped = [record for record in records if record.calls % first.shape[0] == 0]
+        steps = 1 if 2 * len(looped) > len(records) else first.shape[0]
+    elif steps is None:
+        steps = steps_inside(convolved, others, images)
     untimed = len(convolved[0]) if convolved else 2
     images_first = batch_dim == 0 and first.dim() > untimed and first.shape[1] == steps
     return Timing(images, steps, time_first=not images_first)

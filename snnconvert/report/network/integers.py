@@ -12,6 +12,7 @@ from torch import Tensor
 
 LARGEST_SPIKE = 255
 _LARGEST_WEIGHT = 128
+_BYTE = 127
 _SAMPLED = 64
 _FEW = 8
 _TOLERANCE = (1e-5, 0.05)
@@ -26,7 +27,7 @@ class Integers:
     """Values k·c.
 
     Attributes:
-        codes: k, int16 of the values' shape, |k| ≤ 255.
+        codes: k, int8 or int16 of the values' shape, |k| ≤ 255.
         scale: c, float64, broadcastable to the codes: one number or one a channel; 0 where all codes are.
         error: relative, of the scale.
     """
@@ -37,9 +38,19 @@ class Integers:
 
     @property
     def bits(self) -> int:
-        """Of the largest magnitude, and a sign if there is any."""
-        low, high = (int(bound) for bound in torch.aminmax(self.codes)) if self.codes.numel() else (0, 0)
-        return max(max(-low, high).bit_length(), 1) + int(low < 0)
+        """Bits of the narrowest integers that hold all codes."""
+        return bits_of(*bounds([self.codes]))
+
+
+def bounds(parts: Sequence[Tensor]) -> tuple[int, int]:
+    """The smallest and the largest integer, 0 among them."""
+    filled = [part for part in parts if part.numel()]
+    return min([0, *(int(part.min()) for part in filled)]), max([0, *(int(part.max()) for part in filled)])
+
+
+def bits_of(low: int, high: int) -> int:
+    """Bits of integers in low..high, low ≤ 0 ≤ high: two's complement if there are negative ones."""
+    return max(high.bit_length(), 1) if low >= 0 else max((-low - 1).bit_length(), high.bit_length()) + 1
 
 
 def recognize(values: Tensor, channel: int) -> Integers | None:
@@ -94,10 +105,10 @@ def common_scale(parts: Sequence[Integers]) -> list[Tensor] | None:
     assert common is not None
     found = []
     for part in parts:
-        ratio = torch.where(common > 0, part.scale / common, torch.ones_like(common)).round()
-        largest = float((part.codes.abs().amax() * ratio.max()) if part.codes.numel() else 0)
-        codes = part.codes * ratio.to(torch.int32)
-        if largest > LARGEST_SPIKE and codes.numel() and int(codes.abs().max()) > LARGEST_SPIKE:
+        ratio = torch.where(common > 0, part.scale / common, 1.0).round().to(torch.int32)
+        codes = part.codes.to(torch.int32) * ratio
+        low, high = bounds([codes])
+        if max(-low, high) > LARGEST_SPIKE:
             return None
         found.append(codes.to(torch.int16))
     return found
@@ -189,7 +200,9 @@ def _sampled(rows: Tensor) -> Tensor:
 
 def _coded(values: Tensor, scale: Tensor, epsilon: float) -> Integers:
     counted = values / torch.where(scale > 0, scale, torch.ones_like(scale)).to(values.dtype)
-    return Integers(counted.round_().to(torch.int16), scale, 16 * epsilon)
+    codes = counted.round_().to(torch.int16)
+    low, high = bounds([codes])
+    return Integers(codes.to(torch.int8) if max(-low, high) <= _BYTE else codes, scale, 16 * epsilon)
 
 
 def _shared(first: Tensor, second: Tensor, error: float) -> Tensor | None:
@@ -209,8 +222,8 @@ def _shared(first: Tensor, second: Tensor, error: float) -> Tensor | None:
 def _width(codes: Tensor) -> int | None:
     if codes.numel() == 0:
         return 1
-    low, high = int(codes.min()), int(codes.max())
+    low, high = bounds([codes])
     if max(-low, high) <= 1 and not bool((codes == 0).any()):
         return 1
-    bits = max(int(high).bit_length(), 1) if low >= 0 else max((-low - 1).bit_length(), high.bit_length()) + 1
+    bits = bits_of(low, high)
     return bits if bits <= 8 else None

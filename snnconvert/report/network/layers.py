@@ -14,7 +14,7 @@ from snnconvert.energy.workload import REAL_BITS
 from snnconvert.report.effort import SpikeStatistics
 from snnconvert.report.layer_account import AnalogReport, LayerAccount, layer_account
 from snnconvert.report.network.declared import Declared
-from snnconvert.report.network.integers import common_scale
+from snnconvert.report.network.integers import bits_of, bounds, common_scale
 from snnconvert.report.network.ledger import LayerRecord
 from snnconvert.report.network.timing import Timing
 
@@ -25,7 +25,7 @@ class Train:
 
     Attributes:
         spikes: int16 [T, neurons of all images].
-        bits: b_s, a sign included.
+        bits: b_s, in two's complement if any are negative.
         levels: values a window can stand for.
         is_matched: whether the steps of a neuron are known to belong together.
     """
@@ -102,10 +102,11 @@ def train_of(record: LayerRecord, timing: Timing, declared: Declared | None = No
     spikes = torch.cat([timing.by_step(part.reshape(record.shape)) for part in codes])
     if declared is not None and len(spikes) == 1:
         return Train(_words(record, timing) - declared.lowest, declared.bits, 1 << declared.bits, matched)
-    low, high = (int(bound) for bound in torch.aminmax(spikes)) if spikes.numel() else (0, 0)
-    magnitude, signed = max(max(-low, high).bit_length(), 1), low < 0
-    levels = len(spikes) * ((1 << magnitude) - 1) * (2 if signed else 1) + 1
-    return Train(spikes, magnitude + int(signed), levels, matched)
+    low, high = bounds([spikes])
+    bits = bits_of(low, high)
+    most = (1 << (bits - int(low < 0))) - 1
+    span = most - (0 if low >= 0 else min(low, -most))
+    return Train(spikes, bits, len(spikes) * span + 1, matched)
 
 
 def _words(record: LayerRecord, timing: Timing) -> Tensor:
@@ -121,9 +122,7 @@ def _held_bits(record: LayerRecord) -> int | None:
     codes = common_scale(record.holds)
     if codes is None:
         return None
-    low = min((int(part.min()) for part in codes if part.numel()), default=0)
-    high = max((int(part.max()) for part in codes if part.numel()), default=0)
-    return max(max(-low, high).bit_length(), 1) + int(low < 0)
+    return bits_of(*bounds(codes))
 
 
 def _weight_bits(record: LayerRecord, declared: Declared | None, given: int | None) -> int | Fraction:

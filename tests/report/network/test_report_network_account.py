@@ -173,6 +173,21 @@ def test_products_of_two_activations_hold_words_instead_of_weights():
     assert scores.firing_rate == pytest.approx(float(query.mean()))
 
 
+class Heads(nn.Module):
+    """Products of each step's queries and keys with four heads folded into rows."""
+
+    def forward(self, spikes):
+        folded = [step.unflatten(-1, (4, 2)).movedim(2, 1).flatten(0, 1) for step in spikes]
+        return [torch.bmm(heads, heads.mT) for heads in folded]
+
+
+def test_heads_in_rows_are_no_steps():
+    spikes = random_spikes(T, IMAGES, 3, 8)
+    (layer,) = account(Heads().eval(), spikes, batch_dim=1).layers
+    assert (layer.T, layer.macs, layer.fan_in) == (T, 4 * 3 * 3 * 2, 2)
+    assert windows(layer) == windows_by_hand(spikes.flatten(1))
+
+
 def test_real_factors_make_a_product_analog():
     query = random_spikes(2, 5, 4)
     found = account(Attention().eval(), (query, torch.randn(2, 5, 4), query))
@@ -286,3 +301,14 @@ def test_text_names_every_layer():
     text = str(found)
     for name in ("last", "image", "reads real numbers before any synapse", "S-ACE", "note"):
         assert name in text
+
+
+@pytest.mark.parametrize(("values", "bits", "levels"), [((-1, 0, 1), 2, 2 * 6 + 1), ((-4, 3, 1), 3, 7 * 6 + 1)])
+def test_signed_spikes_take_a_bit_for_their_sign(values, bits, levels):
+    choice = torch.randint(0, 3, (T, IMAGES, 3), generator=torch.Generator().manual_seed(0))
+    spikes = torch.tensor(values)[choice] * 0.2
+    layer = account(InALoop().eval(), spikes, batch_dim=1).layers[0]
+    assert (layer.spike_bits, layer.levels) == (bits, levels)
+    assert layer.firing_rate == pytest.approx(float((spikes != 0).float().mean()))
+    ones = sum(bin(abs(values[index])).count("1") for index in choice.flatten().tolist())
+    assert layer.accumulates == pytest.approx(layer.macs * ones / (IMAGES * 3))

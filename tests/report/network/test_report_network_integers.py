@@ -66,6 +66,13 @@ def test_calls_with_different_integers_share_a_scale(seed, scale):
     assert torch.equal(ratio, whole * max(int(torch.cat(found).max()), 1))
 
 
+def test_a_common_scale_that_takes_too_many_bits_is_none():
+    parts = [recognize(torch.tensor([1.0, 250.0]), 0), recognize(torch.tensor([1.0, 250.0]) * 250 / 7, 0)]
+    assert None not in parts
+    assert common_scale(parts) is None
+    assert common_scale(parts[:1]) is not None
+
+
 def test_calls_without_a_common_scale_have_none():
     parts = [recognize(torch.tensor([0.0, 1.0, 1.0, 2.0]) * factor, 0) for factor in (1.0, 2**0.5)]
     assert None not in parts

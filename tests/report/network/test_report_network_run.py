@@ -108,6 +108,16 @@ def test_parameters_alone_are_no_layer():
     assert "60 multiply-accumulates that depend on parameters alone are not counted" in found.notes
 
 
+def test_a_forward_in_inference_mode_is_seen():
+    network, spikes = AtOnce().eval(), random_spikes(4, 3, 3)
+
+    def run(given):
+        with torch.inference_mode():
+            return network(given)
+
+    assert account(network, spikes, batch_dim=1, forward=run) == account(network, spikes, batch_dim=1)
+
+
 def test_silence_is_told():
     found = account(InALoop(threshold=1e6).eval(), random_spikes(4, 3, 3), batch_dim=1)
     assert [layer.word_sparsity for layer in found.layers] == [pytest.approx(found.layers[0].word_sparsity), 1]
