@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-import torch
 from torch import Tensor
 
-import snnconvert.version
 from snnconvert.calibration.repair import LayerMeasurement
 from snnconvert.calibration.statistics.histogram import ValueHistogram
 from snnconvert.config import ConversionConfig
@@ -22,11 +19,12 @@ from snnconvert.energy.comparison import compare_energy
 from snnconvert.energy.profile import load_profile
 from snnconvert.neurons.code import SpikeCode
 from snnconvert.neurons.threshold import Threshold
-from snnconvert.report.account import AnalogReport, layer_account, totals_of, workload_of
 from snnconvert.report.effort import spike_statistics
+from snnconvert.report.layer_account import AnalogReport, layer_account, totals_of, workload_of
 from snnconvert.report.neurons import code_name, neuron_reports
 from snnconvert.report.report import Coverage, Fidelity, LayerReport, Report
 from snnconvert.report.statistics import decibels
+from snnconvert.report.versions import versions
 
 
 @dataclass(frozen=True)
@@ -86,15 +84,6 @@ def build_report(
         neurons=neuron_reports(plan, evidence.thresholds, evidence.histograms),
         versions=versions(),
     )
-
-
-def versions() -> dict[str, str]:
-    """Versions of what produced the figures."""
-    return {
-        "snnconvert": snnconvert.version.__version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
 
 
 def _mean_bits(plan: SynapsePlan, widths: Tensor | None) -> int | Fraction:

@@ -6,7 +6,7 @@ import dataclasses
 
 from snnconvert.energy.comparison import compare_energy
 from snnconvert.energy.profile import HardwareProfile
-from snnconvert.report.account import workload_of
+from snnconvert.report.layer_account import workload_of
 from snnconvert.report.report import Report
 
 

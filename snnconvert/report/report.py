@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from snnconvert.energy.comparison import EnergyAccount
 from snnconvert.errors import ArtifactError
-from snnconvert.report.account import AnalogReport, LayerAccount, Totals
 from snnconvert.report.allocation import Allocation
+from snnconvert.report.layer_account import AnalogReport, LayerAccount, Totals
 
 if TYPE_CHECKING:
     from snnconvert.report.view.parts import Curve

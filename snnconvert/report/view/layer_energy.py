@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from snnconvert.energy.cost import Cost, Network
 from snnconvert.energy.twin import TwinConstants, TwinModel
-from snnconvert.report.account import workload_of
+from snnconvert.report.layer_account import workload_of
 from snnconvert.report.report import Report
 
 

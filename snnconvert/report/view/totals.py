@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from snnconvert.report.account import Totals
+from snnconvert.report.layer_account import Totals
 from snnconvert.report.view.numbers import count, digits, short
 from snnconvert.report.view.parts import Cell, Column, Table
 

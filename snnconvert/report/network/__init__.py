@@ -1,0 +1,1 @@
+"""The account of any spiking network, measured while its own forward runs."""
