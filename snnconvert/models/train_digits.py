@@ -6,8 +6,6 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from tqdm import tqdm
 
 from snnconvert.data.digits import digits_preprocessing, digits_split, load_digits_arrays
 from snnconvert.models.digits import DigitsNet
+from snnconvert.models.reproducible import reproducible
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ def train_digits(settings: DigitsTraining, tensors: DigitsTensors) -> DigitsNet:
     Returns:
         The trained network in evaluation mode.
     """
-    with _reproducible(settings.seed):
+    with reproducible(settings.seed):
         network = DigitsNet()
         steps = math.ceil(len(tensors.train_images) / settings.batch_size) * settings.epochs
         optimizer = torch.optim.AdamW(
@@ -144,20 +143,6 @@ def save_digits(network: DigitsNet, path: Path, *, settings: DigitsTraining, cor
     }
     tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     path.write_bytes(safetensors.torch.save(tensors, metadata={"training": json.dumps(record, sort_keys=True)}))
-
-
-@contextmanager
-def _reproducible(seed: int) -> Iterator[None]:
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        torch.set_num_threads(1)
-        torch.use_deterministic_algorithms(True)
-        try:
-            yield
-        finally:
-            torch.use_deterministic_algorithms(deterministic)
-            torch.set_num_threads(threads)
 
 
 def _augment(images: Tensor, settings: DigitsTraining) -> Tensor:

@@ -1,5 +1,7 @@
 """Reconstruction: its differentiable forms, its blocks, and what training them is worth."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
@@ -51,6 +53,20 @@ class Attention(nn.Module):
         q, k, v = self.qkv(self.norm(x)).chunk(3, -1)
         x = x + self.out((q @ k.transpose(-2, -1) / 4).softmax(-1) @ v)
         return self.head(x.mean(1))
+
+
+class SharedHead(nn.Module):
+    """One convolution for both of its inputs, as in the heads of detectors."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.tower, self.head = nn.Conv2d(3, 12, 3, padding=1), nn.Conv2d(12, 5, 1)
+        self.eval()
+
+    def forward(self, fine, coarse):
+        first, second = (self.head(torch.relu(self.tower(level))) for level in (fine, coarse))
+        return first, second
 
 
 def images(count, seed=0, size=8):
@@ -140,6 +156,20 @@ def test_training_brings_the_network_closer_on_images_it_has_not_seen():
     assert all(torch.equal(value, repeated[name]) for name, value in state.items())
     assert torch.equal(after(unseen), after.simulate(unseen).output)
     assert after.report.totals.bit_budget == before.report.totals.bit_budget
+
+
+def test_networks_of_several_inputs_are_trained():
+    net = SharedHead()
+    calls, unseen = ([images(32, seed), images(32, seed + 1, size=4)] for seed in (0, 2))
+    config = snnconvert.ConversionConfig(bits=1, T=4, weight_bits=2, first_last_weight_bits=2)
+    trained = dataclasses.replace(config, reconstruction_steps=40)
+    noise = []
+    for settings in (config, trained):
+        snn = snnconvert.convert(net, [snnconvert.Inputs(*calls)], settings, progress=False)
+        with torch.no_grad():
+            pairs = zip(net(*unseen), snn(*unseen), strict=True)
+            noise.append([float((one - other).square().mean()) for one, other in pairs])
+    assert all(after < before for before, after in zip(*noise, strict=True))
 
 
 def test_a_step_may_take_as_many_samples_as_it_likes():

@@ -48,7 +48,9 @@ def find_blocks(network: fx.GraphModule, sources: Mapping[str, fx.Node]) -> list
         network: the spiking graph; values it can be cut at carry ``meta[UNIT]``.
         sources: nodes of the ANN's graph by name.
     """
-    nodes = [node for node in network.graph.nodes if node.op not in ("get_attr", "output")]
+    computed = [node for node in network.graph.nodes if node.op not in ("get_attr", "output", "placeholder")]
+    # With several inputs, neurons on the first stand in front of the placeholder of the next.
+    nodes = [*network.graph.find_nodes(op="placeholder"), *computed]
     live = _live_after(network, nodes)
     width = [_width(values, sources) for values in live]
     cuts = _cuts(nodes, width, 0, len(nodes), 1)
