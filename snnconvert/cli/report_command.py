@@ -14,7 +14,7 @@ from snnconvert.cli.arguments import OneLineParser
 from snnconvert.cli.saved_report import add_hardware, profile_from, read_report
 from snnconvert.in_time import read_anytime_curve
 from snnconvert.pareto_search import FILE_NAME
-from snnconvert.plots.page.curves import search_curve, time_curve
+from snnconvert.plots.page_curves import search_curve, time_curve
 from snnconvert.report.html.page import report_page
 from snnconvert.report.markdown import markdown_text
 from snnconvert.report.report import Report

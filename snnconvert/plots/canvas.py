@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREEN, GREY, PALE = "#0072B2", "#D55E00", "#009E73", "#595959", "#EFEFEF"
 TITLE, LABEL, SMALL = 9.0, 8.5, 7.5
 _DPI = 150
 _FORMATS = ("png", "svg")
@@ -72,14 +71,3 @@ def percent(share: float) -> str:
     value = 100 * share
     digits = 0 if value >= 9.95 or value == 0 else 1 if value >= 0.995 else 2
     return f"{value:.{digits}f} %"
-
-
-def shortened(name: str, length: int) -> str:
-    """A layer's name in at most ``length`` letters: e.l.3.mlp.relu for encoder.layers.3.mlp.relu, else its end."""
-    parts = name.split(".")
-    for index in range(len(parts) - 1):
-        if len(".".join(parts)) <= length:
-            break
-        parts[index] = parts[index] if parts[index].isdigit() else parts[index][:1]
-    short = ".".join(parts)
-    return short if len(short) <= length else f"…{short[len(short) - length + 1 :]}"

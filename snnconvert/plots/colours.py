@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from snnconvert.plots.canvas import GREY, LABEL, SMALL
+from snnconvert.palette import GREY
+from snnconvert.plots.canvas import LABEL, SMALL
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from snnconvert.in_time import AnytimeCurve
+from snnconvert.palette import BLUE, GREY, ORANGE
 from snnconvert.plots.anytime import wilson_interval
-from snnconvert.plots.canvas import BLUE, GREY, LABEL, ORANGE, SMALL, TITLE, new_figure, show_ticks, tidy
+from snnconvert.plots.canvas import LABEL, SMALL, TITLE, new_figure, show_ticks, tidy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,18 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snnconvert.engines.stepwise import Simulation
-from snnconvert.plots.canvas import (
-    GREEN,
-    LABEL,
-    PALE,
-    SMALL,
-    TITLE,
-    new_figure,
-    percent,
-    shortened,
-    show_ticks,
-    tidy,
-)
+from snnconvert.palette import GREEN, PALE
+from snnconvert.plots.canvas import LABEL, SMALL, TITLE, new_figure, percent, show_ticks, tidy
 from snnconvert.plots.colours import Palette, add_colour_bar, palette_of, place, show_cells
 from snnconvert.plots.recorded import (
     code_text,
@@ -30,6 +20,7 @@ from snnconvert.plots.recorded import (
     train_of,
     values_in,
 )
+from snnconvert.report.text import shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

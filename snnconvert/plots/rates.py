@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from snnconvert.engines.stepwise import Simulation
-from snnconvert.plots.canvas import BLUE, LABEL, ORANGE, SMALL, TITLE, new_figure, percent, shortened, tidy
+from snnconvert.palette import BLUE, ORANGE
+from snnconvert.plots.canvas import LABEL, SMALL, TITLE, new_figure, percent, tidy
 from snnconvert.plots.recorded import recorded_layers
+from snnconvert.report.text import shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -150,7 +150,7 @@ class Report:
 
         Args:
             path: the file; folders that are missing are made.
-            curves: what was measured apart from the conversion, of :mod:`snnconvert.plots.page.curves`.
+            curves: what was measured apart from the conversion, of :mod:`snnconvert.plots.page_curves`.
 
         Raises:
             InputError: if the file can't be written.

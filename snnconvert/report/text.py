@@ -1,4 +1,4 @@
-"""Aligned columns and short numbers for a terminal."""
+"""Aligned columns, short numbers and short names."""
 
 from __future__ import annotations
 
@@ -24,3 +24,14 @@ def quantity(value: float) -> str:
         if abs(value) >= factor:
             return f"{value / factor:.3g}{prefix}"
     return f"{value:.3g}"
+
+
+def shortened(name: str, length: int) -> str:
+    """A layer's name in at most ``length`` letters: e.l.3.mlp.relu for encoder.layers.3.mlp.relu, else its end."""
+    parts = name.split(".")
+    for index in range(len(parts) - 1):
+        if len(".".join(parts)) <= length:
+            break
+        parts[index] = parts[index] if parts[index].isdigit() else parts[index][:1]
+    short = ".".join(parts)
+    return short if len(short) <= length else f"…{short[len(short) - length + 1 :]}"

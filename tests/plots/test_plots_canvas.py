@@ -4,8 +4,9 @@ import sys
 import pytest
 
 from snnconvert.errors import InputError
-from snnconvert.plots.canvas import new_figure, percent, save_figure, shortened
+from snnconvert.plots.canvas import new_figure, percent, save_figure
 from snnconvert.plots.rates import rate_histogram
+from snnconvert.report.text import shortened
 
 SCRIPT = """
 import sys

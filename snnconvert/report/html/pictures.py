@@ -9,9 +9,9 @@ from markupsafe import Markup
 
 from snnconvert.energy.comparison import ModelResult
 from snnconvert.energy.cost import Network
-from snnconvert.plots.page.energy_bars import energy_bars
-from snnconvert.plots.page.layer_bars import stacked_bars, value_bars
-from snnconvert.plots.page.svg import inline_svg
+from snnconvert.report.pictures.energy_bars import energy_bars
+from snnconvert.report.pictures.layer_bars import stacked_bars, value_bars
+from snnconvert.report.pictures.svg import inline_svg
 from snnconvert.report.report import Report
 from snnconvert.report.view.energies import NETWORKS
 from snnconvert.report.view.layer_energy import layer_costs

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from snnconvert.plots.canvas import shortened
 from snnconvert.report.report import NeuronReport, Report
+from snnconvert.report.text import shortened
 from snnconvert.report.view.numbers import digits, percent
 
 WIDTH, HEIGHT = 160, 44

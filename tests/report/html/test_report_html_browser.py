@@ -3,7 +3,7 @@ import shutil
 import pytest
 
 from snnconvert.in_time import AnytimeCurve
-from snnconvert.plots.page.curves import time_curve
+from snnconvert.plots.page_curves import time_curve
 from snnconvert.report.html.page import report_page
 
 FLAGS = (

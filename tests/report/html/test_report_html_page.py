@@ -15,7 +15,7 @@ from page_reader import Page, number
 from snnconvert.allocation.pareto import ParetoPoint
 from snnconvert.errors import InputError, SnnConvertError
 from snnconvert.in_time import AnytimeCurve
-from snnconvert.plots.page.curves import search_curve, time_curve
+from snnconvert.plots.page_curves import search_curve, time_curve
 from snnconvert.report.html.page import report_page
 from snnconvert.report.report import Report
 

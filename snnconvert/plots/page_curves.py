@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from snnconvert.allocation.pareto import ParetoPoint
 from snnconvert.in_time import AnytimeCurve
 from snnconvert.plots.curves import accuracy_curve
-from snnconvert.plots.page.svg import inline_svg
 from snnconvert.plots.pareto import pareto_curve
+from snnconvert.report.pictures.svg import inline_svg
 from snnconvert.report.view.numbers import ABSENT, decimal, percent, short
 from snnconvert.report.view.parts import Cell, Column, Curve, Table
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from snnconvert.plots.page.colours import INK, LINE, MUTED
+from snnconvert.report.pictures.colours import INK, LINE, MUTED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

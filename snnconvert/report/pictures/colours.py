@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from snnconvert.plots.canvas import BLUE, GREEN, GREY, ORANGE, PALE
+from snnconvert.palette import BLUE, GREEN, GREY, ORANGE, PALE
 
 INK, PAPER, MUTED, LINE = "#101112", "#fefdfc", "#606162", "#d0d1d2"
 COMPONENTS = {

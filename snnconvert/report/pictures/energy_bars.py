@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from snnconvert.energy.cost import Cost
-from snnconvert.plots.page.colours import COMPONENTS, INK
-from snnconvert.plots.page.frame import TEXT, few_ticks, new_axes
+from snnconvert.report.pictures.colours import COMPONENTS, INK
+from snnconvert.report.pictures.frame import TEXT, few_ticks, new_axes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

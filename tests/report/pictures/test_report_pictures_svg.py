@@ -4,9 +4,9 @@ from xml.etree import ElementTree
 import pytest
 
 from snnconvert.energy.cost import Cost
-from snnconvert.plots.page.energy_bars import energy_bars
-from snnconvert.plots.page.layer_bars import stacked_bars, value_bars
-from snnconvert.plots.page.svg import inline_svg
+from snnconvert.report.pictures.energy_bars import energy_bars
+from snnconvert.report.pictures.layer_bars import stacked_bars, value_bars
+from snnconvert.report.pictures.svg import inline_svg
 
 COSTS = {"first": Cost(compute=1e6, weights=3e6), "second": Cost(compute=2e6, movement=0.5e6)}
 

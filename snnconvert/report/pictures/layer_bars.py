@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from snnconvert.energy.cost import Cost
-from snnconvert.plots.page.colours import ACCENT, COMPONENTS, INK, SECOND
-from snnconvert.plots.page.frame import TEXT, few_ticks, new_axes
+from snnconvert.report.pictures.colours import ACCENT, COMPONENTS, INK, SECOND
+from snnconvert.report.pictures.frame import TEXT, few_ticks, new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
