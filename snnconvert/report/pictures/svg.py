@@ -27,7 +27,7 @@ def inline_svg(figure: Figure, name: str, label: str, tips: Mapping[str, str] | 
     """An ``<svg>`` element to put into a page.
 
     Args:
-        figure: the picture, with colours of :mod:`snnconvert.report.pictures.colours` or :mod:`snnconvert.plots.canvas`.
+        figure: the picture, with colours of :mod:`snnconvert.report.pictures.colours` or :mod:`snnconvert.palette`.
         name: the picture's own; no other of the same page has it.
         label: what it shows, for those who can't see it.
         tips: texts that appear over artists, by gid ("tip-0", …).
