@@ -13,6 +13,7 @@ from torch import nn
 
 from snnconvert.artifact.hybrid_store import load_parts, save_parts
 from snnconvert.errors import ConfigurationError
+from snnconvert.report.parts_report import PartsReport
 from snnconvert.report.report import Report
 from snnconvert.spiking_model import SpikingModel, load
 
@@ -62,17 +63,22 @@ class HybridModel(nn.Module):
         """The report of each part."""
         return {name: part.report for name, part in self.parts.items()}
 
-    def save(self, directory: str | Path, *, force: bool = False) -> None:
+    def save(self, directory: str | Path, *, force: bool = False, report: PartsReport | None = None) -> None:
         """Writes a folder for each part and an index; :meth:`load` reads them. The rest is not saved.
 
-        The folder appears whole or not at all.
+        The folder appears whole or not at all. A ``report`` on the whole is written to its report.json.
 
         Raises:
             InputError: if the folder exists and isn't empty, unless ``force`` replaces it.
         """
         outside = [{"name": item.name, "reason": item.reason} for item in self.outside]
         save_parts(
-            Path(directory), {name: part.save for name, part in self.parts.items()}, outside, self.coverage, force=force
+            Path(directory),
+            {name: part.save for name, part in self.parts.items()},
+            outside,
+            self.coverage,
+            force=force,
+            report=None if report is None else report.to_dict(),
         )
 
     @classmethod

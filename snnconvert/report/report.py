@@ -133,6 +133,7 @@ class Report:
     notes: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     allocation: Allocation | None = None
+    task: str = "classification"
     schema: str = SCHEMA
 
     def to_dict(self) -> dict[str, Any]:

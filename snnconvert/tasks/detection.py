@@ -110,7 +110,7 @@ def _own_metric(found: _Found, score: float, interval: _Interval) -> tuple[tuple
     truth = [boxes.where(boxes.scores >= score) for boxes in found.ann]
     if not any(len(boxes.scores) for boxes in truth):
         return (), (f"the ANN has no box of a score of {score:g} or more: there is no AP50 on its own boxes",)
-    ranked = [rankings(boxes, truth, IOU_LEVELS[0], _MOST) for boxes in (found.ann, found.snn)]
+    ranked = [rankings(boxes, truth, IOU_LEVELS[0]) for boxes in (found.ann, found.snn)]
     ann, snn = (float(mean_over_classes(of_network, once(found.images))) for of_network in ranked)
     name = f"AP50 on the ANN's boxes of a score of at least {score:g}"
     return (Metric(name, ann, snn, found.images, interval(*ranked)),), ()

@@ -15,7 +15,7 @@ from snnconvert.errors import InputError
 from snnconvert.report.report import Fidelity, Metric
 from snnconvert.tasks.bootstrap import Statistic, drawn_counts
 
-TASKS = ("classification", "segmentation", "detection")
+CLASSIFICATION, SEGMENTATION, DETECTION = TASKS = ("classification", "segmentation", "detection")
 DETECTION_RESAMPLES = 300
 
 
