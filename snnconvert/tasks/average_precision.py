@@ -49,17 +49,19 @@ class Ranking:
     """The detections of one class in N images, those of the highest score first.
 
     Attributes:
-        right: whether each detection is right, bool [K].
+        right: whether each detection is right at each level of IoU, bool [levels, K].
+        judged: whether it counts at all, bool [levels, K].
         images: the image each is in, int64 [K].
         labels: labels of this class in each image, float64 [N].
     """
 
     right: Tensor
+    judged: Tensor
     images: Tensor
     labels: Tensor
 
     def average_precision(self, counts: Tensor) -> Tensor:
-        """The precision at 101 levels of recall, the mean over them, of images drawn several times each.
+        """The mean precision at 101 levels of recall and all levels of IoU, of images drawn several times each.
 
         Args:
             counts: how often each image counts, float64 [R, N].
@@ -67,17 +69,18 @@ class Ranking:
         Returns:
             float64 [R]; NaN where no label counts.
         """
-        rows = max(1, _LARGEST_CHUNK // max(1, len(self.right)))
+        rows = max(1, _LARGEST_CHUNK // max(1, self.right.numel()))
         return torch.cat([self._of_rows(part) for part in torch.split(counts, rows)])
 
     def _of_rows(self, counts: Tensor) -> Tensor:
-        labels, drawn = counts @ self.labels, counts[:, self.images]
-        hits = (drawn * self.right).cumsum(1)
-        recall, precision = hits / labels.clamp(min=1)[:, None], hits / drawn.cumsum(1).clamp(min=1)
-        envelope = precision.flip(1).cummax(1).values.flip(1) if len(self.right) else precision
-        levels = torch.tensor(RECALL_LEVELS, dtype=torch.float64).expand(len(counts), -1).contiguous()
-        reached = F.pad(envelope, (0, 1)).gather(1, torch.searchsorted(recall, levels))
-        return torch.where(labels > 0, reached.sum(1) / len(RECALL_LEVELS), torch.nan)
+        labels = counts @ self.labels
+        drawn = counts[:, None, self.images] * self.judged
+        hits = (drawn * self.right).cumsum(2)
+        recall, precision = hits / labels.clamp(min=1)[:, None, None], hits / drawn.cumsum(2).clamp(min=1)
+        envelope = precision.flip(2).cummax(2).values.flip(2) if len(self.images) else precision
+        levels = torch.tensor(RECALL_LEVELS, dtype=torch.float64).expand(*recall.shape[:2], -1).contiguous()
+        reached = F.pad(envelope, (0, 1)).gather(2, torch.searchsorted(recall, levels))
+        return torch.where(labels > 0, reached.mean((1, 2)), torch.nan)
 
 
 def mean_average_precision(found: Sequence[Boxes], truth: Sequence[Boxes], iou: float | Sequence[float] = 0.5) -> float:
@@ -95,7 +98,7 @@ def mean_average_precision(found: Sequence[Boxes], truth: Sequence[Boxes], iou: 
 def rankings(
     found: Sequence[Boxes], truth: Sequence[Boxes], iou: float | Sequence[float] = 0.5, most: int | None = None
 ) -> list[Ranking]:
-    """What :func:`mean_average_precision` ranks, of each class that occurs in the labels and each level of IoU.
+    """What :func:`mean_average_precision` ranks, of each class that occurs in the labels.
 
     Args:
         found: the detections of every image.
@@ -113,7 +116,7 @@ def rankings(
     ranked: list[Ranking] = []
     for which in classes:
         pairs = [(_surest(a.of_class(which), most), b.of_class(which)) for a, b in zip(found, truth, strict=True)]
-        ranked += _rankings_of_class(pairs, levels)
+        ranked.append(_ranking(pairs, levels))
     return ranked
 
 
@@ -135,17 +138,13 @@ def _surest(found: Boxes, most: int | None) -> Boxes:
     return found.where(found.scores.argsort(descending=True, stable=True)[:most])
 
 
-def _rankings_of_class(pairs: Sequence[tuple[Boxes, Boxes]], levels: NDArray[np.float64]) -> list[Ranking]:
+def _ranking(pairs: Sequence[tuple[Boxes, Boxes]], levels: NDArray[np.float64]) -> Ranking:
     matched = [_matched(found, truth, levels) for found, truth in pairs]
     right, judged = (torch.cat([part[which] for part in matched], dim=1) for which in (0, 1))
     images = torch.cat([torch.full((len(found.scores),), index) for index, (found, _) in enumerate(pairs)])
     order = torch.cat([found.scores for found, _ in pairs]).argsort(descending=True, stable=True)
     labels = torch.tensor([float(truth.counting.sum()) for _, truth in pairs], dtype=torch.float64)
-    ranked = []
-    for level_right, level_judged in zip(right, judged, strict=True):
-        kept = order[level_judged[order]]
-        ranked.append(Ranking(level_right[kept], images[kept], labels))
-    return ranked
+    return Ranking(right[:, order], judged[:, order], images[order], labels)
 
 
 def _matched(found: Boxes, truth: Boxes, levels: NDArray[np.float64]) -> tuple[Tensor, Tensor]:
