@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from snnconvert.errors import ArtifactError
 from snnconvert.report.report import Metric, Report
 
 SCHEMA = "snnconvert.parts-report/1"
@@ -63,6 +64,27 @@ class PartsReport:
             for name, report in self.parts.items()
         }
         return {**self._head(), "parts": parts}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> PartsReport:
+        """Reads what :meth:`to_dict` wrote.
+
+        Raises:
+            ArtifactError: if the schema is another one or a field is missing or unknown.
+        """
+        if data.get("schema") != SCHEMA:
+            raise ArtifactError(f"report schema {data.get('schema')!r} is not {SCHEMA!r}")
+        try:
+            values = {name: value for name, value in data.items() if name != "metric"}
+            values["metrics"] = tuple(Metric.from_dict(item) for item in data["metrics"])
+            values["coverage"] = float(data["coverage"]["macs_on_spikes"])
+            values["parts"] = {str(name): Report.from_dict(item) for name, item in data["parts"].items()}
+            values["notes"] = tuple(data["notes"])
+            return cls(**values)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            if isinstance(error, ArtifactError):
+                raise
+            raise ArtifactError(f"the report is incomplete or damaged: {error}") from None
 
     def _head(self) -> dict[str, Any]:
         metrics = [dataclasses.asdict(metric) for metric in self.metrics]

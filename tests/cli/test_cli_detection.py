@@ -14,7 +14,9 @@ from snnconvert.data.boxes import LabelRange
 from snnconvert.data.detection_sets import open_boxes
 from snnconvert.data.division import Wishes
 from snnconvert.data.pixels import image_to_tensor
+from snnconvert.errors import ArtifactError
 from snnconvert.models import task_models
+from snnconvert.report.parts_report import PartsReport
 
 NAMES = ("background", "person", "dog", "airplane")
 
@@ -72,6 +74,12 @@ def test_map_of_both_networks(cli, folder, tiny):
         assert hybrid.parts[name].report.model == f"retinanet_resnet50_fpn: {name}"
     assert "non-maxima" in report["outside"][""]
     assert "mAP50" in done.out
+    again = PartsReport.from_dict(report)
+    assert json.loads(json.dumps(again.to_dict())) == report
+    assert json.loads(json.dumps(again.summary())) == summary
+    for damaged in ({**report, "schema": "snnconvert.report/2"}, {**report, "metrics": None}, {**report, "more": 1}):
+        with pytest.raises(ArtifactError):
+            PartsReport.from_dict(damaged)
     assert_one_error(cli("eval", "out"), "parts of a network")
 
 
