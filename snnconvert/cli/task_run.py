@@ -21,6 +21,7 @@ from snnconvert.data.photographs import sample_photographs
 from snnconvert.data.plain import without_labels
 from snnconvert.data.preprocessing import Preprocessing
 from snnconvert.data.sets import TaskSets
+from snnconvert.models.onnx.classifier import is_onnx
 from snnconvert.models.task_models import ModelRequest
 from snnconvert.tasks.evaluation import tasks_module
 
@@ -47,8 +48,7 @@ class TaskRun:
     def request(self) -> ModelRequest:
         """The network that is asked for; a plan needs no weights."""
         options = self.options
-        is_file = options.model.lower().endswith(".onnx")
-        unweighted = options.dry_run and options.checkpoint is None and not is_file
+        unweighted = options.dry_run and options.checkpoint is None and not is_onnx(options.model)
         return ModelRequest(
             options.model,
             options.checkpoint,

@@ -157,7 +157,7 @@ def _build(request: ModelRequest, family: Any, task: str) -> tuple[nn.Module, tu
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(request.seed)
             if pretrained:
-                with contextlib.redirect_stderr(io.StringIO()):  # torch.hub announces its download there
+                with contextlib.redirect_stdout(io.StringIO()):  # torch.hub announces its download there
                     module: nn.Module = get_model(name, weights=weights, progress=False)
             else:
                 module = get_model(name, weights=None, weights_backbone=None, num_classes=classes)

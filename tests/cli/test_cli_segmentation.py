@@ -1,6 +1,7 @@
 """``--task segmentation`` on tiny data: a small .onnx network, and torchvision's LRASPP."""
 
 import json
+import sys
 
 import numpy as np
 import onnx
@@ -150,6 +151,14 @@ def test_bad_input(cli, folder, spoil, arguments, words):
         spoil(root)
     before = snapshot(folder)
     assert_one_error(cli(net, "--task", "segmentation", "--data", root, "-o", "out", "-q", *arguments), *words)
+    assert snapshot(folder) == before
+
+
+def test_a_missing_extra_is_named_before_any_work(cli, folder, monkeypatch):
+    net, root = write_onnx(folder / "net.onnx"), write_masked(folder / "data", 4)
+    monkeypatch.setitem(sys.modules, "torchmetrics", None)
+    before = snapshot(folder)
+    assert_one_error(cli(net, "--task", "segmentation", "--data", root), "torchmetrics", "snnconvert[tasks]")
     assert snapshot(folder) == before
 
 

@@ -74,11 +74,12 @@ def test_pretrained_weights_have_their_classes():
         segmentation(num_classes=5)
 
 
-def test_weights_that_cannot_be_downloaded(monkeypatch, capsys):
+def test_weights_that_cannot_be_downloaded(monkeypatch, capsys, tmp_path):
     def failing(*args, **kwargs):
         raise OSError("no way\nto the server")
 
-    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", failing)
+    monkeypatch.setattr("torch.hub.download_url_to_file", failing)
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
     with pytest.raises(InputError, match=r"can't be had \(no way\): give --checkpoint FILE or --random-weights"):
         segmentation()
     assert capsys.readouterr() == ("", "")
