@@ -99,7 +99,7 @@ def _measured(
         "images": metric.images,
         "ann": metric.ann,
         "snn": metric.snn,
-        "difference_ci95": list(metric.difference_ci95),
+        "difference_ci95": metric.difference_ci95,
         "agreement": fidelity.top1_agreement,
         "logit_sqnr_db": fidelity.logit_sqnr_db,
         "bit_budget": snn.report.totals.bit_budget,

@@ -88,7 +88,7 @@ def _cell(
         "spike_bits": snn.report.layers[-1].spike_bits,
         "ann": metric.ann,
         "snn": metric.snn,
-        "difference_ci95": list(metric.difference_ci95),
+        "difference_ci95": metric.difference_ci95,
         "ticks": snn.simulate(images[:1], latency=latency).ticks,
     }
 

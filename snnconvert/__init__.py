@@ -21,6 +21,8 @@ from snnconvert.inputs import Inputs
 from snnconvert.pareto_search import search
 from snnconvert.report.report import Report
 from snnconvert.spiking_model import SpikingModel, load
+from snnconvert.tasks.evaluate import evaluate
+from snnconvert.tasks.evaluation import TaskEvaluation
 from snnconvert.version import __version__
 
 __all__ = [
@@ -43,9 +45,11 @@ __all__ = [
     "Simulation",
     "SnnConvertError",
     "SpikingModel",
+    "TaskEvaluation",
     "__version__",
     "convert",
     "convert_parts",
+    "evaluate",
     "load",
     "plan",
     "search",

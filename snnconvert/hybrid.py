@@ -14,6 +14,7 @@ from torch import nn
 from snnconvert.artifact.hybrid_store import load_parts, save_parts
 from snnconvert.engines.integer.compiled import CompiledNetwork
 from snnconvert.errors import ConfigurationError, EngineError
+from snnconvert.report.parts_report import PartsReport
 from snnconvert.report.report import Report
 from snnconvert.spiking_model import SpikingModel, load
 
@@ -94,17 +95,22 @@ class HybridModel(nn.Module):
         model = copy.deepcopy(self.model, dict(places))
         return CompiledHybrid(model if engine == "torch" else model.cpu(), compiled)
 
-    def save(self, directory: str | Path, *, force: bool = False) -> None:
+    def save(self, directory: str | Path, *, force: bool = False, report: PartsReport | None = None) -> None:
         """Writes a folder for each part and an index; :meth:`load` reads them. The rest is not saved.
 
-        The folder appears whole or not at all.
+        The folder appears whole or not at all. A ``report`` on the whole is written to its report.json.
 
         Raises:
             InputError: if the folder exists and isn't empty, unless ``force`` replaces it.
         """
         outside = [{"name": item.name, "reason": item.reason} for item in self.outside]
         save_parts(
-            Path(directory), {name: part.save for name, part in self.parts.items()}, outside, self.coverage, force=force
+            Path(directory),
+            {name: part.save for name, part in self.parts.items()},
+            outside,
+            self.coverage,
+            force=force,
+            report=None if report is None else report.to_dict(),
         )
 
     @classmethod

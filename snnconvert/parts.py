@@ -17,6 +17,7 @@ from snnconvert.calibration.statistics.collect import Collector
 from snnconvert.config import ConversionConfig
 from snnconvert.conversion import collector_of, with_progress
 from snnconvert.convert.capture_checks import frozen_copy
+from snnconvert.convert.plan import Plan
 from snnconvert.convert.signature import parameters_of
 from snnconvert.convert.structure import flatten_inputs, unflatten_inputs
 from snnconvert.detectors import detector_inputs, detector_parts
@@ -65,6 +66,29 @@ def convert_parts(
     return _PartsConversion(model, tuple(parts) or config.parts, config).run(calib_loader, transform, progress)
 
 
+def plan_parts(
+    model: nn.Module,
+    examples: Iterable[Any] | Tensor,
+    parts: Sequence[str] = (),
+    config: ConversionConfig | None = None,
+) -> dict[str, Plan]:
+    """What :func:`convert_parts` would do, without calibration: the plan of each part it can convert.
+
+    Args:
+        model: the network, which is left untouched.
+        examples: items of a loader, as for :func:`convert_parts`; a few are enough.
+        parts: as there.
+        config: as there.
+
+    Raises:
+        InputError: as :func:`convert_parts`.
+        ConfigurationError: likewise.
+        ConversionError: likewise.
+    """
+    config = config or ConversionConfig()
+    return _PartsConversion(model, tuple(parts) or config.parts, config).plans(examples)
+
+
 class _PartsConversion:
     def __init__(self, model: nn.Module, parts: tuple[str, ...], config: ConversionConfig) -> None:
         self.detector = detector_parts(model)
@@ -93,6 +117,10 @@ class _PartsConversion:
         ]
         replace_parts(self.model, parts)
         return HybridModel(self.model, tuple(parts), outside, coverage).eval()
+
+    def plans(self, loader: Iterable[Any] | Tensor) -> dict[str, Plan]:
+        _, examples = self._examples(self._calls(loader, None))
+        return {name: item.plan for name, item in self._prepared(examples).items()}
 
     def _calls(self, loader: Iterable[Any] | Tensor, transform: Callable[[Any], Any] | None) -> Iterator[Inputs]:
         if self.detector is None:

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torchvision.ops import nms
 
-from benchmarks.trained.average_precision import Boxes, mean_over_classes, rankings
 from benchmarks.trained.detection import Outputs, detector_task
 from benchmarks.trained.photographs import read_pixels, resized, sqnr_db
 from benchmarks.trained.task import Figures, Task, bootstrapped
+from snnconvert.tasks.average_precision import Boxes, mean_over_classes, rankings
 
 _HEIGHT, _WIDTH, _BATCH = 240, 320, 16
 _FACE_SCORE, _LEAST_SCORE, _NMS_IOU = 0.7, 0.01, 0.3

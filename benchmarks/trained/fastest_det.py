@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms, box_convert
 
-from benchmarks.trained.average_precision import Boxes, mean_over_classes, rankings
 from benchmarks.trained.detection import Outputs, detector_task
 from benchmarks.trained.photographs import read_pixels, resized, sqnr_db
 from benchmarks.trained.task import Figures, Task, bootstrapped
+from snnconvert.tasks.average_precision import Boxes, mean_over_classes, rankings
 
 _SIZE, _BATCH = 352, 8
 _LEAST_SCORE, _NMS_IOU, _MOST_BOXES = 0.001, 0.45, 100

@@ -9,11 +9,11 @@ from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 
-from benchmarks.bootstrap import Statistic, paired_bootstrap
 from benchmarks.trained.conversion import timed_conversion
 from benchmarks.trained.result import Result
 from snnconvert.config import ConversionConfig
 from snnconvert.spiking_model import SpikingModel
+from snnconvert.tasks.bootstrap import Statistic, paired_bootstrap
 
 Calibration: TypeAlias = Iterable[Any] | Tensor
 

@@ -69,7 +69,7 @@ class ParetoPoint:
         """
         metric = data["metric"]
         if metric is not None:
-            metric = Metric(**{**metric, "difference_ci95": tuple(metric["difference_ci95"])})
+            metric = Metric.from_dict(metric)
         return cls(**{**data, "metric": metric})
 
 

@@ -14,6 +14,7 @@ from snnconvert.errors import ArtifactError, first_line
 
 INDEX_SCHEMA = "snnconvert.parts/1"
 _INDEX = "parts.json"
+_REPORT = "report.json"
 _FOLDER = re.compile(r"part_[0-9]+", re.ASCII)
 
 
@@ -39,8 +40,9 @@ def save_parts(
     coverage: float,
     *,
     force: bool = False,
+    report: Mapping[str, Any] | None = None,
 ) -> None:
-    """Lets each part write its folder, and writes the index.
+    """Lets each part write its folder, and writes the index, and report.json if a report is given.
 
     Raises:
         InputError: if the folder can't be written, or isn't empty and ``force`` isn't given.
@@ -51,6 +53,9 @@ def save_parts(
             save(folder / names[name])
         index = {"schema": INDEX_SCHEMA, "parts": names, "outside": list(outside), "coverage": coverage}
         (folder / _INDEX).write_text(json.dumps(index, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        if report is not None:
+            text = json.dumps(report, separators=(",", ":"), allow_nan=False)
+            (folder / _REPORT).write_text(text + "\n", encoding="utf-8")
 
 
 def is_hybrid(directory: Path) -> bool:

@@ -20,6 +20,7 @@ from snnconvert.effort import EFFORTS
 from snnconvert.energy.profile import DEFAULT_PROFILE, shipped_profiles
 from snnconvert.errors import ConfigurationError
 from snnconvert.neurons.registry import readable_neuron_names
+from snnconvert.tasks.evaluation import CLASSIFICATION, DETECTION, SEGMENTATION, TASKS
 from snnconvert.version import __version__
 
 _DEFAULTS = ConversionConfig()
@@ -51,7 +52,9 @@ def build_parser() -> argparse.ArgumentParser:
     add_conversion(parser.add_argument_group("conversion"))
     _add_objectives(parser.add_argument_group("allocation of widths, layer by layer (one of these)"))
     add_weights(parser.add_argument_group("weights"))
-    add_data(parser.add_argument_group("images"))
+    images = parser.add_argument_group("images")
+    add_data(images)
+    _add_task(images)
     _add_run(parser.add_argument_group("run and output"))
     return parser
 
@@ -323,6 +326,34 @@ def add_data(group: argparse._ArgumentGroup) -> None:
         metavar="N",
         help="processes that load images (default %(default)s)",
     )
+
+
+def _add_task(group: argparse._ArgumentGroup) -> None:
+    """What the network does with them."""
+    group.add_argument(
+        "--task", choices=TASKS, default=CLASSIFICATION,
+        help="what is measured: top-1 accuracy, mIoU or mAP. For segmentation MODEL is one of torchvision's or an "
+        ".onnx file, --data DIR/images and DIR/masks or Pascal VOC's folders; for detection MODEL is one of "
+        "torchvision's, --data a folder with COCO's annotations or Pascal VOC's (default %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--annotations", type=Path, metavar="FILE", help="COCO's .json file, if it isn't the one in --data"
+    )
+    group.add_argument("--void", type=int, metavar="N", help="value of mask pixels that don't count (default 255)")
+
+
+def check_task(options: argparse.Namespace) -> None:
+    """Refuses options of another task than the one that is asked for.
+
+    Raises:
+        ConfigurationError: naming the option.
+    """
+    owners = {"annotations": DETECTION, "void": SEGMENTATION}
+    for name, task in owners.items():
+        if getattr(options, name) is not None and options.task != task:
+            raise ConfigurationError(f"--{name} is for --task {task}, not {options.task}: leave it out")
+    if options.annotations is not None and options.data is None:
+        raise ConfigurationError("--annotations names boxes of images: give their folder with --data DIR")
 
 
 def _add_run(group: argparse._ArgumentGroup) -> None:

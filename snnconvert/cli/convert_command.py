@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib
 import json
 import os
 import re
@@ -20,7 +21,7 @@ from tqdm import tqdm
 from snnconvert.api import calibrate, prepare
 from snnconvert.artifact.atomic import check_target
 from snnconvert.calibration.no_data import NoData
-from snnconvert.cli.arguments import config_from
+from snnconvert.cli.arguments import check_task, config_from
 from snnconvert.cli.process_group import Share, process_group
 from snnconvert.convert.plan import Plan
 from snnconvert.data.images import ImageSets, digits_images, open_images, sample_photographs
@@ -33,6 +34,7 @@ from snnconvert.report.hardware import on_hardware
 from snnconvert.report.report import Report
 from snnconvert.report.tables import plan_table, report_table
 from snnconvert.spiking_model import SpikingModel
+from snnconvert.tasks.evaluation import CLASSIFICATION
 
 PLAN_SCHEMA = "snnconvert.plan/1"
 _PHOTOGRAPH_CROPS = 128
@@ -47,7 +49,11 @@ def run(options: argparse.Namespace) -> None:
     """
     with process_group() as share:
         options.quiet = options.quiet or not share.is_first
-        _run(options, share)
+        check_task(options)
+        if options.task == CLASSIFICATION:
+            _run(options, share)
+        else:
+            importlib.import_module(f"snnconvert.cli.{options.task}_command").run(options, share)
 
 
 def _run(options: argparse.Namespace, share: Share) -> None:
@@ -74,7 +80,7 @@ def _run(options: argparse.Namespace, share: Share) -> None:
     say(options, f"{loaded.name} ({weights})\n\n{plan_table(prepared.plan)}\n\n")
     if options.dry_run:
         if share.is_first:
-            emit_json(_plan_summary(prepared.plan, loaded))
+            emit_json(plan_summary(prepared.plan, loaded))
         return
     assert images is not None
     snn = calibrate(prepared, _calibration(images, loaded, options, share), progress=not options.quiet)
@@ -224,7 +230,8 @@ def _completed(report: Report, evaluation: Evaluation, images: ImageSets, loaded
     )
 
 
-def _plan_summary(plan: Plan, loaded: LoadedModel) -> dict[str, Any]:
+def plan_summary(plan: Plan, loaded: LoadedModel) -> dict[str, Any]:
+    """A plan as JSON."""
     layers = [
         {
             "name": item.layer,

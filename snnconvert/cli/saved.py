@@ -17,6 +17,7 @@ from snnconvert.data.preprocessing import Preprocessing
 from snnconvert.errors import InputError
 from snnconvert.models.source import DIGITS
 from snnconvert.spiking_model import SpikingModel, load
+from snnconvert.tasks.evaluation import CLASSIFICATION
 
 _PHOTOGRAPH_CROPS = 128
 
@@ -76,6 +77,11 @@ def saved_images(snn: SpikingModel, options: argparse.Namespace) -> ImageSets:
         names = ", ".join(spec.name for spec in snn.signature.tensors)
         raise InputError(f"{options.network} takes {names}: this command gives images alone, run it from Python")
     preprocessing = Preprocessing.from_description(snn.report.preprocessing)
+    if options.data is not None and snn.report.task != CLASSIFICATION:
+        raise InputError(
+            f"{options.network} is for {snn.report.task}, and --data takes images of classes here: leave it out, or "
+            "measure it from Python with snnconvert.evaluate"
+        )
     if options.data is not None:
         return open_images(
             options.data,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +10,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from snnconvert.data.classes import class_indices
+from snnconvert.data.division import Pool, Wishes, divide
+from snnconvert.data.files import EVALUATION_FOLDERS, TRAINING_FOLDER, image_files
 from snnconvert.data.pixels import read_image
 from snnconvert.data.preprocessing import Preprocessing
 from snnconvert.data.sets import ImageSets
-from snnconvert.data.splits import choose_indices, describe_split, split_indices
 from snnconvert.errors import InputError
 
-_EVALUATION_FOLDERS = ("val", "validation", "test")
-_TRAINING_FOLDER = "train"
-_EXTENSIONS = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"))
 _EXPECTED = "expected DIR/<class>/<image> or DIR/val/<class>/<image> (and DIR/train/<class>/<image>)"
 
 
@@ -76,49 +73,21 @@ def open_folder(
     parts = [layout.evaluation] if layout.training is None else [layout.evaluation, layout.training]
     names = [folder.name for part in parts for folder in _visible_folders(part)]
     labels = class_indices(names, num_classes, layout.evaluation)
-    held_out = _list_images(layout.evaluation, labels)
-    if layout.training is None:
-        return _split_one(layout.evaluation, held_out, preprocessing, calibration_images, evaluation_images, seed)
-    training = _list_images(layout.training, labels)
-    calibration = choose_indices(len(training), calibration_images, seed)
-    evaluation: Sequence[int] = range(len(held_out))
-    if evaluation_images is not None and evaluation_images < len(held_out):
-        evaluation = sorted(choose_indices(len(held_out), evaluation_images, seed))
+    held_out = _pool(layout.evaluation, labels)
+    training = None if layout.training is None else _pool(layout.training, labels)
+    division = divide(held_out, training, Wishes(calibration_images, evaluation_images, seed))
     return ImageSets(
-        calibration=_subset(training, calibration, preprocessing),
-        evaluation=_subset(held_out, evaluation, preprocessing),
+        calibration=FolderImages(division.calibration, preprocessing),
+        evaluation=FolderImages(division.evaluation, preprocessing),
         labelled=True,
-        description=(
-            f"{len(evaluation):,} of the {len(held_out):,} images in {layout.evaluation} for evaluation, "
-            f"{len(calibration):,} of the {len(training):,} images in {layout.training} for calibration "
-            f"(seed {seed})."
-        ),
-    )
-
-
-def _split_one(
-    folder: Path,
-    files: list[tuple[str, int]],
-    preprocessing: Preprocessing,
-    calibration_images: int,
-    evaluation_images: int | None,
-    seed: int,
-) -> ImageSets:
-    if len(files) < 2:
-        raise InputError(f"{folder} holds 1 image: calibration and evaluation need at least 1 each, add more")
-    split = split_indices(len(files), calibration_images, evaluation_images, seed)
-    return ImageSets(
-        calibration=_subset(files, split.calibration, preprocessing),
-        evaluation=_subset(files, split.evaluation, preprocessing),
-        labelled=True,
-        description=describe_split(f"the {len(files):,} images in {folder}", split, seed),
+        description=division.description,
     )
 
 
 def _find_layout(root: Path) -> _Layout:
-    training = root / _TRAINING_FOLDER
+    training = root / TRAINING_FOLDER
     has_training = training.is_dir() and bool(_visible_folders(training))
-    for name in _EVALUATION_FOLDERS:
+    for name in EVALUATION_FOLDERS:
         if (root / name).is_dir() and _visible_folders(root / name):
             return _Layout(root / name, training if has_training else None)
     if has_training:
@@ -127,7 +96,7 @@ def _find_layout(root: Path) -> _Layout:
             f"or pass {training} to split the training images"
         )
     folders = _visible_folders(root)
-    if all(folder.name in (*_EVALUATION_FOLDERS, _TRAINING_FOLDER) for folder in folders):
+    if all(folder.name in (*EVALUATION_FOLDERS, TRAINING_FOLDER) for folder in folders):
         raise InputError(f"{root} has no class folders: {_EXPECTED}")
     return _Layout(root, None)
 
@@ -136,24 +105,8 @@ def _visible_folders(folder: Path) -> list[Path]:
     return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
 
 
-def _list_images(folder: Path, labels: dict[str, int]) -> list[tuple[str, int]]:
-    files = [(file, labels[part.name]) for part in _visible_folders(folder) for file in _image_files(part)]
+def _pool(folder: Path, labels: dict[str, int]) -> Pool[tuple[str, int]]:
+    files = [(str(file), labels[part.name]) for part in _visible_folders(folder) for file in image_files(part)]
     if not files:
         raise InputError(f"{folder} holds no images in its class folders: {_EXPECTED}")
-    return files
-
-
-def _image_files(folder: Path) -> list[str]:
-    found: list[str] = []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found.extend(str(Path(parent, name)) for name in sorted(names) if _is_image(name))
-    return found
-
-
-def _is_image(name: str) -> bool:
-    return not name.startswith(".") and Path(name).suffix.lower() in _EXTENSIONS
-
-
-def _subset(files: list[tuple[str, int]], chosen: Sequence[int], preprocessing: Preprocessing) -> FolderImages:
-    return FolderImages([files[index] for index in chosen], preprocessing)
+    return Pool(files, str(folder))

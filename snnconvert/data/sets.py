@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -23,5 +24,22 @@ class ImageSets:
 
     calibration: Dataset[tuple[Tensor, int]]
     evaluation: Dataset[tuple[Tensor, int]]
+    labelled: bool
+    description: str
+
+
+@dataclass(frozen=True)
+class TaskSets:
+    """Images to calibrate on and images with targets to evaluate on; no image is in both.
+
+    Attributes:
+        calibration: Items are float32 tensors [C, H, W].
+        evaluation: Items are (float32 tensor [C, H, W], target) pairs, or tensors alone where nothing is labelled.
+        labelled: Whether there are targets.
+        description: One sentence for the report: what, how many, how split.
+    """
+
+    calibration: Dataset[Any]
+    evaluation: Dataset[Any]
     labelled: bool
     description: str

@@ -22,13 +22,27 @@ SCHEMA = "snnconvert.report/2"
 
 @dataclass(frozen=True)
 class Metric:
-    """Accuracy of ANN and SNN on the same labelled images, as fractions."""
+    """A metric of ANN and SNN on the same images, as fractions: accuracy, or that of another task.
+
+    The 95 % interval of SNN minus ANN is None where the images don't tell one.
+    """
 
     name: str
     ann: float
     snn: float
     images: int
-    difference_ci95: tuple[float, float]
+    difference_ci95: tuple[float, float] | None
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Metric:
+        """Reads what ``dataclasses.asdict`` gave.
+
+        Raises:
+            KeyError: if a field is missing.
+            TypeError: if one is unknown.
+        """
+        interval = data["difference_ci95"]
+        return cls(**{**data, "difference_ci95": None if interval is None else tuple(interval)})
 
 
 @dataclass(frozen=True)
@@ -122,6 +136,7 @@ class Report:
     notes: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     allocation: Allocation | None = None
+    task: str = "classification"
     schema: str = SCHEMA
 
     def to_dict(self) -> dict[str, Any]:
@@ -170,11 +185,8 @@ class Report:
         if data.get("schema") != SCHEMA:
             raise ArtifactError(f"report schema {data.get('schema')!r} is not {SCHEMA!r}")
         try:
-            metric = data["metric"]
             values = dict(data)
-            values["metric"] = (
-                None if metric is None else Metric(**{**metric, "difference_ci95": tuple(metric["difference_ci95"])})
-            )
+            values["metric"] = None if data["metric"] is None else Metric.from_dict(data["metric"])
             values["fidelity"] = Fidelity(**data["fidelity"])
             values["coverage"] = Coverage(**data["coverage"])
             values["totals"] = Totals(**data["totals"])

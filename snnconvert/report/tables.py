@@ -7,7 +7,7 @@ from collections import Counter
 from snnconvert.convert.plan import Plan
 from snnconvert.report.allocation import Allocation
 from snnconvert.report.energy_table import energy_table
-from snnconvert.report.report import LayerReport, Report
+from snnconvert.report.report import LayerReport, Metric, Report
 from snnconvert.report.text import format_table, quantity
 
 _ANALOG_SHOWN = 12
@@ -116,17 +116,24 @@ def _allocation_lines(allocation: Allocation) -> str:
     )
 
 
+def metric_line(metric: Metric) -> str:
+    """One line on a metric."""
+    name = "accuracy" if metric.name == "top1" else metric.name
+    line = (
+        f"{name:<12}ANN {metric.ann:.2%}, SNN {metric.snn:.2%} on {metric.images} images; "
+        f"difference {100 * (metric.snn - metric.ann):+.2f} points"
+    )
+    if metric.difference_ci95 is None:
+        return line
+    low, high = metric.difference_ci95
+    return f"{line}, 95 % interval {100 * low:+.2f} to {100 * high:+.2f}"
+
+
 def _headline(report: Report) -> str:
     totals, fidelity = report.totals, report.fidelity
     lines = [f"note        {note}" for note in report.notes]
     if report.metric is not None:
-        metric = report.metric
-        low, high = metric.difference_ci95
-        lines.append(
-            f"accuracy    ANN {metric.ann:.2%}, SNN {metric.snn:.2%} on {metric.images} images; "
-            f"difference {100 * (metric.snn - metric.ann):+.2f} points, "
-            f"95 % interval {100 * low:+.2f} to {100 * high:+.2f}"
-        )
+        lines.append(metric_line(report.metric))
     agreement = "not defined" if fidelity.top1_agreement is None else f"{fidelity.top1_agreement:.2%}"
     sqnr = "not defined" if fidelity.logit_sqnr_db is None else f"{fidelity.logit_sqnr_db:.1f} dB"
     lines += [

@@ -17,6 +17,7 @@ from snnconvert.cli import (
 from snnconvert.cli.arguments import build_parser
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+TASK_MODELS = ("lraspp_mobilenet_v3_large", "ssdlite320_mobilenet_v3_large")
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
 
@@ -64,7 +65,8 @@ def test_command_of_the_readme_has_valid_options(command):
     elif words[0] == "compare":
         assert compare_command.build_parser().parse_args(words[1:]).second
     else:
-        assert build_parser().parse_args(words).model in ("digits", "resnet50", "mobilenetv2_100", "model.onnx")
+        models = ("digits", "resnet50", "mobilenetv2_100", "model.onnx", *TASK_MODELS)
+        assert build_parser().parse_args(words).model in models
 
 
 @pytest.mark.parametrize("folder", re.findall(r"^  (\w+)/ ", README, re.MULTILINE))

@@ -22,11 +22,13 @@ class OnnxImageNetwork:
         module: The network.
         input_size: C, H, W of one image.
         num_classes: Numbers per image if the output is [N, classes], else 0.
+        map_classes: Channels of a floating output if it is [N, classes, H, W], else 0.
     """
 
     module: nn.Module
     input_size: tuple[int, int, int]
     num_classes: int
+    map_classes: int = 0
 
 
 def is_onnx(name: Path | str) -> bool:
@@ -69,8 +71,9 @@ def load_image_network(path: Path | str, image_size: int | None = None) -> OnnxI
     size = _image_size(model.inputs[0], str(path), image_size)
     with dry_run():
         output = model.module(torch.empty(2, *size))
-    classes = int(output.shape[-1]) if isinstance(output, Tensor) and output.dim() == 2 else 0
-    return OnnxImageNetwork(model.module, size, classes)
+    shape = tuple(output.shape) if isinstance(output, Tensor) else ()
+    maps = shape[1] if len(shape) == 4 and output.is_floating_point() else 0
+    return OnnxImageNetwork(model.module, size, shape[-1] if len(shape) == 2 else 0, maps)
 
 
 def _image_size(declared: OnnxInput, path: str, image_size: int | None) -> tuple[int, int, int]:

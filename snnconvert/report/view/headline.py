@@ -32,7 +32,7 @@ def subtitle_of(report: Report) -> str:
 
 def facts(report: Report) -> tuple[Fact, ...]:
     """The figures of the headline."""
-    kept = (_agreement(report),) if report.metric is None else (_accuracy(report.metric),)
+    kept = (_agreement(report),) if report.metric is None else (_metric(report.metric),)
     return (*kept, _fidelity(report), _budget(report), _coverage(report), _energy(report.energy))
 
 
@@ -54,15 +54,16 @@ def energy_sentences(report: Report) -> tuple[str, ...]:
     return tuple(sentences[index] for index in (0, 2) if index < len(sentences))
 
 
-def _accuracy(metric: Metric) -> Fact:
-    low, high = metric.difference_ci95
-    return Fact(
-        "Accuracy, ANN → SNN",
-        f"{percent(metric.ann, 2)} → {percent(metric.snn, 2)}",
-        f"{points(metric.snn - metric.ann)} points, 95 % interval {points(low)} to {points(high)} on "
-        f"{metric.images:,} images; of each alone {_interval(metric.ann, metric.images)} and "
-        f"{_interval(metric.snn, metric.images)}",
-    )
+def _metric(metric: Metric) -> Fact:
+    is_accuracy = metric.name == "top1"
+    notes = [f"{points(metric.snn - metric.ann)} points on {metric.images:,} images"]
+    if metric.difference_ci95 is not None:
+        low, high = metric.difference_ci95
+        notes.append(f"95 % interval {points(low)} to {points(high)}")
+    if is_accuracy:
+        notes.append(f"of each alone {_interval(metric.ann, metric.images)} and {_interval(metric.snn, metric.images)}")
+    name = "Accuracy" if is_accuracy else metric.name
+    return Fact(f"{name}, ANN → SNN", f"{percent(metric.ann, 2)} → {percent(metric.snn, 2)}", "; ".join(notes))
 
 
 def _agreement(report: Report) -> Fact:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from benchmarks.bootstrap import drawn_counts, paired_bootstrap
+from snnconvert.tasks.bootstrap import drawn_counts, paired_bootstrap
 
 
 def mean_of(values):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks.trained.average_precision import Boxes, mean_average_precision, mean_over_classes, rankings
+from snnconvert.tasks.average_precision import Boxes, mean_average_precision, mean_over_classes, rankings
 
 
 def boxes(*items):

@@ -1,0 +1,114 @@
+"""What ``snnconvert MODEL --task ...`` does the same way for every task."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from snnconvert.artifact.atomic import check_target
+from snnconvert.cli.arguments import config_from
+from snnconvert.cli.convert_command import check_numbers, folder_name, torch_device
+from snnconvert.config import ConversionConfig
+from snnconvert.data.division import Wishes
+from snnconvert.data.photographs import sample_photographs
+from snnconvert.data.plain import without_labels
+from snnconvert.data.preprocessing import Preprocessing
+from snnconvert.data.sets import TaskSets
+from snnconvert.models.onnx.classifier import is_onnx
+from snnconvert.models.task_models import ModelRequest
+from snnconvert.tasks.evaluation import tasks_module
+
+_PHOTOGRAPH_CROPS = 128
+
+
+@dataclass(frozen=True)
+class TaskRun:
+    """The checked options of one run.
+
+    Attributes:
+        options: as parsed.
+        config: the settings they stand for.
+        device: where to compute.
+        target: folder of the results.
+    """
+
+    options: argparse.Namespace
+    config: ConversionConfig
+    device: torch.device
+    target: Path
+
+    @property
+    def request(self) -> ModelRequest:
+        """The network that is asked for; a plan needs no weights."""
+        options = self.options
+        unweighted = options.dry_run and options.checkpoint is None and not is_onnx(options.model)
+        return ModelRequest(
+            options.model,
+            options.checkpoint,
+            options.random_weights or unweighted,
+            options.num_classes,
+            options.image_size,
+            options.seed,
+        )
+
+    @property
+    def wishes(self) -> Wishes:
+        """How many images."""
+        return Wishes(self.options.calib_images, self.options.eval_images, self.options.seed)
+
+    def photographs(self, preprocessing: Preprocessing) -> TaskSets:
+        """Crops of photographs, where no data are given."""
+        images = sample_photographs(
+            preprocessing,
+            calibration_images=self.options.calib_images,
+            evaluation_images=self.options.eval_images or _PHOTOGRAPH_CROPS,
+            seed=self.options.seed,
+        )
+        return without_labels(images)
+
+    def progress(self, loader: DataLoader[Any]) -> Iterator[Any]:
+        """The items of a loader behind a progress bar."""
+        yield from tqdm(loader, desc="evaluating", unit="batch", disable=True if self.options.quiet else None)
+
+
+def task_run(options: argparse.Namespace) -> TaskRun:
+    """Checks the options before any work.
+
+    Raises:
+        SnnConvertError: on anything the user has to change.
+    """
+    config = config_from(options)
+    check_numbers(options)
+    device = torch_device(options.device)
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    target = options.out if options.out is not None else Path(f"snn-{folder_name(options.model)}")
+    if not options.dry_run:
+        check_target(target, force=options.force)
+    return TaskRun(options, config, device, target)
+
+
+def check_sets(sets: TaskSets, *modules: str) -> TaskSets:
+    """Refuses, before a long calibration, what an evaluation would stumble over: a missing extra, a bad first item.
+
+    Raises:
+        InputError: if a module of the extra isn't installed, or the first item can't be read.
+    """
+    if sets.labelled:
+        for module in modules:
+            tasks_module(module)
+    for dataset in (sets.calibration, sets.evaluation):
+        _ = dataset[0]
+    return sets
+
+
+def loader_of(dataset: Dataset[Any], options: argparse.Namespace, **settings: Any) -> DataLoader[Any]:
+    """Batches, in their order."""
+    return DataLoader(dataset, num_workers=options.workers, **settings)

@@ -1,0 +1,1 @@
+"""What networks are judged by: classification, segmentation and detection, with intervals over images."""

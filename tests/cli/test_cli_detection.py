@@ -1,0 +1,182 @@
+"""``--task detection`` on tiny data: a detector of torchvision with a tiny backbone, and SSDLite."""
+
+import json
+
+import pytest
+import torch
+from cli_helpers import assert_one_error, snapshot
+from task_data import coco, voc_xml, write_coco, write_voc
+from tiny_detectors import build
+from torchmetrics.detection import MeanAveragePrecision
+
+import snnconvert
+from snnconvert.data.boxes import LabelRange
+from snnconvert.data.detection_sets import open_boxes
+from snnconvert.data.division import Wishes
+from snnconvert.data.pixels import image_to_tensor
+from snnconvert.errors import ArtifactError
+from snnconvert.models import task_models
+from snnconvert.report.parts_report import PartsReport
+
+NAMES = ("background", "person", "dog", "airplane")
+
+
+def livened(kind):
+    """A detector whose boxes depend on the image; some of them are near the labels of the tiny data."""
+    net = build(kind)
+    net.detections_per_img = 30
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            if "head" in name or "predictor" in name:
+                fan_in = max(parameter[0].numel(), 1)
+                parameter.copy_(torch.randn(parameter.shape) * (0.1 if parameter.dim() == 1 else fan_in**-0.5))
+    return net
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """Any name of torchvision's detectors stands for a tiny RetinaNet."""
+    monkeypatch.setattr(task_models, "_build", lambda *_: (livened("retinanet"), NAMES, 4))
+    return "retinanet_resnet50_fpn", "--task", "detection", "--random-weights"
+
+
+def by_torchmetrics(network, items):
+    metric = MeanAveragePrecision()
+    with torch.no_grad():
+        metric.update([network([image])[0] for image, _ in items], [target for _, target in items])
+    return metric.compute()
+
+
+def test_map_of_both_networks(cli, folder, tiny):
+    write_coco(folder / "data", 8)
+    done = cli(*tiny, "--data", "data", "--calib-images", 3, "--bits", 4, "--T", 2, "-o", "out")
+    assert done.code == 0, done.err
+    hybrid = snnconvert.HybridModel.load(folder / "out", livened("retinanet"))
+    summary, report = done.last_line, json.loads((folder / "out/report.json").read_text())
+    assert list(hybrid.parts) == list(report["parts"]) == list(summary["parts"]) == ["backbone", "head"]
+    sets = open_boxes(
+        folder / "data", image_to_tensor, labels=LabelRange(0, 4), names=NAMES, wishes=Wishes(calibration_images=3)
+    )
+    items = [sets.evaluation[index] for index in range(len(sets.evaluation))]
+    names = [metric["name"] for metric in summary["metrics"]]
+    assert names[:2] == ["mAP", "mAP50"]
+    for network, key in ((livened("retinanet"), "ann"), (hybrid, "snn")):
+        expected = by_torchmetrics(network, items)
+        found = [metric[key] for metric in summary["metrics"][:2]]
+        assert found == pytest.approx([float(expected["map"]), float(expected["map_50"])], abs=1e-4)
+    assert summary["metric"] == summary["metrics"][0]
+    assert summary["metric"]["images"] == 5
+    assert summary["coverage"]["macs_on_spikes"] == pytest.approx(hybrid.coverage)
+    for name, part in summary["parts"].items():
+        assert part["coverage"]["macs_on_spikes"] > 0.5
+        assert report["parts"][name]["totals"] == part["totals"]
+        assert hybrid.parts[name].report.model == f"retinanet_resnet50_fpn: {name}"
+    assert "non-maxima" in report["outside"][""]
+    assert "mAP50" in done.out
+    again = PartsReport.from_dict(report)
+    assert json.loads(json.dumps(again.to_dict())) == report
+    assert json.loads(json.dumps(again.summary())) == summary
+    for damaged in ({**report, "schema": "snnconvert.report/2"}, {**report, "metrics": None}, {**report, "more": 1}):
+        with pytest.raises(ArtifactError):
+            PartsReport.from_dict(damaged)
+    assert_one_error(cli("eval", "out"), "parts of a network")
+
+
+def test_without_labels(cli, folder, tiny):
+    done = cli(*tiny, "--calib-images", 2, "--eval-images", 2, "-o", "out", "-q")
+    assert done.code == 0, done.err
+    assert len(done.out.splitlines()) == 1
+    assert any("no boxes are given" in note for note in done.last_line["notes"])
+    (metric,) = done.last_line["metrics"]
+    assert "ANN's boxes" in metric["name"]
+    assert metric["ann"] == 1.0
+    assert 0 <= metric["snn"] < 1
+
+
+@pytest.mark.slow
+def test_the_same_again(cli, folder, tiny):
+    write_voc(folder / "data", 6)
+    arguments = [*tiny, "--data", "data", "--calib-images", 3, "-q"]
+    first, second = cli(*arguments, "-o", "one"), cli(*arguments, "-o", "two", "-b", 1)
+    assert first.code == 0, first.err
+    assert first.out == second.out
+    one, two = snapshot(folder / "one"), snapshot(folder / "two")
+    assert one == two
+
+
+def test_dry_run(cli, folder, tiny):
+    before = snapshot(folder)
+    done = cli(*tiny, "--dry-run")
+    assert done.code == 0, done.err
+    assert list(done.last_line["parts"]) == ["backbone", "head"]
+    assert all(part["layers"] for part in done.last_line["parts"].values())
+    assert "part backbone" in done.out
+    assert snapshot(folder) == before
+
+
+def data_of(folder, kind):
+    root = folder / "data"
+    if kind == "coco":
+        return write_coco(root, 4)
+    if kind == "class":
+        data = coco(4)
+        data["annotations"][3]["category_id"] = 17
+        return write_coco(root, 4, data=data)
+    if kind == "box":
+        data = coco(4)
+        data["annotations"][3]["bbox"] = [30, 20, 30, 30]
+        return write_coco(root, 4, data=data)
+    if kind == "missing":
+        write_coco(root, 4)
+        (root / "val2017/002.png").unlink()
+        return root
+    if kind == "doctype":
+        return write_voc(root, 4, voc_xml(head="<!DOCTYPE a>"))
+    return write_coco(root, 4, data=[1])
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "words"),
+    [
+        ("class", [], ["class 17", "0 to 3"]),
+        ("box", [], ["annotation 11", "outside of its image"]),
+        ("missing", [], ["002.png"]),
+        ("doctype", [], ["DOCTYPE", ".xml"]),
+        ("list", [], ["instances_val2017.json", "a list"]),
+        ("coco", ["--annotations", "none.json"], ["none.json"]),
+        ("coco", ["--void", 3], ["--void"]),
+        ("coco", ["--calib", "none"], ["--calib none"]),
+        ("coco", ["--seed", -1], ["seed"]),
+    ],
+)
+def test_bad_input(cli, folder, tiny, kind, arguments, words):
+    root = data_of(folder, kind)
+    before = snapshot(folder)
+    assert_one_error(cli(*tiny, "--data", root, "-o", "out", "-q", *arguments), *words)
+    assert snapshot(folder) == before
+
+
+def test_networks_that_cannot_be_used(cli, folder):
+    (folder / "net.onnx").write_bytes(b"")
+    before = snapshot(folder)
+    for model, words in (
+        ("net.onnx", ["from file to file", "Python"]),
+        ("fasterrcnn_resnet50", ["did you mean fasterrcnn_resnet50_fpn"]),
+        ("resnet50", ["detection models"]),
+    ):
+        assert_one_error(cli(model, "--task", "detection", "--dry-run"), *words)
+    assert_one_error(cli("x", "--task", "detection", "--annotations", "a.json"), "--data")
+    assert snapshot(folder) == before
+
+
+@pytest.mark.slow
+def test_ssdlite(cli, folder):
+    write_coco(folder / "data", 4)
+    done = cli(
+        "ssdlite320_mobilenet_v3_large", "--task", "detection", "--random-weights", "--num-classes", 4,
+        "--image-size", 96, "--data", "data", "--calib-images", 2, "-o", "out", "-q",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert done.last_line["metric"]["name"] == "mAP"
+    assert done.last_line["coverage"]["macs_on_spikes"] > 0.95
