@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from snnconvert.convert.structure import flatten
 from snnconvert.errors import InputError
-from snnconvert.report.report import Fidelity, Metric
+from snnconvert.report.schema import Fidelity, Metric
 from snnconvert.report.statistics import decibels, paired_difference_ci95
 
 

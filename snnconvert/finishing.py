@@ -33,7 +33,7 @@ from snnconvert.neurons.synapse import Synapse
 from snnconvert.neurons.threshold import Threshold
 from snnconvert.preparation import PreparedConversion
 from snnconvert.report.build import Evidence, build_report
-from snnconvert.report.report import Fidelity
+from snnconvert.report.schema import Fidelity
 from snnconvert.site_thresholds import site_thresholds, weighted_bins
 from snnconvert.spiking_model import SpikingModel
 from snnconvert.weight_widths import channel_widths, widths_note

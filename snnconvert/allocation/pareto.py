@@ -23,7 +23,7 @@ from snnconvert.config import ConversionConfig
 from snnconvert.convert.planner import make_plan
 from snnconvert.errors import ArtifactError, ConfigurationError, InputError
 from snnconvert.preparation import PreparedConversion
-from snnconvert.report.report import Metric
+from snnconvert.report.schema import Metric
 from snnconvert.spiking_model import SpikingModel
 
 SCHEMA = "snnconvert.pareto/1"

@@ -19,9 +19,9 @@ from snnconvert.errors import InputError
 from snnconvert.hybrid import HybridModel
 from snnconvert.models.task_models import LoadedDetector, load_detector
 from snnconvert.parts import convert_parts, plan_parts
-from snnconvert.report.versions import versions
 from snnconvert.report.parts_report import PartsReport
 from snnconvert.report.parts_table import parts_plan, parts_table
+from snnconvert.report.versions import versions
 from snnconvert.tasks.detection import evaluate_detection
 from snnconvert.tasks.evaluation import TaskEvaluation
 

@@ -22,7 +22,8 @@ from snnconvert.neurons.threshold import Threshold
 from snnconvert.report.effort import spike_statistics
 from snnconvert.report.layer_account import AnalogReport, layer_account, totals_of, workload_of
 from snnconvert.report.neurons import code_name, neuron_reports
-from snnconvert.report.report import Coverage, Fidelity, LayerReport, Report
+from snnconvert.report.report import Report
+from snnconvert.report.schema import Coverage, Fidelity, LayerReport
 from snnconvert.report.statistics import decibels
 from snnconvert.report.versions import versions
 

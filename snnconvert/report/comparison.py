@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from snnconvert.energy.cost import Cost, Network
-from snnconvert.report.report import LayerReport, Report
+from snnconvert.report.report import Report
+from snnconvert.report.schema import LayerReport, Metric
 from snnconvert.report.statistics import proportion_ci95
 from snnconvert.report.view.layer_energy import layer_costs
 from snnconvert.report.view.totals import TOTALS
 
 SCHEMA = "snnconvert.comparison/1"
 Side = Literal["first", "second"]
+_ACCURACY = "top1"
 _UNJUDGED = ("macs", "ann_operations", "integer_operations", "spikes_per_neuron")
 _ORIGINALS = (Network.ANN_FLOAT32.value, Network.ANN_INT8.value)
 _LAYER_FIGURES = (
@@ -163,20 +165,27 @@ def _less(field: str) -> bool | None:
 
 
 def _headline(first: Report, second: Report) -> tuple[Difference, ...]:
-    metrics = [
-        None if report.metric is None else (report.metric.snn, report.metric.images) for report in (first, second)
-    ]
     agreements = [
         None if report.fidelity.top1_agreement is None else (report.fidelity.top1_agreement, report.fidelity.images)
         for report in (first, second)
     ]
     fidelities = first.fidelity.logit_sqnr_db, second.fidelity.logit_sqnr_db
     return (
-        _shares("accuracy", *metrics),
+        _metric(first.metric, second.metric),
         _shares("top1_agreement", *agreements),
         _difference("logit_sqnr_db", *fidelities, False),
         _difference("macs_on_spikes", first.coverage.macs_on_spikes, second.coverage.macs_on_spikes, False),
     )
+
+
+def _metric(first: Metric | None, second: Metric | None) -> Difference:
+    """Of accuracies one may be better; of other metrics two values alone don't tell."""
+    name = next((metric.name for metric in (first, second) if metric is not None), _ACCURACY)
+    if name == _ACCURACY:
+        pairs = [None if metric is None else (metric.snn, metric.images) for metric in (first, second)]
+        return _shares("accuracy", pairs[0], pairs[1])
+    values = [None if metric is None or metric.name != name else metric.snn for metric in (first, second)]
+    return _difference(name, values[0], values[1], None)
 
 
 def _shares(name: str, first: tuple[float, int] | None, second: tuple[float, int] | None) -> Difference:

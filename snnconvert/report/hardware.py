@@ -6,11 +6,10 @@ import dataclasses
 
 from snnconvert.energy.comparison import compare_energy
 from snnconvert.energy.profile import HardwareProfile
-from snnconvert.report.layer_account import workload_of
 from snnconvert.report.report import Report
 
 
 def on_hardware(report: Report, profile: HardwareProfile) -> Report:
     """The same report with the energies of another profile; all else stays."""
-    workload = workload_of(report.layers, report.analog, report.totals)
+    workload = report.workload
     return dataclasses.replace(report, energy=compare_energy(workload, profile))

@@ -12,7 +12,7 @@ from snnconvert.convert.plan import Plan, Site
 from snnconvert.neurons.code import SpikeCode
 from snnconvert.neurons.registry import spelled
 from snnconvert.neurons.threshold import Threshold
-from snnconvert.report.report import NeuronReport
+from snnconvert.report.schema import NeuronReport
 
 _BINS = 48
 _TAIL = 0.0005

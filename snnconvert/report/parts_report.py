@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from snnconvert.errors import ArtifactError
-from snnconvert.report.report import Metric, Report
+from snnconvert.report.report import Report
+from snnconvert.report.schema import Metric
 
 SCHEMA = "snnconvert.parts-report/1"
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from snnconvert.convert.plan import Plan
 from snnconvert.report.parts_report import PartsReport
-from snnconvert.report.tables import format_table, metric_line, plan_table, quantity
+from snnconvert.report.tables import metric_line, plan_table
+from snnconvert.report.text import format_table, quantity
 
 
 def parts_plan(plans: Mapping[str, Plan]) -> str:

@@ -7,14 +7,15 @@ import dataclasses
 import io
 
 from snnconvert.energy.cost import Network
-from snnconvert.report.report import LayerReport, Report
+from snnconvert.report.report import Report
+from snnconvert.report.schema import LayerReport
 from snnconvert.report.view.layer_energy import layer_costs
 
 
 def csv_text(report: Report) -> str:
     """One row a layer, in the order of the network, with a row of headings (RFC 4180).
 
-    The columns are the fields of :class:`~snnconvert.report.report.LayerReport`, then the layer's energy in each of the
+    The columns are the fields of :class:`~snnconvert.report.schema.LayerReport`, then the layer's energy in each of the
     five networks by the twin model, in pJ for one image: ``energy_snn_serial_pj``. A value that is missing is empty.
     """
     costs = layer_costs(report)

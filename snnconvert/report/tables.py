@@ -7,7 +7,8 @@ from collections import Counter
 from snnconvert.convert.plan import Plan
 from snnconvert.report.allocation import Allocation
 from snnconvert.report.energy_table import energy_table
-from snnconvert.report.report import LayerReport, Metric, Report
+from snnconvert.report.report import Report
+from snnconvert.report.schema import LayerReport, Metric
 from snnconvert.report.text import format_table, quantity
 
 _ANALOG_SHOWN = 12

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from snnconvert.detectors import detector_inputs
 from snnconvert.errors import InputError
-from snnconvert.report.report import Metric
+from snnconvert.report.schema import Metric
 from snnconvert.tasks.average_precision import IOU_LEVELS, RECALL_LEVELS, Boxes, Ranking, mean_over_classes, rankings
 from snnconvert.tasks.evaluation import (
     DETECTION_RESAMPLES,

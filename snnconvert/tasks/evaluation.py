@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from snnconvert.errors import InputError
-from snnconvert.report.report import Fidelity, Metric
+from snnconvert.report.schema import Fidelity, Metric
 from snnconvert.tasks.bootstrap import Statistic, drawn_counts
 
 CLASSIFICATION, SEGMENTATION, DETECTION = TASKS = ("classification", "segmentation", "detection")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from snnconvert.errors import InputError
 from snnconvert.evaluation import compare_outputs
-from snnconvert.report.report import Metric
+from snnconvert.report.schema import Metric
 from snnconvert.tasks.bootstrap import RESAMPLES, Statistic
 from snnconvert.tasks.evaluation import (
     TaskEvaluation,

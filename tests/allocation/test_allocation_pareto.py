@@ -11,7 +11,7 @@ import snnconvert
 from snnconvert.allocation import pareto
 from snnconvert.allocation.pareto import SCHEMA, ParetoFile, ParetoPoint, read_pareto
 from snnconvert.errors import ArtifactError, ConfigurationError, InputError
-from snnconvert.report.report import Metric
+from snnconvert.report.schema import Metric
 
 BUDGETS = [40, 9]
 WANTED = [(40, "mixed"), (40, "uniform"), (9, "mixed")]  # every uniform allocation takes more than 9

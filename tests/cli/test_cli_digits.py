@@ -10,7 +10,7 @@ from snnconvert.models.digits import load_digits_net
 
 REPORT_KEYS = [
     "schema", "metric", "fidelity", "coverage", "totals", "analog", "energy", "config", "calibration_images", "model",
-    "weights", "data", "preprocessing", "notes", "versions",
+    "weights", "data", "preprocessing", "notes", "versions", "task",
 ]  # fmt: skip
 LAYERS = ["stem.0", "block1.conv1", "block1.conv2", "block2.conv1", "block2.conv2", "block2.shortcut.0", "fc"]
 LOAD_AND_RUN = """

@@ -6,7 +6,7 @@ from snnconvert.allocation.pareto import ParetoPoint
 from snnconvert.errors import InputError
 from snnconvert.plots.canvas import save_figure
 from snnconvert.plots.pareto import pareto_curve
-from snnconvert.report.report import Metric
+from snnconvert.report.schema import Metric
 
 
 def point(budget, kind, snn, setting=""):

@@ -4,7 +4,7 @@ from torch import nn
 
 import snnconvert
 from snnconvert.report.allocation import Allocation, AllocationRound
-from snnconvert.report.report import Metric
+from snnconvert.report.schema import Metric
 
 
 class _Net(nn.Module):

@@ -8,7 +8,7 @@ from snnconvert.energy.profile import load_profile
 from snnconvert.report.comparison import compare_reports
 from snnconvert.report.comparison_text import comparison_markdown, comparison_page, comparison_text
 from snnconvert.report.hardware import on_hardware
-from snnconvert.report.report import Metric
+from snnconvert.report.schema import Metric
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,8 @@ from torch import nn
 import snnconvert
 from snnconvert.errors import ArtifactError
 from snnconvert.neurons.synapse import Synapse
-from snnconvert.report.report import SCHEMA, Metric, Report
+from snnconvert.report.report import Report
+from snnconvert.report.schema import SCHEMA, Metric
 
 LAYER_FIELDS = {"name", "op", "macs", "T", "spike_bits", "weight_bits", "bit_budget", "s_ace", "ns_ace"}
 

@@ -4,8 +4,8 @@ import io
 
 import pytest
 
-from snnconvert.report.report import LayerReport
 from snnconvert.report.rows import csv_text
+from snnconvert.report.schema import LayerReport
 
 
 def test_rows_read_back_give_every_figure(small_report):

@@ -9,7 +9,7 @@ from task_networks import Scripted
 import snnconvert
 from snnconvert.errors import InputError
 from snnconvert.evaluation import compare
-from snnconvert.report.report import Metric
+from snnconvert.report.schema import Metric
 
 
 def test_classification_is_what_it_was():

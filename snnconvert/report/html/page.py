@@ -11,7 +11,7 @@ from markupsafe import Markup
 from snnconvert.energy.comparison import EnergyAccount
 from snnconvert.report.html.pictures import energy_picture, layer_pictures
 from snnconvert.report.html.rendering import render
-from snnconvert.report.report import Report
+from snnconvert.report.schema import ReportData
 from snnconvert.report.view.energies import COMPONENTS, model_views, totals_by_model
 from snnconvert.report.view.glossary import GLOSSARY
 from snnconvert.report.view.hardware import shipped_profile
@@ -24,7 +24,7 @@ from snnconvert.report.view.reproduce import command_line
 from snnconvert.report.view.totals import totals_table
 
 
-def report_page(report: Report, curves: Sequence[Curve] = ()) -> str:
+def report_page(report: ReportData, curves: Sequence[Curve] = ()) -> str:
     """The report as one HTML page; the same report gives the same text.
 
     Args:
@@ -67,7 +67,7 @@ def _energy(account: EnergyAccount) -> dict[str, Any]:
     }
 
 
-def _origin(report: Report) -> dict[str, Any]:
+def _origin(report: ReportData) -> dict[str, Any]:
     return {
         "data": report.data,
         "preprocessing": _indented(report.preprocessing) if report.preprocessing else "",

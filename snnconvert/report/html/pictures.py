@@ -12,7 +12,7 @@ from snnconvert.energy.cost import Network
 from snnconvert.report.pictures.energy_bars import energy_bars
 from snnconvert.report.pictures.layer_bars import stacked_bars, value_bars
 from snnconvert.report.pictures.svg import inline_svg
-from snnconvert.report.report import Report
+from snnconvert.report.schema import ReportData
 from snnconvert.report.view.energies import NETWORKS
 from snnconvert.report.view.layer_energy import layer_costs
 from snnconvert.report.view.numbers import decimal, energy, percent, ratio, scale, times
@@ -39,7 +39,7 @@ def energy_picture(result: ModelResult) -> Markup:
     return Markup(inline_svg(energy_bars(costs, labels, divisor, unit), f"energy-{result.model}", label))
 
 
-def layer_pictures(report: Report) -> tuple[Picture, ...]:
+def layer_pictures(report: ReportData) -> tuple[Picture, ...]:
     """Firing rate, SQNR and energy over the layers."""
     if not report.layers:
         return ()
@@ -49,7 +49,7 @@ def layer_pictures(report: Report) -> tuple[Picture, ...]:
     return tuple(pictures)
 
 
-def _rates(report: Report) -> Picture:
+def _rates(report: ReportData) -> Picture:
     shares = [layer.firing_rate for layer in report.layers]
     figure = value_bars([100 * share for share in shares], "%")
     return Picture(
@@ -61,7 +61,7 @@ def _rates(report: Report) -> Picture:
     )
 
 
-def _sqnr(report: Report) -> Picture:
+def _sqnr(report: ReportData) -> Picture:
     values = [layer.sqnr_db for layer in report.layers]
     tips = _tips(report, [f"{decimal(value, 1)} dB" for value in values])
     return Picture(
@@ -71,7 +71,7 @@ def _sqnr(report: Report) -> Picture:
     )
 
 
-def _energies(report: Report) -> Picture:
+def _energies(report: ReportData) -> Picture:
     costs = layer_costs(report)
     serial, twin = costs[Network.SNN_SERIAL], [cost.total for cost in costs[Network.TWIN_QNN]]
     divisor, unit = scale(max([*twin, *(cost.total for cost in serial)]), "pJ")
@@ -85,6 +85,6 @@ def _energies(report: Report) -> Picture:
     )
 
 
-def _tips(report: Report, texts: Sequence[str]) -> dict[str, str]:
+def _tips(report: ReportData, texts: Sequence[str]) -> dict[str, str]:
     named = zip(report.layers, texts, strict=True)
     return {f"tip-{index}": f"{index + 1}  {layer.name}: {text}" for index, (layer, text) in enumerate(named)}

@@ -25,7 +25,7 @@ from snnconvert.report.network.notes import notes_on
 from snnconvert.report.network.result import NetworkAccount
 from snnconvert.report.network.timing import Timing, steps_inside
 from snnconvert.report.network.watch import Watcher
-from snnconvert.report.report import Coverage
+from snnconvert.report.schema import Coverage
 from snnconvert.report.versions import versions
 
 _CONVOLUTION = "conv"

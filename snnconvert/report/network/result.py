@@ -13,7 +13,7 @@ from snnconvert.energy.comparison import EnergyAccount
 from snnconvert.errors import ArtifactError
 from snnconvert.report.layer_account import AnalogReport, LayerAccount, Totals
 from snnconvert.report.network.table import network_table
-from snnconvert.report.report import Coverage
+from snnconvert.report.schema import Coverage
 
 SCHEMA = "snnconvert.account/1"
 

@@ -23,6 +23,11 @@ _HEADLINE: dict[str, tuple[str, Callable[[float], str], Callable[[float], str]]]
 }  # fmt: skip
 
 
+def _spelled(name: str) -> tuple[str, Callable[[float], str], Callable[[float], str]]:
+    """How a figure of the headline is written: a metric of another task than classification by its own name."""
+    return _HEADLINE.get(name) or (name, *_HEADLINE["accuracy"][1:])
+
+
 def headline_comparison(comparison: Comparison) -> Table:
     """Accuracy, fidelity and coverage."""
     rows = tuple(_headline_row(item, comparison) for item in comparison.headline)
@@ -65,7 +70,7 @@ def sentences(comparison: Comparison) -> tuple[str, ...]:
 def _better(comparison: Comparison, side: str) -> str:
     name = comparison.names[0 if side == "first" else 1]
     totals = {field: title for field, title, *_ in TOTALS if not field.startswith("input_layer")}
-    better = [_HEADLINE[item.name][0] for item in comparison.headline if item.better == side]
+    better = [_spelled(item.name)[0] for item in comparison.headline if item.better == side]
     better += [totals[item.name] for item in comparison.totals if item.better == side and item.name in totals]
     serial = [
         model
@@ -89,7 +94,7 @@ def _row(name: str, item: Difference, comparison: Comparison, spelled: Callable[
 
 
 def _headline_row(item: Difference, comparison: Comparison) -> tuple[Cell, ...]:
-    name, spelled, apart = _HEADLINE[item.name]
+    name, spelled, apart = _spelled(item.name)
     difference = ABSENT if item.difference is None else apart(item.difference)
     return (*_values(name, item, spelled), Cell(difference), _winner(item, comparison))
 

@@ -6,18 +6,18 @@ from snnconvert.energy.comparison import EnergyAccount, ModelResult
 from snnconvert.energy.cost import Network
 from snnconvert.energy.twin import TwinModel
 from snnconvert.errors import ArtifactError
-from snnconvert.report.report import Metric, Report
+from snnconvert.report.schema import Metric, ReportData
 from snnconvert.report.statistics import proportion_ci95
 from snnconvert.report.view.numbers import ABSENT, cost, count, decimal, percent, points, ratio, short, times
 from snnconvert.report.view.parts import Fact
 
 
-def title_of(report: Report) -> str:
+def title_of(report: ReportData) -> str:
     """The network's name."""
     return report.model or "A converted network"
 
 
-def subtitle_of(report: Report) -> str:
+def subtitle_of(report: ReportData) -> str:
     """What was converted, and to what."""
     config = report.config
     weights = f"{report.weights} weights; " if report.weights else ""
@@ -30,7 +30,7 @@ def subtitle_of(report: Report) -> str:
     )
 
 
-def facts(report: Report) -> tuple[Fact, ...]:
+def facts(report: ReportData) -> tuple[Fact, ...]:
     """The figures of the headline."""
     kept = (_agreement(report),) if report.metric is None else (_metric(report.metric),)
     return (*kept, _fidelity(report), _budget(report), _coverage(report), _energy(report.energy))
@@ -48,7 +48,7 @@ def headline_model(account: EnergyAccount) -> ModelResult:
     return found
 
 
-def energy_sentences(report: Report) -> tuple[str, ...]:
+def energy_sentences(report: ReportData) -> tuple[str, ...]:
     """One or two sentences on energy, with the model's and the hardware's name."""
     sentences = headline_model(report.energy).verdict
     return tuple(sentences[index] for index in (0, 2) if index < len(sentences))
@@ -56,17 +56,18 @@ def energy_sentences(report: Report) -> tuple[str, ...]:
 
 def _metric(metric: Metric) -> Fact:
     is_accuracy = metric.name == "top1"
-    notes = [f"{points(metric.snn - metric.ann)} points on {metric.images:,} images"]
+    interval = ""
     if metric.difference_ci95 is not None:
         low, high = metric.difference_ci95
-        notes.append(f"95 % interval {points(low)} to {points(high)}")
+        interval = f", 95 % interval {points(low)} to {points(high)}"
+    notes = [f"{points(metric.snn - metric.ann)} points{interval} on {metric.images:,} images"]
     if is_accuracy:
         notes.append(f"of each alone {_interval(metric.ann, metric.images)} and {_interval(metric.snn, metric.images)}")
     name = "Accuracy" if is_accuracy else metric.name
     return Fact(f"{name}, ANN → SNN", f"{percent(metric.ann, 2)} → {percent(metric.snn, 2)}", "; ".join(notes))
 
 
-def _agreement(report: Report) -> Fact:
+def _agreement(report: ReportData) -> Fact:
     fidelity = report.fidelity
     if fidelity.top1_agreement is None:
         return Fact("Decisions that are the ANN's", ABSENT, "it isn't clear which output holds the decisions")
@@ -78,7 +79,7 @@ def _agreement(report: Report) -> Fact:
     )
 
 
-def _fidelity(report: Report) -> Fact:
+def _fidelity(report: ReportData) -> Fact:
     fidelity = report.fidelity
     sqnr = ABSENT if fidelity.logit_sqnr_db is None else f"{decimal(fidelity.logit_sqnr_db, 1)} dB"
     same = ""
@@ -88,7 +89,7 @@ def _fidelity(report: Report) -> Fact:
     return Fact("Output SQNR", sqnr, note)
 
 
-def _budget(report: Report) -> Fact:
+def _budget(report: ReportData) -> Fact:
     totals = report.totals
     return Fact(
         "Mean bit budget",
@@ -97,7 +98,7 @@ def _budget(report: Report) -> Fact:
     )
 
 
-def _coverage(report: Report) -> Fact:
+def _coverage(report: ReportData) -> Fact:
     totals = report.totals
     note = f"of {count(totals.macs)} multiply-accumulates an image"
     if totals.analog_macs:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from snnconvert.energy.cost import Cost, Network
 from snnconvert.energy.twin import TwinConstants, TwinModel
 from snnconvert.report.layer_account import workload_of
-from snnconvert.report.report import Report
+from snnconvert.report.schema import ReportData
 
 
-def layer_costs(report: Report) -> dict[Network, tuple[Cost, ...]]:
+def layer_costs(report: ReportData) -> dict[Network, tuple[Cost, ...]]:
     """Costs in pJ for one image, by network, in the order of ``report.layers``.
 
     Raises:

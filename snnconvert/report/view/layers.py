@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from snnconvert.energy.cost import Network
-from snnconvert.report.report import LayerReport, Report
+from snnconvert.report.schema import LayerReport, ReportData
 from snnconvert.report.view.layer_energy import layer_costs
 from snnconvert.report.view.numbers import count, decimal, energy, percent, ratio, short, times
 from snnconvert.report.view.parts import Cell, Column, Table
@@ -28,7 +28,7 @@ _COLUMNS = (
 )
 
 
-def layer_table(report: Report) -> Table:
+def layer_table(report: ReportData) -> Table:
     """One row a layer; energies by the twin model with the report's constants."""
     costs = layer_costs(report)
     rows = tuple(

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from snnconvert.report.report import NeuronReport, Report
+from snnconvert.report.schema import NeuronReport, ReportData
 from snnconvert.report.text import shortened
 from snnconvert.report.view.numbers import digits, percent
 
@@ -50,7 +50,7 @@ class NeuronView:
     clipped: str
 
 
-def neuron_views(report: Report) -> tuple[NeuronView, ...]:
+def neuron_views(report: ReportData) -> tuple[NeuronView, ...]:
     """All neurons that a synapse reads."""
     return tuple(_view(item) for item in report.neurons)
 

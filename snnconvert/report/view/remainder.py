@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from snnconvert.report.allocation import Allocation
-from snnconvert.report.report import Report
+from snnconvert.report.schema import ReportData
 from snnconvert.report.view.numbers import ABSENT, count, decimal, digits, percent, short
 from snnconvert.report.view.parts import Cell, Column, Table
 
@@ -33,7 +33,7 @@ class AnalogGroup:
     work: str
 
 
-def analog_groups(report: Report) -> tuple[AnalogGroup, ...]:
+def analog_groups(report: ReportData) -> tuple[AnalogGroup, ...]:
     """Nodes by operator and reason, the largest groups first."""
     grouped: dict[tuple[str, str], list[int]] = {}
     for index, item in enumerate(report.analog):
@@ -80,7 +80,7 @@ def allocation_sentence(allocation: Allocation) -> str:
     )
 
 
-def _work(report: Report, indices: list[int]) -> str:
+def _work(report: ReportData, indices: list[int]) -> str:
     items = [report.analog[index] for index in indices]
     macs, operations = sum(item.macs for item in items), sum(item.operations for item in items)
     parts = [f"{count(macs)} MACs"] if macs else []

@@ -9,7 +9,7 @@ from typing import Any
 
 from snnconvert.config import ConversionConfig
 from snnconvert.energy.profile import DEFAULT_PROFILE
-from snnconvert.report.report import Report
+from snnconvert.report.schema import ReportData
 from snnconvert.report.view.hardware import shipped_profile
 
 _DEFAULTS = ConversionConfig().to_dict()
@@ -18,7 +18,7 @@ _RANDOM, _CHECKPOINT, _ONNX, _DIGITS = "random", "checkpoint ", "onnx ", "digits
 _IMAGES = 128
 
 
-def command_line(report: Report) -> str:
+def command_line(report: ReportData) -> str:
     """``snnconvert MODEL …`` with every setting that isn't the default; "" where only Python can say it.
 
     Widths that were allocated are left to the allocation; labelled images of the user's own are named IMAGES.
@@ -33,7 +33,7 @@ def command_line(report: Report) -> str:
     return shlex.join(["snnconvert", network, *options])
 
 
-def _told_overrides(report: Report) -> dict[str, Mapping[str, Any]]:
+def _told_overrides(report: ReportData) -> dict[str, Mapping[str, Any]]:
     """The overrides less those that an allocation found."""
     found = {} if report.allocation is None else report.allocation.overrides
     allocated = {re.escape(layer): dict(widths) for layer, widths in found.items()}
@@ -70,7 +70,7 @@ def _overrides(overrides: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
             yield from ("--keep-analog", pattern)
 
 
-def _sources(report: Report) -> Iterator[str]:
+def _sources(report: ReportData) -> Iterator[str]:
     if report.weights == _RANDOM:
         yield "--random-weights"
     elif report.weights.startswith(_CHECKPOINT):
