@@ -30,7 +30,7 @@ SETTINGS: Mapping[str, ConversionConfig] = {
     "4/1/4 fast": ConversionConfig(**_BB16, **EFFORTS["fast"]),
     "4/1/4 balanced": ConversionConfig(**_BB16, **EFFORTS["balanced"]),
     "budget 16 fast": ConversionConfig(**_BB16, **EFFORTS["fast"], budget=16),
-    "budget 16 balanced": ConversionConfig(**_BB16, **EFFORTS["balanced"], budget=16),
+    "budget 16 channels": ConversionConfig(**_BB16, **EFFORTS["fast"], budget=16, weight_granularity="channel"),
 }
 LOSSES = {name: 1.0 if name == "8/2/4" else 4.0 for name in SETTINGS}
 METRICS = {"map": "mAP", "map_50": "mAP50", "miou": "mIoU"}

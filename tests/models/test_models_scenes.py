@@ -15,6 +15,7 @@ from snnconvert.models.train_scenes import (
     SceneTraining,
     main,
     save_scenes_network,
+    stored,
     train_scenes,
     training_batch,
 )
@@ -176,6 +177,8 @@ def test_saved_weights_are_read_again(tmp_path, monkeypatch):
     for name, tensor in detector.state_dict().items():
         assert loaded[name].dtype == tensor.dtype
         torch.testing.assert_close(loaded[name], tensor, rtol=1e-3, atol=1e-6)
+    rounded = stored(detector).state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in rounded.items())
     assert record(tmp_path / "w.safetensors") == {"seed": 0}
 
 
