@@ -106,7 +106,9 @@ def test_squeeze_and_excite(tmp_path):
     assert (gate.op, gate.macs, gate.weight_bits) == ("mul", 8 * 100, 8)
 
 
-@pytest.mark.parametrize("function", [torch.sigmoid, F.silu, F.gelu, F.relu, lambda x: x], ids=["sigmoid", "silu", "gelu", "relu", "none"])
+@pytest.mark.parametrize(
+    "function", [torch.sigmoid, F.silu, F.gelu, F.relu, lambda x: x], ids=["sigmoid", "silu", "gelu", "relu", "none"]
+)
 def test_gated_linear_units(function):
     def forward(n, x):
         left, right = n.up(x.flatten(2).transpose(1, 2)).chunk(2, -1)
