@@ -36,7 +36,7 @@ class LayerAccount:
         reads_input: whether it reads the network's input.
         inputs: values it reads.
         outputs: values it gives.
-        fan_in: synapses of one output.
+        fan_in: synapses of one output, macs over outputs; rounded where outputs of a transposed convolution differ.
         weights: how many it has.
         levels: how many values a window can stand for.
         synops: synaptic operations macs·T·firing_rate: a spike that is not zero meets a weight.
