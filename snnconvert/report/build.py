@@ -39,6 +39,7 @@ class Evidence:
         widths: weight bits of each output channel [O] of the synapses that don't have the plan's, by node name.
         sizes: of each synapse, by node name.
         operations: element-wise work.
+        readers: the layers that read each site, by node name.
     """
 
     thresholds: Mapping[int, Threshold]
@@ -47,6 +48,7 @@ class Evidence:
     widths: Mapping[str, Tensor]
     sizes: Mapping[str, LayerSizes]
     operations: Operations
+    readers: Mapping[str, tuple[str, ...]]
 
 
 def build_report(
@@ -82,7 +84,7 @@ def build_report(
         energy=compare_energy(workload_of(layers, analog, totals), load_profile()),
         config=config.to_dict(),
         calibration_images=calibration_images,
-        neurons=neuron_reports(plan, evidence.thresholds, evidence.histograms),
+        neurons=neuron_reports(plan, evidence.thresholds, evidence.histograms, evidence.readers),
         versions=versions(),
     )
 
