@@ -14,7 +14,7 @@ from snnconvert.energy.model import EnergyModel
 from snnconvert.energy.workload import LayerWork, Workload
 
 _PRECISION = 1e-9
-Outcome = Literal["crosses", "always", "never"]
+Outcome = Literal["crosses", "always", "never", "silent"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class BreakEven:
     """Where the spiking network, sent bit by bit, costs as much as another one.
 
     Attributes:
-        outcome: "crosses": below ``rate`` it wins; "always" or "never": at any rate.
+        outcome: "crosses": below ``rate`` it wins; "always" or "never": at any rate; "silent": it wins, but no spike
+            was sent, so at which rate it no longer would can't be told.
         rate: mean share of ones among the bits sent, with each layer's share in the proportions measured; None unless
             it crosses.
         sparsity: 1 − rate.
@@ -66,11 +67,13 @@ def break_even(model: EnergyModel, workload: Workload, rival: Network) -> BreakE
 
     most_steps = _most_steps(advantage, workload)
     measured = bit_rate(workload)
+    if advantage(workload.busier(0.0)) <= 0:
+        return BreakEven("never", None, None, measured, most_steps)
+    if not measured:
+        return BreakEven("silent", None, None, measured, most_steps)
     busiest = 1 / max(
         min((layer.bit_density for layer in workload.spiking_layers if layer.bit_density), default=1), 1e-6
     )
-    if advantage(workload.busier(0.0)) <= 0:
-        return BreakEven("never", None, None, measured, most_steps)
     if advantage(workload.busier(busiest)) >= 0:
         return BreakEven("always", None, None, measured, most_steps)
     factor = brentq(lambda times: advantage(workload.busier(times)), 0.0, busiest, xtol=_PRECISION, rtol=_PRECISION)
