@@ -76,3 +76,40 @@ def test_activity_is_that_of_the_spikes(run):
         assert layer.bit_sparsity == pytest.approx(1 - ones / (neurons * layer.T * layer.spike_bits))
         assert layer.accumulates == pytest.approx(layer.macs * ones / neurons)
         assert layer.accumulates >= layer.synops - 1e-6
+
+
+class Residual(nn.Module):
+    """A sum, and a product of two activations, the second of which has both signs."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.mix, self.key = nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x):
+        x = torch.relu(self.stem(x))
+        x = torch.relu(self.mix(x) + x)
+        return x @ self.key(x).transpose(1, 2)
+
+
+def converted(**settings):
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        network, tokens = Residual().eval(), torch.randn(8, 5, 6)
+    return snnconvert.convert(network, tokens, snnconvert.ConversionConfig(**settings), progress=False).report
+
+
+def test_the_ann_has_the_same_operations_at_all_settings():
+    """Two rectifiers and a sum on [5, 8], however many neurons take the rectifiers over."""
+    for settings in ({}, {"bits": 2, "T": 2}, {"neuron": "if", "bits": 1, "T": 4}, {"overrides": {"mix": {"T": 2}}}):
+        report = converted(**settings)
+        assert report.totals.ann_operations == 3 * 5 * 8
+        assert report.totals.integer_operations == 5 * 8
+
+
+@pytest.mark.parametrize(("neuron", "T", "bits"), [("ternary", 5, 4), ("ternary", 3, 3), ("if", 6, 3)])
+def test_the_second_factor_has_the_bits_of_its_words(neuron, T, bits):
+    """Sums of T signs take one of 2T + 1 values, T binary spikes one of T + 1."""
+    product = converted(neuron=neuron, bits=1, T=T).layers[-1]
+    assert (product.op, product.weights) == ("matmul", 0)
+    assert product.weight_bits == bits
+    assert product.s_ace == 5 * 5 * 8 * T * product.spike_bits * bits
