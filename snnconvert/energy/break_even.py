@@ -22,8 +22,8 @@ class BreakEven:
     """Where the spiking network, sent bit by bit, costs as much as another one.
 
     Attributes:
-        outcome: "crosses": below ``rate`` it wins; "always" or "never": at any rate; "silent": it wins, but no spike
-            was sent, so at which rate it no longer would can't be told.
+        outcome: "crosses": below ``rate`` it wins; "always" or "never": at any rate; "silent": at any rate of the
+            layers that fired, but others read no spike at all, and at which rate it no longer would can't be told.
         rate: mean share of ones among the bits sent, with each layer's share in the proportions measured; None unless
             it crosses.
         sparsity: 1 − rate.
@@ -69,13 +69,12 @@ def break_even(model: EnergyModel, workload: Workload, rival: Network) -> BreakE
     measured = bit_rate(workload)
     if advantage(workload.busier(0.0)) <= 0:
         return BreakEven("never", None, None, measured, most_steps)
-    if not measured:
-        return BreakEven("silent", None, None, measured, most_steps)
     busiest = 1 / max(
         min((layer.bit_density for layer in workload.spiking_layers if layer.bit_density), default=1), 1e-6
     )
     if advantage(workload.busier(busiest)) >= 0:
-        return BreakEven("always", None, None, measured, most_steps)
+        is_silent = not measured or any(layer.macs and not layer.bit_density for layer in workload.spiking_layers)
+        return BreakEven("silent" if is_silent else "always", None, None, measured, most_steps)
     factor = brentq(lambda times: advantage(workload.busier(times)), 0.0, busiest, xtol=_PRECISION, rtol=_PRECISION)
     rate = bit_rate(workload.busier(factor))
     return BreakEven("crosses", rate, 1 - rate, measured, most_steps)

@@ -86,7 +86,8 @@ def _conditions(even: BreakEven, rival: str, *, wins: bool) -> str:
         else f"windows of at most {even.most_steps} binary step{'s' * (even.most_steps > 1)}"
     )
     if even.outcome == "silent":
-        return f"no spike was sent: bit by bit it beats {rival} in silence; up to which firing rate can't be told."
+        told = "no spike was sent" if not even.measured_rate else "layers that read no spike at all are no measure"
+        return f"{told}: bit by bit it beats {rival} as it is; up to which firing rate can't be told."
     if even.outcome == "never" or even.rate is None:
         only = f", only with {steps}" if steps else ""
         if not even.measured_rate:

@@ -89,6 +89,15 @@ def test_silence_tells_no_rate(profile):
         assert "any firing rate" not in text
 
 
+def test_a_silent_layer_leaves_the_rate_open():
+    """Counting charges 8 additions of 0.1 pJ a synapse that always fires, and a product of 8 bits 0.3 pJ."""
+    silent = dataclasses.replace(packed("silent", bit_density=0.0, word_density=0.0, macs=9000), firing_rate=0.0)
+    for work, outcome in ((network(packed(), silent), "silent"), (network(packed()), "crosses")):
+        (found,) = [item for item in compare_energy(work, load_profile("cmos45")).models if item.model == "counting"]
+        assert found.break_even["twin_qnn"].outcome == outcome
+        assert "any firing rate" not in " ".join(found.verdict)
+
+
 def test_a_twin_that_costs_nothing_has_no_multiple():
     work = network(dataclasses.replace(packed(bit_density=0.0, word_density=0.0), firing_rate=0.0))
     found = compare_energy(work, load_profile("cmos45"))

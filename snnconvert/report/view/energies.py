@@ -29,7 +29,7 @@ _OUTCOMES = {
     "always": "wins at any rate",
     "never": "loses at any rate",
     "crosses": "wins below",
-    "silent": "wins in silence",
+    "silent": "wins while layers are silent",
 }
 
 
