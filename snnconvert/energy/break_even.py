@@ -39,13 +39,22 @@ class BreakEven:
 
 
 def total_cost(model: EnergyModel, workload: Workload, network: Network) -> Cost:
-    """The cost of a whole network for one image, element-wise operations included."""
-    operations = (
-        model.operations(workload.real_operations, workload.integer_operations)
-        if network.is_spiking or network is Network.TWIN_QNN
-        else model.operations(workload.ann_operations, 0)
-    )
-    return sum((model.layer(layer, network) for layer in workload.layers), operations)
+    """The cost of a whole network for one image, element-wise operations included.
+
+    The ANN in 8 bits does on real numbers what the spiking network does on them, and the rest on integers.
+    """
+    real, integer = _operations(workload, network)
+    return sum((model.layer(layer, network) for layer in workload.layers), model.operations(real, integer))
+
+
+def _operations(workload: Workload, network: Network) -> tuple[int, int]:
+    """Element-wise operations on real numbers and on integers."""
+    if network is Network.ANN_FLOAT32:
+        return workload.ann_operations, 0
+    if network is Network.ANN_INT8:
+        real = min(workload.real_operations, workload.ann_operations)
+        return real, workload.ann_operations - real
+    return workload.real_operations, workload.integer_operations
 
 
 def bit_rate(workload: Workload) -> float:

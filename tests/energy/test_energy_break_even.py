@@ -109,8 +109,7 @@ def test_a_twin_that_costs_nothing_has_no_multiple():
 def test_totals_are_the_layers_and_the_element_wise_work():
     model = TwinModel()
     for form in Network:
-        is_ann = form in (Network.ANN_FLOAT32, Network.ANN_INT8)
-        operations = model.operations(50, 0) if is_ann else model.operations(5, 7)
+        operations = model.operations(*{Network.ANN_FLOAT32: (50, 0), Network.ANN_INT8: (5, 45)}.get(form, (5, 7)))
         layers = sum(model.layer(layer, form).total for layer in TWO.layers)
         assert total_cost(model, TWO, form).total == pytest.approx(layers + operations.total)
 
