@@ -115,7 +115,7 @@ class Totals:
         accumulates: additions when all spikes are sent bit by bit.
         word_macs: multiply-accumulates when words are sent as integers.
         spikes_per_neuron: mean over the values that layers read.
-        weight_bytes: of the spiking layers' weights at b_w bits.
+        weight_bytes: of the spiking layers' weights at b_w bits; of a layer that is used twice, twice.
         state_bytes: of their outputs' membranes at 32 bits.
         ann_operations: element-wise operations of the ANN.
         real_operations: those that stay analog: on real numbers.
