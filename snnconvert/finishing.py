@@ -25,6 +25,7 @@ from snnconvert.convert.insert import insert_neurons
 from snnconvert.convert.layer_sizes import layer_sizes
 from snnconvert.convert.operations import count_operations
 from snnconvert.convert.shifting import shiftable_sites
+from snnconvert.convert.site_readers import site_readers
 from snnconvert.engines.stepwise import is_exact
 from snnconvert.errors import ConfigurationError
 from snnconvert.evaluation import compare_outputs
@@ -72,6 +73,7 @@ def finish(prepared: PreparedConversion, statistics: Statistics, *, progress: bo
         widths=widths,
         sizes=layer_sizes(graph, conversion_plan),
         operations=count_operations(graph.graph, conversion_plan),
+        readers=site_readers(graph.graph, conversion_plan),
     )
     report = build_report(conversion_plan, evidence, fidelity, config, statistics.count)
     notes = (*conversion_plan.notes, *prepared.channels.notes(), *threshold_notes, *widths_note(widths), *notes)

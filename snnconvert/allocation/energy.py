@@ -33,7 +33,7 @@ class EnergyPrice:
             model: the energies.
         """
         nodes = {node.name: node for node in graph_module.graph.nodes}
-        self._fan_in = {item.node: fan_in(graph_module, nodes[item.node], item) for item in plan.synapses}
+        self._fan_in = {item.node: fan_in(nodes[item.node]) for item in plan.synapses}
         self._set_bits, self._model = set_bits, model or TwinModel()
 
     def __call__(self, item: SynapsePlan, weight_bits: int, word_bits: int) -> float:

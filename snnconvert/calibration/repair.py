@@ -149,7 +149,7 @@ class _StepwiseWatcher:
 
     def _activity(self, source: str, spikes: list[Tensor]) -> Activity:
         trains = torch.stack([fixed_subset(step.flatten(1)) for step in spikes])
-        return activity_of_trains(trains, self._codes[source].magnitude_bits)
+        return activity_of_trains(trains, self._codes[source].spike_bits)
 
 
 @dataclass(frozen=True)

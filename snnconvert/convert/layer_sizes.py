@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor, fx
 
 from snnconvert.convert.graph_tools import constant_of
-from snnconvert.convert.ops import TRANSPOSED, groups_of
 from snnconvert.convert.plan import Plan, SynapsePlan
-from snnconvert.convert.shapes import hinted_shape, product_terms, traced_batch
-from snnconvert.neurons.synapse import outputs_first
+from snnconvert.convert.shapes import hinted_shape, macs_per_sample, traced_batch
 
 
 @dataclass(frozen=True)
@@ -21,7 +19,7 @@ class LayerSizes:
     Attributes:
         inputs: values it reads that carry spikes, for one sample; of a product, those of its first factor.
         outputs: values it gives, for one sample.
-        fan_in: N, synapses of one output.
+        fan_in: N, synapses of one output; of a transposed convolution, of the mean one.
         weights: how many it has; 0 for a product of two activations.
     """
 
@@ -47,24 +45,19 @@ def _sizes(graph_module: fx.GraphModule, nodes: dict[str, fx.Node], item: Synaps
     return LayerSizes(
         inputs=math.prod(hinted_shape(nodes[item.source])) // batch,
         outputs=math.prod(hinted_shape(node)) // batch,
-        fan_in=fan_in(graph_module, node, item),
+        fan_in=fan_in(node),
         weights=0 if item.held is not None else _weight(graph_module, node).numel(),
     )
 
 
-def fan_in(graph_module: fx.GraphModule, node: fx.Node, item: SynapsePlan) -> int:
-    """N, synapses of one neuron behind a layer.
+def fan_in(node: fx.Node) -> int:
+    """N = MAC / outputs, synapses of one neuron behind a layer; rounded where its outputs differ.
 
     Args:
-        graph_module: the canonical graph.
         node: the layer's node.
-        item: its plan.
     """
-    if item.held is not None:
-        return max(product_terms(node), 1)
-    weight = _weight(graph_module, node)
-    oriented = outputs_first(weight, groups_of(node)) if node.target in TRANSPOSED else weight
-    return oriented[0].numel()
+    outputs = math.prod(hinted_shape(node)) // traced_batch(node.graph)
+    return max(round(macs_per_sample(node) / max(outputs, 1)), 1)
 
 
 def _weight(graph_module: fx.GraphModule, node: fx.Node) -> Tensor:

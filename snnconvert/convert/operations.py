@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import fx
 
-from snnconvert.convert.ops import OpKind, kind_of
+from snnconvert.convert.ops import COPY, OpKind, kind_of
 from snnconvert.convert.plan import Plan
 from snnconvert.convert.shapes import hinted_shape, traced_batch
 
@@ -37,7 +37,7 @@ class Operations:
     """Element-wise operations for one sample.
 
     Attributes:
-        ann: of the ANN, activation functions included.
+        ann: of the ANN, activation functions included, each once however many neurons take it over.
         real: of the spiking network, on real numbers.
         integer: of the spiking network, sums and pools of currents.
         by_node: of each analog node, by its name.
@@ -62,7 +62,8 @@ def count_operations(graph: fx.Graph, plan: Plan) -> Operations:
     counted = {node.name: operations_per_sample(node) for node in graph.nodes}
     analog = {item.node: counted[item.node] for item in plan.analog}
     real = sum(analog.values())
-    return Operations(ann=sum(counted.values()), real=real, integer=_of_currents(plan, counted, analog), by_node=analog)
+    ann = sum(counted[node.name] for node in graph.nodes if COPY not in node.meta)
+    return Operations(ann=ann, real=real, integer=_of_currents(plan, counted, analog), by_node=analog)
 
 
 def _of_currents(plan: Plan, counted: dict[str, int], analog: Collection[str]) -> int:

@@ -45,6 +45,7 @@ TRANSPOSED: dict[object, int] = {
 LINEAR = aten.linear.default
 PRELU = frozenset({aten.prelu.default, aten._prelu_kernel.default})
 TIE = "tie"
+COPY = "copy"
 ROLE = "role"
 NORMALIZATION = "normalization"
 

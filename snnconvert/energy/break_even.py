@@ -14,7 +14,7 @@ from snnconvert.energy.model import EnergyModel
 from snnconvert.energy.workload import LayerWork, Workload
 
 _PRECISION = 1e-9
-Outcome = Literal["crosses", "always", "never"]
+Outcome = Literal["crosses", "always", "never", "silent"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class BreakEven:
     """Where the spiking network, sent bit by bit, costs as much as another one.
 
     Attributes:
-        outcome: "crosses": below ``rate`` it wins; "always" or "never": at any rate.
+        outcome: "crosses": below ``rate`` it wins; "always" or "never": at any rate; "silent": at any rate of the
+            layers that fired, but others read no spike at all, and at which rate it no longer would can't be told.
         rate: mean share of ones among the bits sent, with each layer's share in the proportions measured; None unless
             it crosses.
         sparsity: 1 − rate.
@@ -38,13 +39,22 @@ class BreakEven:
 
 
 def total_cost(model: EnergyModel, workload: Workload, network: Network) -> Cost:
-    """The cost of a whole network for one image, element-wise operations included."""
-    operations = (
-        model.operations(workload.real_operations, workload.integer_operations)
-        if network.is_spiking or network is Network.TWIN_QNN
-        else model.operations(workload.ann_operations, 0)
-    )
-    return sum((model.layer(layer, network) for layer in workload.layers), operations)
+    """The cost of a whole network for one image, element-wise operations included.
+
+    The ANN in 8 bits does on real numbers what the spiking network does on them, and the rest on integers.
+    """
+    real, integer = _operations(workload, network)
+    return sum((model.layer(layer, network) for layer in workload.layers), model.operations(real, integer))
+
+
+def _operations(workload: Workload, network: Network) -> tuple[int, int]:
+    """Element-wise operations on real numbers and on integers."""
+    if network is Network.ANN_FLOAT32:
+        return workload.ann_operations, 0
+    if network is Network.ANN_INT8:
+        real = min(workload.real_operations, workload.ann_operations)
+        return real, workload.ann_operations - real
+    return workload.real_operations, workload.integer_operations
 
 
 def bit_rate(workload: Workload) -> float:
@@ -66,13 +76,14 @@ def break_even(model: EnergyModel, workload: Workload, rival: Network) -> BreakE
 
     most_steps = _most_steps(advantage, workload)
     measured = bit_rate(workload)
+    if advantage(workload.busier(0.0)) <= 0:
+        return BreakEven("never", None, None, measured, most_steps)
     busiest = 1 / max(
         min((layer.bit_density for layer in workload.spiking_layers if layer.bit_density), default=1), 1e-6
     )
-    if advantage(workload.busier(0.0)) <= 0:
-        return BreakEven("never", None, None, measured, most_steps)
     if advantage(workload.busier(busiest)) >= 0:
-        return BreakEven("always", None, None, measured, most_steps)
+        is_silent = not measured or any(layer.macs and not layer.bit_density for layer in workload.spiking_layers)
+        return BreakEven("silent" if is_silent else "always", None, None, measured, most_steps)
     factor = brentq(lambda times: advantage(workload.busier(times)), 0.0, busiest, xtol=_PRECISION, rtol=_PRECISION)
     rate = bit_rate(workload.busier(factor))
     return BreakEven("crosses", rate, 1 - rate, measured, most_steps)

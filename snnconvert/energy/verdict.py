@@ -41,9 +41,7 @@ def verdict(
     serial, twin = costs[Network.SNN_SERIAL], costs[Network.TWIN_QNN]
     name = model.title if model.unit != "pJ" else f"{model.title} ({hardware})"
     lines = [
-        f"{name}: sent bit by bit, the spiking network takes {_ratio(serial, twin)} its twin's {_what(model)} "
-        f"({spelled_cost(serial, model.unit)} against {spelled_cost(twin, model.unit)} an image), packed "
-        f"{_ratio(costs[Network.SNN_PACKED], twin)}.",
+        f"{name}: {_against_twin(model, costs)}",
         f"{name}: against the ANN in 8 bits {_ratio(serial, costs[Network.ANN_INT8])} bit by bit and "
         f"{_ratio(costs[Network.SNN_PACKED], costs[Network.ANN_INT8])} packed, in float32 "
         f"{_ratio(serial, costs[Network.ANN_FLOAT32])} and "
@@ -58,12 +56,24 @@ def verdict(
     return (*lines, f"{name}: {_winning_layers(winners, len(layers))}")
 
 
+def _against_twin(model: EnergyModel, costs: Mapping[Network, float]) -> str:
+    twin, packed = costs[Network.TWIN_QNN], costs[Network.SNN_PACKED]
+    serial = spelled_cost(costs[Network.SNN_SERIAL], model.unit)
+    if not twin:
+        words = spelled_cost(packed, model.unit)
+        return f"the spiking network takes {serial} an image sent bit by bit and {words} packed, its twin nothing."
+    return (
+        f"sent bit by bit, the spiking network takes {_ratio(costs[Network.SNN_SERIAL], twin)} its twin's "
+        f"{_what(model)} ({serial} against {spelled_cost(twin, model.unit)} an image), packed {_ratio(packed, twin)}."
+    )
+
+
 def _what(model: EnergyModel) -> str:
     return "energy" if model.unit == "pJ" else "effort"
 
 
 def _ratio(cost: float, reference: float) -> str:
-    return f"{cost / reference:.3g} times" if reference > 0 else "an undefined multiple of"
+    return f"{cost / reference:.3g} times" if reference > 0 else "an undefined multiple"
 
 
 def _conditions(even: BreakEven, rival: str, *, wins: bool) -> str:
@@ -75,8 +85,13 @@ def _conditions(even: BreakEven, rival: str, *, wins: bool) -> str:
         if even.most_steps is None
         else f"windows of at most {even.most_steps} binary step{'s' * (even.most_steps > 1)}"
     )
+    if even.outcome == "silent":
+        told = "no spike was sent" if not even.measured_rate else "layers that read no spike at all are no measure"
+        return f"{told}: bit by bit it beats {rival} as it is; up to which firing rate can't be told."
     if even.outcome == "never" or even.rate is None:
         only = f", only with {steps}" if steps else ""
+        if not even.measured_rate:
+            return f"no spike was sent, and even so it doesn't beat {rival} bit by bit{only}."
         return f"bit by bit it can't beat {rival} at any firing rate{only}."
     below = f"fewer than {100 * even.rate:.3g} % of the bits sent"
     if wins:

@@ -20,7 +20,7 @@ class Activity:
         spikes: non-zero spikes.
         set_bits: ones among the bits of all spikes (magnitudes of signed ones).
         silent: windows without any spike.
-        bits: bits of a spike's magnitude.
+        bits: b_s, bits of a spike, a sign included.
         T: time steps of a window.
     """
 
@@ -54,7 +54,7 @@ def activity_of_word_counts(counts: Tensor, code: WordCode) -> Activity:
 
 
 def activity_of_trains(spikes: Tensor, bits: int) -> Activity:
-    """Activity of spike trains [T, ...] of integers whose magnitudes take ``bits`` bits."""
+    """Activity of spike trains [T, ...] of integers of ``bits`` bits; a sign's bit is never counted as a one."""
     magnitudes = spikes.to(torch.int16).abs()
     set_bits = sum(int(((magnitudes >> bit) & 1).sum()) for bit in range(bits))
     fired = magnitudes != 0

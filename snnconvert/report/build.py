@@ -39,6 +39,7 @@ class Evidence:
         widths: weight bits of each output channel [O] of the synapses that don't have the plan's, by node name.
         sizes: of each synapse, by node name.
         operations: element-wise work.
+        readers: the layers that read each site, by node name.
     """
 
     thresholds: Mapping[int, Threshold]
@@ -47,6 +48,7 @@ class Evidence:
     widths: Mapping[str, Tensor]
     sizes: Mapping[str, LayerSizes]
     operations: Operations
+    readers: Mapping[str, tuple[str, ...]]
 
 
 def build_report(
@@ -82,14 +84,18 @@ def build_report(
         energy=compare_energy(workload_of(layers, analog, totals), load_profile()),
         config=config.to_dict(),
         calibration_images=calibration_images,
-        neurons=neuron_reports(plan, evidence.thresholds, evidence.histograms),
+        neurons=neuron_reports(plan, evidence.thresholds, evidence.histograms, evidence.readers),
         versions=versions(),
     )
 
 
-def _mean_bits(plan: SynapsePlan, widths: Tensor | None) -> int | Fraction:
-    """b_w of a layer, the mean of its channels."""
-    return plan.weight_bits if widths is None else Fraction(int(widths.sum()), len(widths))
+def _weight_bits(plan: SynapsePlan, evidence: Evidence) -> int | Fraction:
+    """b_w of a layer, the mean of its channels; of a product the bits of the second factor's words, a sign included."""
+    widths = evidence.widths.get(plan.node)
+    if widths is not None:
+        return Fraction(int(widths.sum()), len(widths))
+    is_signed = plan.held_family is not None and evidence.thresholds[plan.held_family].code.signed
+    return plan.weight_bits + int(is_signed)
 
 
 def _layer(plan: SynapsePlan, evidence: Evidence) -> LayerReport:
@@ -103,7 +109,7 @@ def _layer(plan: SynapsePlan, evidence: Evidence) -> LayerReport:
         T=code.T,
         spike_bits=code.spike_bits,
         levels=_levels(code),
-        weight_bits=_mean_bits(plan, evidence.widths.get(plan.node)),
+        weight_bits=_weight_bits(plan, evidence),
         statistics=spike_statistics(measured.activity),
         reads_input=plan.reads_input,
     )

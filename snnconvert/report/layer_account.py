@@ -36,7 +36,7 @@ class LayerAccount:
         reads_input: whether it reads the network's input.
         inputs: values it reads.
         outputs: values it gives.
-        fan_in: synapses of one output.
+        fan_in: synapses of one output, macs over outputs; rounded where outputs of a transposed convolution differ.
         weights: how many it has.
         levels: how many values a window can stand for.
         synops: synaptic operations macs·T·firing_rate: a spike that is not zero meets a weight.
@@ -115,7 +115,7 @@ class Totals:
         accumulates: additions when all spikes are sent bit by bit.
         word_macs: multiply-accumulates when words are sent as integers.
         spikes_per_neuron: mean over the values that layers read.
-        weight_bytes: of the spiking layers' weights at b_w bits.
+        weight_bytes: of the spiking layers' weights at b_w bits; of a layer that is used twice, twice.
         state_bytes: of their outputs' membranes at 32 bits.
         ann_operations: element-wise operations of the ANN.
         real_operations: those that stay analog: on real numbers.

@@ -19,7 +19,10 @@ _TAIL = 0.0005
 
 
 def neuron_reports(
-    plan: Plan, thresholds: Mapping[int, Threshold], histograms: Mapping[str, ValueHistogram]
+    plan: Plan,
+    thresholds: Mapping[int, Threshold],
+    histograms: Mapping[str, ValueHistogram],
+    readers: Mapping[str, tuple[str, ...]],
 ) -> tuple[NeuronReport, ...]:
     """One for each layer of neurons that a synapse reads.
 
@@ -27,14 +30,10 @@ def neuron_reports(
         plan: the plan.
         thresholds: of each family of sites.
         histograms: of the values at sites, by node name.
+        readers: the layers that read each site, by node name.
     """
-    readers: dict[str, list[str]] = {}
-    for item in plan.synapses:
-        for source in (item.source, item.held):
-            if source is not None:
-                readers.setdefault(source, []).append(item.layer)
     return tuple(
-        _report(site, tuple(dict.fromkeys(readers[site.node])), thresholds[site.family], histograms.get(site.node))
+        _report(site, readers[site.node], thresholds[site.family], histograms.get(site.node))
         for site in plan.sites
         if site.node in readers
     )

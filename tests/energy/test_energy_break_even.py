@@ -76,11 +76,40 @@ def test_where_activity_does_not_matter_nothing_crosses():
     assert even.measured_rate == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize("profile", shipped_profiles())
+def test_silence_tells_no_rate(profile):
+    """Whatever the spikes of a network that never fires are multiplied by, it stays silent."""
+    work = network(dataclasses.replace(packed(bit_density=0.0, word_density=0.0), firing_rate=0.0))
+    for item in compare_energy(work, load_profile(profile)).models:
+        even = item.break_even["twin_qnn"]
+        wins = item.totals["snn_serial"].total < item.totals["twin_qnn"].total
+        assert (even.outcome, even.rate, even.measured_rate) == ("silent" if wins else "never", None, 0)
+        text = " ".join(item.verdict)
+        assert "no spike was sent" in text
+        assert "any firing rate" not in text
+
+
+def test_a_silent_layer_leaves_the_rate_open():
+    """Counting charges 8 additions of 0.1 pJ a synapse that always fires, and a product of 8 bits 0.3 pJ."""
+    silent = dataclasses.replace(packed("silent", bit_density=0.0, word_density=0.0, macs=9000), firing_rate=0.0)
+    for work, outcome in ((network(packed(), silent), "silent"), (network(packed()), "crosses")):
+        (found,) = [item for item in compare_energy(work, load_profile("cmos45")).models if item.model == "counting"]
+        assert found.break_even["twin_qnn"].outcome == outcome
+        assert "any firing rate" not in " ".join(found.verdict)
+
+
+def test_a_twin_that_costs_nothing_has_no_multiple():
+    work = network(dataclasses.replace(packed(bit_density=0.0, word_density=0.0), firing_rate=0.0))
+    found = compare_energy(work, load_profile("cmos45"))
+    sentence = next(item.verdict[0] for item in found.models if item.model == "spatial")
+    assert sentence.endswith("packed, its twin nothing.")
+    assert "multiple" not in sentence
+
+
 def test_totals_are_the_layers_and_the_element_wise_work():
     model = TwinModel()
     for form in Network:
-        is_ann = form in (Network.ANN_FLOAT32, Network.ANN_INT8)
-        operations = model.operations(50, 0) if is_ann else model.operations(5, 7)
+        operations = model.operations(*{Network.ANN_FLOAT32: (50, 0), Network.ANN_INT8: (5, 45)}.get(form, (5, 7)))
         layers = sum(model.layer(layer, form).total for layer in TWO.layers)
         assert total_cost(model, TWO, form).total == pytest.approx(layers + operations.total)
 

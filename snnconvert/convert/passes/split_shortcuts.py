@@ -14,7 +14,7 @@ from torch import fx
 from snnconvert.convert.elementwise import is_activation
 from snnconvert.convert.graph_tools import tidy
 from snnconvert.convert.names import LAYER, layer_name
-from snnconvert.convert.ops import NORMALIZATION, ROLE, TIE, OpKind, is_leaky, kind_of, spike_operands
+from snnconvert.convert.ops import COPY, NORMALIZATION, ROLE, TIE, OpKind, is_leaky, kind_of, spike_operands
 from snnconvert.convert.quantizers import grid_of
 
 _CARRIERS = frozenset({OpKind.LAYOUT, OpKind.CONCAT, OpKind.MAX_POOL})
@@ -60,7 +60,7 @@ def _reads(user: fx.Node, node: fx.Node, carriers: set[fx.Node]) -> bool:
 def _split(graph: fx.Graph, node: fx.Node, apart: Sequence[fx.Node]) -> None:
     with graph.inserting_after(node):
         copy = graph.node_copy(node)
-    copy.meta = {**node.meta, LAYER: f"{layer_name(node)}.shortcut"}
+    copy.meta = {**node.meta, LAYER: f"{layer_name(node)}.shortcut", COPY: True}
     if TIE in node.meta:
         copy.meta[TIE] = f"{node.meta[TIE]}.shortcut"
     for user in apart:

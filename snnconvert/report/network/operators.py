@@ -24,7 +24,7 @@ class Call:
         right: the second one.
         macs: multiply-accumulates.
         outputs: values it gives.
-        fan_in: products that one of them adds up.
+        fan_in: products that one of them adds up, in the mean.
         right_rows: the second operand [outputs, ...], one row for each output channel.
         left_rows: the same of the first one, where that may be the weight.
         channels: the dimensions of channels of both operands.
@@ -68,7 +68,8 @@ def _convolution(given: Mapping[str, Any], result: Any) -> list[Call]:
         rows = weight.reshape(groups, -1, *weight.shape[1:]).transpose(1, 2).flatten(0, 1)
     name = f"conv{'_transpose' if transposed else ''}{weight.dim() - 2}d"
     macs = (read if transposed else result).numel() * each
-    return [Call(name, read, weight, macs, result.numel(), math.prod(rows.shape[1:]), rows, None, (1, 1))]
+    fan_in = round(macs / max(result.numel(), 1))
+    return [Call(name, read, weight, macs, result.numel(), fan_in, rows, None, (1, 1))]
 
 
 def _matrices(first: str, second: str) -> Callable[[Mapping[str, Any], Any], list[Call]]:

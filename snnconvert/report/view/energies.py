@@ -25,7 +25,12 @@ COMPONENTS = {
     "movement": "moving spikes and activations",
 }
 _TWIN = Network.TWIN_QNN.value
-_OUTCOMES = {"always": "wins at any rate", "never": "loses at any rate", "crosses": "wins below"}
+_OUTCOMES = {
+    "always": "wins at any rate",
+    "never": "loses at any rate",
+    "crosses": "wins below",
+    "silent": "wins while layers are silent",
+}
 
 
 @dataclass(frozen=True)
