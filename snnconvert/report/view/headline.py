@@ -24,10 +24,17 @@ def subtitle_of(report: ReportData) -> str:
     allocated = " at most, allocated layer by layer" if report.allocation is not None else ""
     images = report.calibration_images
     calibrated = f"calibrated on {images:,} images" if images else "calibrated without images"
+    bits, steps = _window(report)
     return (
         f"{weights}{config.get('neuron', 'packed')} neurons, {config.get('weight_bits')}-bit weights, "
-        f"{config.get('bits')}-bit spikes in {config.get('T')} time steps{allocated}; {calibrated}"
+        f"{bits}-bit spikes in {steps} time steps{allocated}; {calibrated}"
     )
+
+
+def _window(report: ReportData) -> tuple[int | None, int | None]:
+    """Bits of a spike and time steps: those of all layers behind the input if they agree, else the general ones."""
+    windows = {(layer.spike_bits, layer.T) for layer in report.layers if not layer.reads_input}
+    return windows.pop() if len(windows) == 1 else (report.config.get("bits"), report.config.get("T"))
 
 
 def facts(report: ReportData) -> tuple[Fact, ...]:
