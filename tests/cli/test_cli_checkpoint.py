@@ -60,11 +60,12 @@ def test_checkpoint_gives_the_same_conversion_as_the_same_weights_built_in(cli, 
 
 def test_checkpoint_of_a_timm_network_is_used(cli, folder, tmp_path):
     few = ["--calib-images", "8", "--eval-images", "6"]
-    network = timm.create_model("test_resnet", num_classes=7)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network, images = timm.create_model("test_resnet", num_classes=7), torch.rand(4, 3, 160, 160)
     torch.save({"state_dict": {f"module.{k}": v for k, v in network.state_dict().items()}}, tmp_path / "w.pth")
     outcome = cli("test_resnet", "--checkpoint", tmp_path / "w.pth", "--num-classes", "7", *few, "-o", "out")
     assert outcome.code == 0, outcome.err
-    images = torch.rand(4, 3, 160, 160)
     with torch.no_grad():
         expected = network.eval()(images)
     error = snnconvert.load(folder / "out")(images) - expected
