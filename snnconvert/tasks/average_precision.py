@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.ops import box_area, box_iou
 
+from snnconvert.tasks.bootstrap import once
+
 RECALL_LEVELS: tuple[float, ...] = tuple(np.linspace(0.0, 1.0, 101).tolist())
 IOU_LEVELS: tuple[float, ...] = tuple(np.linspace(0.5, 0.95, 10).tolist())
 _LARGEST_CHUNK = 2**23
@@ -91,8 +93,7 @@ def mean_average_precision(found: Sequence[Boxes], truth: Sequence[Boxes], iou: 
         truth: the labels of every image.
         iou: a detection is right if it overlaps a label that no better detection has taken at least so far.
     """
-    once = torch.ones(1, len(truth), dtype=torch.float64)
-    return float(mean_over_classes(rankings(found, truth, iou), once))
+    return float(mean_over_classes(rankings(found, truth, iou), once(len(truth))))
 
 
 def rankings(

@@ -49,13 +49,36 @@ def paired_bootstrap(
     """
     counts = drawn_counts(images, resamples, seed)
     before, after = first(counts), second(counts)
-    once = torch.ones(1, images, dtype=torch.float64)
     return PairedMetric(
-        float(first(once)),
-        float(second(once)),
+        float(first(once(images))),
+        float(second(once(images))),
         _percentiles(after - before),
         _percentiles((after - before) / before),
     )
+
+
+def bootstrapped_difference(
+    first: Statistic, second: Statistic, images: int, *, resamples: int, seed: int = 0
+) -> tuple[float, float] | None:
+    """95 % percentile interval of second − first over resampled images; None of a single image, which tells nothing.
+
+    Args:
+        first: metric of the ANN of images that count several times each.
+        second: the same of the SNN.
+        images: how many there are.
+        resamples: how often they are drawn anew.
+        seed: of the draws.
+    """
+    if images < 2:
+        return None
+    counts = drawn_counts(images, resamples, seed)
+    differences = second(counts) - first(counts)
+    return None if bool(differences.isnan().all()) else _percentiles(differences)
+
+
+def once(images: int) -> Tensor:
+    """Every image counts once, float64 [1, N]."""
+    return torch.ones(1, images, dtype=torch.float64)
 
 
 def drawn_counts(images: int, resamples: int = RESAMPLES, seed: int = 0) -> Tensor:

@@ -14,14 +14,13 @@ from snnconvert.detectors import detector_inputs
 from snnconvert.errors import InputError
 from snnconvert.report.schema import Metric
 from snnconvert.tasks.average_precision import IOU_LEVELS, RECALL_LEVELS, Boxes, Ranking, mean_over_classes, rankings
+from snnconvert.tasks.bootstrap import bootstrapped_difference, once
 from snnconvert.tasks.evaluation import (
     DETECTION_RESAMPLES,
     TaskEvaluation,
-    bootstrapped_difference,
     device_of,
     items,
     no_images,
-    once,
     tasks_module,
 )
 

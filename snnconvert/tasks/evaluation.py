@@ -13,7 +13,6 @@ from torch import nn
 
 from snnconvert.errors import InputError
 from snnconvert.report.schema import Fidelity, Metric
-from snnconvert.tasks.bootstrap import Statistic, drawn_counts
 
 CLASSIFICATION, SEGMENTATION, DETECTION = TASKS = ("classification", "segmentation", "detection")
 DETECTION_RESAMPLES = 300
@@ -41,33 +40,6 @@ class TaskEvaluation:
     def metric(self) -> Metric | None:
         """The task's own metric."""
         return self.metrics[0] if self.metrics else None
-
-
-def bootstrapped_difference(
-    first: Statistic, second: Statistic, images: int, *, resamples: int, seed: int = 0
-) -> tuple[float, float] | None:
-    """95 % percentile interval of second − first over resampled images; None of a single image, which tells nothing.
-
-    Args:
-        first: metric of the ANN of images that count several times each.
-        second: the same of the SNN.
-        images: how many there are.
-        resamples: how often they are drawn anew.
-        seed: of the draws.
-    """
-    if images < 2:
-        return None
-    counts = drawn_counts(images, resamples, seed)
-    differences = second(counts) - first(counts)
-    if bool(differences.isnan().all()):
-        return None
-    low, high = torch.nanquantile(differences, torch.tensor([0.025, 0.975], dtype=differences.dtype)).tolist()
-    return low, high
-
-
-def once(images: int) -> torch.Tensor:
-    """Every image counts once, float64 [1, N]."""
-    return torch.ones(1, images, dtype=torch.float64)
 
 
 def tasks_module(name: str) -> ModuleType:

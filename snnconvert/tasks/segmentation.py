@@ -14,13 +14,11 @@ from torch import Tensor, nn
 from snnconvert.errors import InputError
 from snnconvert.evaluation import compare_outputs
 from snnconvert.report.schema import Metric
-from snnconvert.tasks.bootstrap import RESAMPLES, Statistic
+from snnconvert.tasks.bootstrap import RESAMPLES, Statistic, bootstrapped_difference, once
 from snnconvert.tasks.evaluation import (
     TaskEvaluation,
-    bootstrapped_difference,
     device_of,
     items,
-    once,
     tasks_module,
 )
 

@@ -14,8 +14,8 @@ from task_networks import Scripted, random_detections
 import snnconvert
 from snnconvert.errors import InputError
 from snnconvert.tasks.average_precision import IOU_LEVELS, mean_over_classes, rankings
+from snnconvert.tasks.bootstrap import once
 from snnconvert.tasks.detection import _boxes, coco_average_precision
-from snnconvert.tasks.evaluation import once
 
 LABEL, FOUND = ("boxes", "labels"), ("boxes", "labels", "scores")
 
