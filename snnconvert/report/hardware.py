@@ -11,5 +11,4 @@ from snnconvert.report.report import Report
 
 def on_hardware(report: Report, profile: HardwareProfile) -> Report:
     """The same report with the energies of another profile; all else stays."""
-    workload = report.workload
-    return dataclasses.replace(report, energy=compare_energy(workload, profile))
+    return dataclasses.replace(report, energy=compare_energy(report.workload, profile))

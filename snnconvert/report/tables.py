@@ -7,16 +7,13 @@ from collections import Counter
 from snnconvert.convert.plan import Plan
 from snnconvert.report.allocation import Allocation
 from snnconvert.report.energy_table import energy_table
+from snnconvert.report.layer_cells import ACTIVITY_HEADERS, EFFORT_HEADERS, LEGEND, activity_cells, effort_cells
 from snnconvert.report.report import Report
 from snnconvert.report.schema import LayerReport, Metric
 from snnconvert.report.text import format_table, quantity
 
 _ANALOG_SHOWN = 12
-_LEGEND = (
-    "b_w/b_s/T: weight bits, spike bits, time steps; BB: bit budget, their product; S-ACE: MACs x BB;\n"
-    "NS-ACE: S-ACE x rate; rate: share of non-zero input spikes; words 0, bits 0: share of zeros among input\n"
-    "words (neurons silent in all steps) and among their bits; SQNR: of the layer's output against the ANN"
-)
+_LEGEND = f"{LEGEND}; SQNR: of the layer's output against the ANN"
 
 
 def plan_table(plan: Plan) -> str:
@@ -49,20 +46,7 @@ def plan_table(plan: Plan) -> str:
 
 def report_table(report: Report) -> str:
     """The report's layers, analog remainder and headline."""
-    headers = [
-        "layer",
-        "op",
-        "MACs",
-        "b_w/b_s/T",
-        "BB",
-        "S-ACE",
-        "NS-ACE",
-        "threshold",
-        "rate",
-        "words 0",
-        "bits 0",
-        "SQNR dB",
-    ]
+    headers = ["layer", "op", *EFFORT_HEADERS, "threshold", *ACTIVITY_HEADERS, "SQNR dB"]
     parts = [format_table(headers, [_layer_row(layer) for layer in report.layers], left=2), _LEGEND]
     if report.analog:
         parts.append(_analog_lines(report))
@@ -76,15 +60,9 @@ def _layer_row(layer: LayerReport) -> list[str]:
     return [
         layer.name,
         layer.op,
-        quantity(layer.macs),
-        f"{round(layer.weight_bits, 2)}/{layer.spike_bits}/{layer.T}",
-        str(round(layer.bit_budget, 2)),
-        quantity(layer.s_ace),
-        quantity(layer.ns_ace),
+        *effort_cells(layer),
         f"{layer.threshold:.4g}",
-        f"{layer.firing_rate:.3f}",
-        f"{layer.word_sparsity:.3f}",
-        f"{layer.bit_sparsity:.3f}",
+        *activity_cells(layer),
         "-" if layer.sqnr_db is None else f"{layer.sqnr_db:.1f}",
     ]
 

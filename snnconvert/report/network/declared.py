@@ -22,7 +22,7 @@ class Declared:
 
     lowest: int
     bits: int
-    weight_bits: int | Fraction
+    weight_bits: Fraction
 
 
 def declared_widths(module: nn.Module) -> dict[str, Declared]:
@@ -31,7 +31,6 @@ def declared_widths(module: nn.Module) -> dict[str, Declared]:
 
 
 def _declared(synapse: Synapse) -> Declared:
-    low, high = (int(limit) for limit in synapse.limits)
-    widths = synapse.channel_bits
-    mean = synapse.weight_bits if widths is None else Fraction(int(widths.sum()), len(widths))
+    low, high = synapse.word_range
+    mean = Fraction(int(synapse.widths.sum()), len(synapse.widths))
     return Declared(low, max((high - low).bit_length(), 1), mean)

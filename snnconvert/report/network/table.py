@@ -7,15 +7,12 @@ from collections.abc import Sequence
 from snnconvert.energy.comparison import EnergyAccount
 from snnconvert.energy.verdict import spelled_cost
 from snnconvert.report.layer_account import AnalogReport, LayerAccount, Totals
+from snnconvert.report.layer_cells import ACTIVITY_HEADERS, EFFORT_HEADERS, LEGEND, activity_cells, effort_cells
 from snnconvert.report.text import format_table, quantity
 
-_HEADERS = ("layer", "op", "MACs", "b_w/b_s/T", "BB", "S-ACE", "NS-ACE", "rate", "words 0", "bits 0")
+_HEADERS = ("layer", "op", *EFFORT_HEADERS, *ACTIVITY_HEADERS)
 _NETWORKS = ("snn_serial", "snn_packed", "twin_qnn", "ann_float32")
-_LEGEND = (
-    "b_w/b_s/T: weight bits, spike bits, time steps; BB: bit budget, their product; S-ACE: MACs x BB;\n"
-    "NS-ACE: S-ACE x rate; rate: share of non-zero input spikes; words 0, bits 0: share of zeros among input\n"
-    "words (neurons silent in all steps) and among their bits; *: no synapse comes before"
-)
+_LEGEND = f"{LEGEND}; *: no synapse comes before"
 
 
 def network_table(
@@ -39,14 +36,8 @@ def _row(layer: LayerAccount) -> list[str]:
     return [
         f"{layer.name}{' *' if layer.reads_input else ''}",
         layer.op,
-        quantity(layer.macs),
-        f"{round(layer.weight_bits, 2)}/{layer.spike_bits}/{layer.T}",
-        str(round(layer.bit_budget, 2)),
-        quantity(layer.s_ace),
-        quantity(layer.ns_ace),
-        f"{layer.firing_rate:.3f}",
-        f"{layer.word_sparsity:.3f}",
-        f"{layer.bit_sparsity:.3f}",
+        *effort_cells(layer),
+        *activity_cells(layer),
     ]
 
 
