@@ -23,9 +23,11 @@ from snnconvert.artifact.atomic import check_target
 from snnconvert.calibration.no_data import NoData
 from snnconvert.cli.arguments import check_task, config_from
 from snnconvert.cli.process_group import Share, process_group
+from snnconvert.config import ConversionConfig
 from snnconvert.convert.plan import Plan
 from snnconvert.data.images import ImageSets, digits_images, open_images, sample_photographs
-from snnconvert.energy.profile import load_profile
+from snnconvert.data.preprocessing import Preprocessing
+from snnconvert.energy.profile import DEFAULT_PROFILE, load_profile
 from snnconvert.errors import InputError, first_line
 from snnconvert.evaluation import Evaluation, compare
 from snnconvert.models.onnx.classifier import is_onnx
@@ -57,14 +59,9 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _run(options: argparse.Namespace, share: Share) -> None:
-    config, hardware = config_from(options), load_profile(options.hardware)
-    check_numbers(options)
-    device = torch_device(options.device)
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
-    target = options.out if options.out is not None else Path(f"snn-{folder_name(options.model)}")
-    if not options.dry_run:
-        check_target(target, force=options.force)
+    config, device = settled(options)
+    hardware = load_profile(options.hardware)
+    target = checked_target(options)
     loaded = load_model(
         options.model,
         checkpoint=options.checkpoint,
@@ -88,10 +85,38 @@ def _run(options: argparse.Namespace, share: Share) -> None:
     if not share.is_first:
         return
     evaluation = _evaluate(ann, snn, images, options)
-    snn.report = on_hardware(_completed(snn.report, evaluation, images, loaded), hardware)
+    snn.report = _completed(snn.report, evaluation, images, loaded)
+    if options.hardware != DEFAULT_PROFILE:
+        snn.report = on_hardware(snn.report, hardware)
     snn.save(target, force=options.force)
     say(options, f"{report_table(snn.report)}\n\nwritten to {target}{os.sep}\n")
     emit_json(snn.report.summary())
+
+
+def settled(options: argparse.Namespace) -> tuple[ConversionConfig, torch.device]:
+    """The settings and the device that options name, checked before any work; sets torch's threads.
+
+    Raises:
+        SnnConvertError: on anything the user has to change.
+    """
+    config = config_from(options)
+    check_numbers(options)
+    device = torch_device(options.device)
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    return config, device
+
+
+def checked_target(options: argparse.Namespace) -> Path:
+    """The folder for a conversion's results.
+
+    Raises:
+        InputError: if something would be written and the folder can't be.
+    """
+    target = options.out if options.out is not None else Path(f"snn-{folder_name(options.model)}")
+    if not options.dry_run:
+        check_target(target, force=options.force)
+    return target
 
 
 def needs_no_weights(options: argparse.Namespace) -> bool:
@@ -173,8 +198,13 @@ def image_sets(options: argparse.Namespace, loaded: LoadedModel) -> ImageSets:
             evaluation_images=options.eval_images,
             seed=options.seed,
         )
+    return photographs(options, loaded.preprocessing)
+
+
+def photographs(options: argparse.Namespace, preprocessing: Preprocessing) -> ImageSets:
+    """Crops of photographs, where no data are given."""
     return sample_photographs(
-        loaded.preprocessing,
+        preprocessing,
         calibration_images=options.calib_images,
         evaluation_images=options.eval_images or _PHOTOGRAPH_CROPS,
         seed=options.seed,

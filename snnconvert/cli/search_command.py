@@ -19,16 +19,14 @@ from snnconvert.cli.arguments import (
     add_machine,
     add_model,
     add_weights,
-    config_from,
 )
 from snnconvert.cli.convert_command import (
-    check_numbers,
     emit_json,
     folder_name,
     image_loader,
     image_sets,
     say,
-    torch_device,
+    settled,
 )
 from snnconvert.errors import InputError
 from snnconvert.models.source import load_model
@@ -70,11 +68,7 @@ def run(options: argparse.Namespace) -> None:
     Raises:
         SnnConvertError: on anything the user has to change.
     """
-    config = config_from(options)
-    check_numbers(options)
-    device = torch_device(options.device)
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
+    config, device = settled(options)
     target = options.out if options.out is not None else Path(f"pareto-{folder_name(options.model)}")
     _check_output(target)
     loaded = load_model(

@@ -12,20 +12,14 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from snnconvert.artifact.atomic import check_target
-from snnconvert.cli.arguments import config_from
-from snnconvert.cli.convert_command import check_numbers, folder_name, torch_device
+from snnconvert.cli.convert_command import checked_target, needs_no_weights, photographs, settled
 from snnconvert.config import ConversionConfig
 from snnconvert.data.division import Wishes
-from snnconvert.data.photographs import sample_photographs
 from snnconvert.data.plain import without_labels
 from snnconvert.data.preprocessing import Preprocessing
 from snnconvert.data.sets import TaskSets
-from snnconvert.models.onnx.classifier import is_onnx
 from snnconvert.models.task_models import ModelRequest
 from snnconvert.tasks.evaluation import tasks_module
-
-_PHOTOGRAPH_CROPS = 128
 
 
 @dataclass(frozen=True)
@@ -48,11 +42,10 @@ class TaskRun:
     def request(self) -> ModelRequest:
         """The network that is asked for; a plan needs no weights."""
         options = self.options
-        unweighted = options.dry_run and options.checkpoint is None and not is_onnx(options.model)
         return ModelRequest(
             options.model,
             options.checkpoint,
-            options.random_weights or unweighted,
+            options.random_weights or needs_no_weights(options),
             options.num_classes,
             options.image_size,
             options.seed,
@@ -65,13 +58,7 @@ class TaskRun:
 
     def photographs(self, preprocessing: Preprocessing) -> TaskSets:
         """Crops of photographs, where no data are given."""
-        images = sample_photographs(
-            preprocessing,
-            calibration_images=self.options.calib_images,
-            evaluation_images=self.options.eval_images or _PHOTOGRAPH_CROPS,
-            seed=self.options.seed,
-        )
-        return without_labels(images)
+        return without_labels(photographs(self.options, preprocessing))
 
     def progress(self, loader: DataLoader[Any]) -> Iterator[Any]:
         """The items of a loader behind a progress bar."""
@@ -84,15 +71,8 @@ def task_run(options: argparse.Namespace) -> TaskRun:
     Raises:
         SnnConvertError: on anything the user has to change.
     """
-    config = config_from(options)
-    check_numbers(options)
-    device = torch_device(options.device)
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
-    target = options.out if options.out is not None else Path(f"snn-{folder_name(options.model)}")
-    if not options.dry_run:
-        check_target(target, force=options.force)
-    return TaskRun(options, config, device, target)
+    config, device = settled(options)
+    return TaskRun(options, config, device, checked_target(options))
 
 
 def check_sets(sets: TaskSets, *modules: str) -> TaskSets:
