@@ -1,0 +1,106 @@
+"""What the training loop trains, and the spiking network as such."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from snnconvert.spiking_model import SpikingModel
+from snnconvert.trainable.network import TrainableNetwork
+from snnconvert.training.schedule import Group
+
+
+class Trainee(Protocol):
+    """A network that learns: what it computes, its parameters, and what it costs beside the task.
+
+    Attributes:
+        module: called with inputs [N, ...], gives logits [N, classes, ...].
+    """
+
+    module: nn.Module
+
+    def groups(self) -> Sequence[Group]:
+        """Its parameters."""
+
+    def penalties(self, progress: float) -> dict[str, Tensor]:
+        """What is added to the loss of the batch just seen, by name.
+
+        Args:
+            progress: the share of all steps that is over.
+        """
+
+    def after_step(self, progress: float) -> dict[str, float]:
+        """Called after each optimizer step; what it measured, for the log."""
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint must keep beside parameters."""
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Goes on from a saved state."""
+
+
+class SpikingTrainee:
+    """A spiking network whose integers and thresholds are trained.
+
+    Attributes:
+        module: the network, in training mode.
+    """
+
+    def __init__(self, snn: SpikingModel, scale_rate: float) -> None:
+        """Makes the network trainable.
+
+        Args:
+            snn: the network.
+            scale_rate: learning rate of thresholds and weight steps over that of weights.
+        """
+        self.module: SpikingModel = snn.train()
+        self._scale_rate = scale_rate
+
+    @property
+    def network(self) -> TrainableNetwork:
+        """Its differentiable form."""
+        assert self.module.trainable is not None
+        return self.module.trainable
+
+    def groups(self) -> Sequence[Group]:
+        """Weights, biases, and the factors of thresholds and weight steps."""
+        synapses = [synapse for _, synapse in self.network.synapses()]
+        thresholds = tuple(neuron.threshold for _, neuron in self.network.neurons())
+        return (
+            Group("weights", tuple(synapse.weight for synapse in synapses), decays=True),
+            Group("biases", tuple(synapse.bias for synapse in synapses)),
+            Group("weight steps", tuple(synapse.weight_step for synapse in synapses), self._scale_rate),
+            Group("thresholds", thresholds, self._scale_rate),
+        )
+
+    def penalties(self, progress: float) -> dict[str, Tensor]:
+        """None."""
+        del progress
+        return {}
+
+    def after_step(self, progress: float) -> dict[str, float]:
+        """Nothing to do."""
+        del progress
+        return {}
+
+    def state(self) -> dict[str, Any]:
+        """Nothing beside parameters."""
+        return {}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Nothing to read."""
+        del state
+
+
+def trained_parameters(trainee: Trainee) -> list[nn.Parameter]:
+    """All parameters that learn, in the order of their groups."""
+    return [parameter for group in trainee.groups() for parameter in group.parameters if parameter.requires_grad]
+
+
+@torch.no_grad()
+def are_finite(parameters: Sequence[nn.Parameter]) -> bool:
+    """Whether no parameter holds NaN or Inf."""
+    return all(bool(torch.isfinite(parameter).all()) for parameter in parameters)
