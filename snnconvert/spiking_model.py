@@ -26,6 +26,7 @@ from snnconvert.errors import InputError
 from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.neurons.synapse import Synapse
 from snnconvert.report.report import Report
+from snnconvert.trainable.gradients import Gradients
 from snnconvert.trainable.network import TrainableNetwork
 
 
@@ -76,7 +77,7 @@ class SpikingModel(nn.Module):
         ``train()`` gives the model parameters, the first time: weights, biases and weight steps of its synapses and
         thresholds of its neurons, which start at the integers it has, so make the optimizer after it. What it then
         returns is what it returned before, with gradients. ``eval()`` rounds what was learned into the integers, which
-        everything else runs. Neurons other than packed ones fire in training as for a constant current.
+        everything else runs. :attr:`gradients` says whether that takes one pass or all time steps.
 
         Raises:
             ConfigurationError: if one of its inputs is of any size and none was seen, so that shapes can't be followed.
@@ -87,6 +88,30 @@ class SpikingModel(nn.Module):
         if not mode:
             self._settle()
         return super().train(mode)
+
+    @property
+    def gradients(self) -> Gradients:
+        """How it computes in training: one pass through the "window", or all steps in "time".
+
+        Networks of packed neurons take one pass; those of rate-coded ones ("if", "lif") all steps, as simulate does,
+        unless told otherwise. Ternary, multi-threshold and differential neurons only know the window: there they fire
+        in training as for a constant current. Set it after ``train()``.
+
+        Raises:
+            InputError: before ``train()``.
+            ConfigurationError: when set to "time", if gradients can't go through the steps of some neurons.
+        """
+        return self._trainable.gradients
+
+    @gradients.setter
+    def gradients(self, gradients: Gradients) -> None:
+        self._trainable.gradients = gradients
+
+    @property
+    def _trainable(self) -> TrainableNetwork:
+        if self.trainable is None:
+            raise InputError("the network has no gradients before train()")
+        return self.trainable
 
     def finish_training(self) -> SpikingModel:
         """Rounds what was learned into the integers and drops the parameters; in evaluation mode."""

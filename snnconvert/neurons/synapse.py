@@ -211,8 +211,8 @@ class Synapse(nn.Module):
         scaled = weight * self.channelwise(multiplier, weight.dim(), axis=0)
         return self.with_weights(scaled, bias.to(weight.dtype) * multiplier, words)
 
-    def with_weights(self, weight: Tensor, bias: Tensor, words: Tensor) -> Tensor:
-        """W·z + b with other weights [O, ...] and bias [O], in their type, without the multiplier."""
+    def with_weights(self, weight: Tensor, bias: Tensor | None, words: Tensor) -> Tensor:
+        """W·z + b with other weights [O, ...] and bias [O] or none, in their type, without the multiplier."""
         return self._sum(words.to(weight.dtype), self._as_run(weight), bias)
 
     def integrate(self, spikes: Tensor, rest: Tensor | None = None, *, wide: bool = False) -> Tensor:

@@ -7,23 +7,27 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
+from snnconvert.engines.stepwise import is_exact
 from snnconvert.neurons.current import ToReal
 from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.neurons.synapse import Synapse
 from snnconvert.neurons.transfer import LeakyTransfer, TableTransfer
+from snnconvert.trainable.gradients import Gradients
 from snnconvert.trainable.links import Links, find_links
 from snnconvert.trainable.neuron import TrainableNeuron, TrainableReal, TrainableTransfer
 from snnconvert.trainable.proof import prove_sums
 from snnconvert.trainable.synapse import TrainableSynapse
+from snnconvert.trainable.through_time import ThroughTime, unfit_layers
 
 Trainable = TrainableSynapse | TrainableNeuron | TrainableTransfer | TrainableReal
 
 
 class TrainableNetwork(nn.Module):
-    """What a spiking network computes packed, as a differentiable function of real weights, biases and thresholds.
+    """What a spiking network computes, as a differentiable function of real weights, biases and thresholds.
 
     Its forward pass gives what the integers give that :meth:`settle` leaves in the spiking network, as exactly as
-    float32 adds them up. Neurons whose spikes depend on when their input comes fire as for a constant current.
+    float32 adds them up: packed, in one pass, or in time, see :class:`~snnconvert.trainable.gradients.Gradients`.
+    In one pass, neurons whose spikes depend on when their input comes fire as for a constant current.
     """
 
     def __init__(self, network: fx.GraphModule, trial: Sequence[Tensor]) -> None:
@@ -43,10 +47,26 @@ class TrainableNetwork(nn.Module):
             root[str(node.target)] = _attribute(network, str(node.target))
         self.graph = fx.GraphModule(root, _copied(network.graph))
         self._network = (network,)
+        self._through_time: ThroughTime | None = None
+        self.gradients = default_gradients(network)
+
+    @property
+    def gradients(self) -> Gradients:
+        """Whether it runs in one pass or in time.
+
+        Raises:
+            ConfigurationError: when set, if gradients can't go through the steps of some neurons.
+        """
+        return Gradients() if self._through_time is None else self._through_time.gradients
+
+    @gradients.setter
+    def gradients(self, gradients: Gradients) -> None:
+        in_time = gradients.through == "time"
+        self._through_time = ThroughTime(self._network[0], self.graph, gradients) if in_time else None
 
     def forward(self, *inputs: Tensor) -> Any:
         """What the spiking graph gives."""
-        return self.graph(*inputs)
+        return self.graph(*inputs) if self._through_time is None else self._through_time(*inputs)
 
     def settle(self) -> None:
         """Leaves the integers in the spiking network, and widens sums whose bound has grown."""
@@ -69,6 +89,11 @@ class TrainableNetwork(nn.Module):
     def neurons(self) -> Iterator[tuple[str, TrainableNeuron]]:
         """(layer name, neurons) in the order of the graph."""
         yield from ((name, module) for name, module in self.trainables() if isinstance(module, TrainableNeuron))
+
+
+def default_gradients(network: fx.GraphModule) -> Gradients:
+    """Through time where neurons don't fire what they would for a constant current, and gradients can go that way."""
+    return Gradients("window" if is_exact(network) or unfit_layers(network) else "time")
 
 
 def _copied(graph: fx.Graph) -> fx.Graph:

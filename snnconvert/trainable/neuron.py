@@ -80,12 +80,17 @@ class TrainableNeuron(nn.Module):
         whole = bool((self.base_bias == self.base_bias.round()).all())
         return replaced(wanted, wanted.detach().round()) if whole else wanted
 
+    def count(self, potential: Tensor) -> None:
+        """Scales the threshold's gradient for a layer of so many neurons [N, ...]."""
+        if self.learns:
+            size = potential[0].numel() * max(float(self.neuron.ceiling), 1.0)
+            self._gradient_scale = 1 / math.sqrt(max(size, 1.0))
+
     def forward(self, potential: Tensor) -> Tensor:
         """Values of the windows fired, in the potential's type if that is floating, of its shape."""
         neuron = self.neuron
         low, high = float(neuron.code.minimum), float(neuron.ceiling)
-        if self.learns:
-            self._gradient_scale = 1 / math.sqrt(max(potential[0].numel() * max(high, 1.0), 1.0))
+        self.count(potential)
         bias = self.bias()
         raised = potential.float() if bias is None else potential.float() + bias
         words = fired(raised, self.gain(), low, high, lambda steps: neuron.code.quantize_(steps, high))
@@ -146,7 +151,8 @@ class TrainableReal(nn.Module):
     def forward(self, counts: Tensor) -> Tensor:
         """float32 values of counts."""
         unit = self.get_buffer("base_unit")
-        return counts.float() * (unit if self.fold is None else unit * self.fold().double()).float()
+        unit = unit if self.fold is None else unit * self.fold().double()
+        return (counts * unit).float() if counts.dtype == torch.float64 else counts * unit.float()
 
     @torch.no_grad()
     def settle(self) -> None:

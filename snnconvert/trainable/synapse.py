@@ -114,9 +114,13 @@ class TrainableSynapse(nn.Module):
 
     def forward(self, words: Tensor) -> Tensor:
         """The integer current of integer-valued words [N, ...], in their floating type."""
+        return self.synapse.with_weights(*self.scaled(), words)
+
+    def scaled(self) -> tuple[Tensor, Tensor]:
+        """k·m' [O, ...] and c·m' [O]."""
         multiplier = self.multiplier()
         weight = self.integers() * self.synapse.channelwise(multiplier, self.weight.dim(), axis=0)
-        return self.synapse.with_weights(weight, self.bias_integers() * multiplier, words)
+        return weight, self.bias_integers() * multiplier
 
     @torch.no_grad()
     def settle(self) -> None:

@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from snnconvert.errors import ConfigurationError
+from snnconvert.trainable.gradients import WAYS, Gradients
+from snnconvert.trainable.surrogate import Surrogate
 
 OPTIMIZERS = ("adamw", "sgd")
 PRECISIONS = ("float32", "bfloat16")
 AUGMENTATIONS = ("none", "flip", "crop", "flip-crop")
+GRADIENTS = ("auto", *WAYS)
 _LARGEST = 1 << 31
 
 
@@ -43,6 +46,11 @@ class FinetuneConfig:
         activation_penalty: λ_a, see :mod:`snnconvert.training.sparsity`.
         gram_penalty: β, likewise.
         target_sparsity: share of bits that shall be 0; λ_a is then driven until it is reached. None: as told.
+        gradients: "window": one pass, whatever T; "time": back through every step; "auto": time for neurons whose spikes
+            depend on when their input comes (if, lif), else window. See :class:`~snnconvert.trainable.gradients.Gradients`.
+        surrogate: slope of binary spikes through time: "atan", "sigmoid" or "triangle".
+        surrogate_alpha: how steep it is, see :mod:`snnconvert.trainable.surrogate`.
+        truncation: steps after which gradients through time stop; 0: none.
         checkpoint_steps: optimizer steps between two checkpoints; 0: one after each epoch.
         seed: of the order of samples and of augmentations.
     """
@@ -65,6 +73,10 @@ class FinetuneConfig:
     activation_penalty: float = 0.0
     gram_penalty: float = 0.0
     target_sparsity: float | None = None
+    gradients: str = "auto"
+    surrogate: str = "atan"
+    surrogate_alpha: float = 2.0
+    truncation: int = 0
     checkpoint_steps: int = 0
     seed: int = 0
 
@@ -91,13 +103,27 @@ class FinetuneConfig:
             ("optimizer", OPTIMIZERS),
             ("precision", PRECISIONS),
             ("augmentation", AUGMENTATIONS),
+            ("gradients", GRADIENTS),
         ):
             if getattr(self, name) not in known:
                 raise ConfigurationError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+        self._way("time")
         if self.batch_size % self.accumulate:
             raise ConfigurationError(
                 f"batch_size {self.batch_size} can't be taken in {self.accumulate} equal parts: change one of them"
             )
+
+    def way(self, default: Gradients) -> Gradients:
+        """The way gradients take through a network.
+
+        Args:
+            default: the one that suits it, taken where ``gradients`` is "auto".
+        """
+        return self._way(default.through if self.gradients == "auto" else self.gradients)
+
+    def _way(self, through: str) -> Gradients:
+        surrogate = Surrogate(self.surrogate, self.surrogate_alpha)
+        return Gradients("time" if through == "time" else "window", surrogate, self.truncation)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form; :meth:`from_dict` reads it back."""

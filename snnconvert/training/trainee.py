@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from snnconvert.spiking_model import SpikingModel
-from snnconvert.trainable.network import TrainableNetwork
+from snnconvert.trainable.gradients import Gradients
+from snnconvert.trainable.network import TrainableNetwork, default_gradients
 from snnconvert.training.schedule import Group
 
 
@@ -49,14 +50,22 @@ class SpikingTrainee:
         module: the network, in training mode.
     """
 
-    def __init__(self, snn: SpikingModel, scale_rate: float) -> None:
+    def __init__(
+        self, snn: SpikingModel, scale_rate: float, way: Callable[[Gradients], Gradients] | None = None
+    ) -> None:
         """Makes the network trainable.
 
         Args:
             snn: the network.
             scale_rate: learning rate of thresholds and weight steps over that of weights.
+            way: the way gradients take instead of the one they have, such as :meth:`FinetuneConfig.way`.
+
+        Raises:
+            ConfigurationError: if gradients can't take that way through some neurons.
         """
         self.module: SpikingModel = snn.train()
+        if way is not None:
+            snn.gradients = way(default_gradients(snn.network))
         self._scale_rate = scale_rate
 
     @property
