@@ -115,8 +115,8 @@ class NeuronWindow(WindowCell):
         if isinstance(code, CountingCode):
             live = SpikingNeuron(code, form.gain(), form.neuron.step, form.bias(), ceiling=form.neuron.ceiling)
             spikes = self._streamed(live, messages) if self._streams else self._held(live, messages)
-            if form.watch is not None:
-                form.watch(spikes.sum(0) - code.offset)
+            for watcher in form.watchers:
+                watcher(spikes.sum(0) - code.offset)
         else:
             spikes = self._digits(messages)
         rests = [
