@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from snnconvert.neurons.current import ToReal
+from snnconvert.neurons.current import ToReal, plain
 from snnconvert.neurons.gain_grid import on_grid
 from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.neurons.transfer import LeakyTransfer, TableTransfer
@@ -130,7 +130,7 @@ class TrainableTransfer(nn.Module):
         (transfer,) = self._of
         gain, values = self._scaled(self.get_buffer("base_gain")), potential.float()
         if isinstance(transfer, TableTransfer):
-            return looked_up(values * gain - float(transfer.first), transfer.table)
+            return looked_up(values * gain, int(transfer.first), transfer.table)
         return torch.where(values < 0, values * self._scaled(self.get_buffer("base_negative_gain")), values * gain)
 
     @torch.no_grad()
@@ -155,7 +155,7 @@ class TrainableReal(nn.Module):
         """float32 values of counts."""
         unit = self.get_buffer("base_unit")
         unit = unit if self.fold is None else unit * self.fold().double()
-        return (counts * unit).float() if counts.dtype == torch.float64 else counts * unit.float()
+        return plain((counts * unit).float() if counts.dtype == torch.float64 else counts * unit.float())
 
     @torch.no_grad()
     def settle(self) -> None:

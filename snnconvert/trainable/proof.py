@@ -41,8 +41,9 @@ class _Bounds(fx.Interpreter):
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
-        inputs = [self.bounds[source] for source in n.all_input_nodes if source in self.bounds]
-        bound = self._bound(n, inputs)
+        sources = [source for source in n.all_input_nodes if isinstance(self.env[source], Tensor)]
+        inputs = [self.bounds[source] for source in sources if source in self.bounds]
+        bound = self._bound(n, inputs if len(inputs) == len(sources) else [])
         if bound is not None:
             self.bounds[n] = bound
             if n.op == "call_function" and kind_of(n) is OpKind.ADD and bound > FLOAT32_EXACT:
@@ -52,7 +53,7 @@ class _Bounds(fx.Interpreter):
     def _bound(self, node: fx.Node, inputs: list[float]) -> float | None:
         if node.op == "call_module":
             return self._bound_of_module(node, inputs)
-        if node.op != "call_function" or len(inputs) != len(node.all_input_nodes) or not inputs:
+        if node.op != "call_function" or not inputs:
             return None
         return sum(inputs) if kind_of(node) is OpKind.ADD else max(inputs)
 
@@ -65,9 +66,9 @@ class _Bounds(fx.Interpreter):
             return float(max(-low, high))
         if isinstance(module, Product):
             return float(module.bound)
-        if isinstance(module, IntegerScale):
+        if isinstance(module, IntegerScale) and inputs:
             return inputs[0] * float(module.multiplier.abs().max())
-        if isinstance(module, SumPool):
+        if isinstance(module, SumPool) and inputs:
             geometry, before = module.geometry, self.env[node.all_input_nodes[0]].shape
             window = math.prod(before[dim] for dim in geometry.dims) if geometry.dims else math.prod(geometry.kernel)
             return inputs[0] * window * float(module.multiplier.abs().max())

@@ -90,27 +90,28 @@ def fired(potential: Tensor, gain: Tensor, low: float, high: float, quantize: Qu
 
 class _LookedUp(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, position: Tensor, table: Tensor) -> Tensor:
-        last = len(table) - 1
-        index = position.round().clamp_(0, last).to(torch.int32)
+    def forward(ctx: Any, position: Tensor, first: int, table: Tensor) -> Tensor:
+        last = first + len(table) - 1
+        index = position.round().clamp_(first, last).sub_(first).to(torch.int32)
         ctx.save_for_backward(index, table)
         return table.index_select(0, index.reshape(-1)).view(index.shape)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         index, table = ctx.saved_tensors
         rises = torch.cat([table.new_zeros(1), table.diff(), table.new_zeros(1)])
         slopes = 0.5 * (rises[1:] + rises[:-1])
         slopes[0], slopes[-1] = 0.0, 0.0
-        return gradients[0] * slopes.index_select(0, index.reshape(-1)).view(index.shape), None
+        return gradients[0] * slopes.index_select(0, index.reshape(-1)).view(index.shape), None, None
 
 
-def looked_up(position: Tensor, table: Tensor) -> Tensor:
-    """table[clip(rne(p), 0, K − 1)], with the mean slope of its two neighbours; 0 at the ends.
+def looked_up(position: Tensor, first: int, table: Tensor) -> Tensor:
+    """table[clip(rne(p), k₀, k₀ + K − 1) − k₀], with the mean slope of its two neighbours; 0 at the ends.
 
     Args:
         position: p, real numbers.
+        first: k₀.
         table: float32 [K].
     """
-    result: Tensor = _LookedUp.apply(position, table)
+    result: Tensor = _LookedUp.apply(position, first, table)
     return result

@@ -137,7 +137,7 @@ class NeuronWindow(WindowCell):
             total = integrator.estimate().double() * integrator.arrived
             drives.append(neuron.in_steps(total - told))
             told = total
-        return self._fire(neuron, torch.stack(drives), torch.ones_like(neuron.gain[..., :1].double()), None)
+        return self._fire(neuron, torch.stack(drives), drives[0].new_ones(()), None)
 
     def _currents(self, messages: Window) -> Window:
         return {tick: as_current(message, self._before) for tick, message in messages.items()}
