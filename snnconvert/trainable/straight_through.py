@@ -63,12 +63,24 @@ class _Fired(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None, None, None, None]:
         steps, gain = ctx.saved_tensors
-        passed = torch.ops.aten.hardtanh_backward(gradients[0].contiguous(), steps, ctx.low, ctx.high)
+        received = gradients[0].contiguous(memory_format=_order(steps))
+        passed = torch.ops.aten.hardtanh_backward(received, steps, ctx.low, ctx.high)
         for_gain = None
         if ctx.needs_input_grad[1]:
-            weighted = torch.dot(passed.flatten(), steps.flatten()) if gain.numel() == 1 else passed * steps
+            weighted = torch.dot(_flat(passed), _flat(steps)) if gain.numel() == 1 else passed * steps
             for_gain = weighted.sum_to_size(gain.shape) / gain
-        return passed * gain, for_gain, None, None, None
+        return passed.mul_(gain), for_gain, None, None, None
+
+
+def _order(values: Tensor) -> torch.memory_format:
+    last = values.dim() == 4 and values.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if last else torch.contiguous_format
+
+
+def _flat(values: Tensor) -> Tensor:
+    """All values in the order of memory."""
+    is_last = _order(values) is torch.channels_last
+    return (values.permute(0, 2, 3, 1) if is_last else values).reshape(-1)
 
 
 def fired(potential: Tensor, gain: Tensor, low: float, high: float, quantize: Quantizer) -> Tensor:
