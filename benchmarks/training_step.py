@@ -1,9 +1,10 @@
-"""Time and memory of a training step, packed and through time, against the ANN's: ``python -m benchmarks.training_step``.
+"""Time and memory of training steps against the ANN's: ``python -m benchmarks.training_step``.
 
 A step is forward, cross-entropy, backward and SGD with momentum: of the ANN in training mode with its BatchNorms, and
 of the networks converted from it, packed at T steps of one bit, and rate-coded (``if``) with gradients back through T
 steps. Times are medians of ratios to the ANN's step in the same round. Memory is what the backward pass keeps: bytes of
-all tensors that autograd saves, each storage counted once, parameters and inputs left out. Weights and images are random.
+all tensors that autograd saves, each storage counted once, parameters and inputs left out. Weights and images are
+random.
 """
 
 from __future__ import annotations
@@ -93,7 +94,9 @@ def saved_bytes(network: nn.Module, images: Tensor, labels: Tensor) -> int:
         images: a batch.
         labels: int64 [N].
     """
-    given = {tensor.untyped_storage().data_ptr() for tensor in (*network.parameters(), *network.buffers(), images, labels)}
+    given = {
+        tensor.untyped_storage().data_ptr() for tensor in (*network.parameters(), *network.buffers(), images, labels)
+    }
     kept: dict[int, Tensor] = {}
 
     def pack(tensor: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from snnconvert.errors import ConfigurationError
@@ -28,7 +28,7 @@ class Gradients:
     """
 
     through: Way = "window"
-    surrogate: Surrogate = Surrogate()
+    surrogate: Surrogate = field(default_factory=Surrogate)
     truncation: int = 0
 
     def __post_init__(self) -> None:

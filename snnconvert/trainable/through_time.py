@@ -8,13 +8,12 @@ from typing import Any
 from torch import Tensor, fx, nn
 
 from snnconvert.engines.assembly import Assembly
-from snnconvert.engines.cells import Cell, LinearCell, ToRealCell
+from snnconvert.engines.cells import Cell, ToRealCell
 from snnconvert.engines.course import Carrier, Course, whole
 from snnconvert.engines.schedules import run_layers
 from snnconvert.engines.stepwise import neuron_layers
 from snnconvert.engines.timeline import Timeline, infer_timeline
 from snnconvert.errors import ConfigurationError
-from snnconvert.neurons.current import SumPool
 from snnconvert.neurons.integrate_and_fire import CountingCode
 from snnconvert.neurons.product import Product
 from snnconvert.trainable.gradients import Gradients

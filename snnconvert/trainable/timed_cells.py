@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,40 +26,40 @@ Window = Mapping[int, Message]
 
 
 class WindowCell(Cell):
-    """A cell that takes its source's whole window at once."""
+    """A cell that takes its source's whole window at once; there are no ticks in training."""
 
     source: str
 
-    def tick(self, tick: int, inputs: Inputs) -> Message | None:
+    def tick(self, tick: int, _: Inputs) -> Message | None:
         """Refused.
 
         Raises:
-            TypeError: always; training runs layer by layer.
+            TypeError: always.
         """
-        raise TypeError("a network in training runs layer by layer, not tick by tick")
+        raise TypeError(f"a network in training runs layer by layer, it has no tick {tick}")
 
-    def run(self, ticks: Sequence[int], inputs: Mapping[str, Window]) -> dict[int, Message]:
+    def run(self, _: Sequence[int], inputs: Mapping[str, Window]) -> dict[int, Message]:
         """All that leaves it."""
         return self.whole(inputs[self.source])
 
+    @abstractmethod
     def whole(self, messages: Window) -> dict[int, Message]:
         """What leaves it for a window of its source."""
-        raise NotImplementedError
 
 
-class ConstantWindow(Cell):
+class ConstantWindow(WindowCell):
     """A window cell whose source is a constant of the network."""
 
     def __init__(self, inner: WindowCell, start: int, constant: Any) -> None:
-        self._inner, self._start, self._constant = inner, start, constant
+        self._inner, self._constant = inner, {start: Message(constant)}
 
-    def tick(self, tick: int, inputs: Inputs) -> Message | None:
-        """Refused, see :class:`WindowCell`."""
-        return self._inner.tick(tick, inputs)
-
-    def run(self, ticks: Sequence[int], inputs: Mapping[str, Window]) -> dict[int, Message]:
+    def run(self, _: Sequence[int], __: Mapping[str, Window]) -> dict[int, Message]:
         """The inner cell's window."""
-        return self._inner.whole({self._start: Message(self._constant)})
+        return self.whole(self._constant)
+
+    def whole(self, messages: Window) -> dict[int, Message]:
+        """The inner cell's."""
+        return self._inner.whole(messages)
 
 
 class SynapseWindow(WindowCell):
@@ -72,7 +73,7 @@ class SynapseWindow(WindowCell):
         spikes = stacked(messages)
         weight, bias = self._synapse.scaled()
         flat = self._current(spikes.flatten(0, 1), weight)
-        currents = flat.unflatten(0, spikes.shape[:2])
+        currents = flat.view(*spikes.shape[:2], *flat.shape[1:])
         rests = [message.constant for message in messages.values()]
         entering = self._synapse.synapse.channelwise(bias.double(), currents.dim() - 1)
         if self._course.rests_each_step:
@@ -113,15 +114,14 @@ class NeuronWindow(WindowCell):
         form, code = self._form, self._form.neuron.code
         form.count(next(iter(messages.values())).values)
         if isinstance(code, CountingCode):
-            live = SpikingNeuron(code, form.gain(), form.neuron.step, form.bias(), ceiling=form.neuron.ceiling)
+            live = _as_they_are(form)
             spikes = self._streamed(live, messages) if self._streams else self._held(live, messages)
             for watcher in form.watchers:
                 watcher(spikes.sum(0) - code.offset)
         else:
             spikes = self._digits(messages)
         rests = [
-            torch.full(spikes.shape[1:], float(rest), device=spikes.device)[:1] if rest else None
-            for rest in code.rests
+            torch.full(spikes.shape[1:], float(rest), device=spikes.device)[:1] if rest else None for rest in code.rests
         ]
         return Train(range(self._after.start, self._after.end), spikes, rests)
 
@@ -160,9 +160,7 @@ class NeuronWindow(WindowCell):
         window = self._whole_window(messages)
         word = self._form(window)
         with torch.no_grad():
-            bias, gain = self._form.bias(), self._form.gain()
-            live = SpikingNeuron(neuron.code, gain, neuron.step, bias, ceiling=neuron.ceiling)
-            drive = live.window_in_steps(window).double().clamp(max=neuron.ceiling)
+            drive = _as_they_are(self._form).window_in_steps(window).double().clamp(max=neuron.ceiling)
             digit, state = neuron.code.step(drive, neuron.code.initial(drive))
             digits = [digit]
             for _ in range(neuron.code.T - 1):
@@ -176,6 +174,14 @@ class NeuronWindow(WindowCell):
         for message in messages.values():
             integrator.add(message)
         return integrator.estimate()
+
+
+def _as_they_are(form: TrainableNeuron) -> SpikingNeuron:
+    """Neurons with the gain and bias learned so far, which keep their gradients and type."""
+    before, gain, bias = form.neuron, form.gain(), form.bias()
+    neuron = SpikingNeuron(before.code, gain, before.step, bias, ceiling=before.ceiling)
+    neuron.gain, neuron.bias = gain, bias
+    return neuron
 
 
 class DifferentiableProduct(ProductCell):

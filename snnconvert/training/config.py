@@ -46,8 +46,8 @@ class FinetuneConfig:
         activation_penalty: λ_a, see :mod:`snnconvert.training.sparsity`.
         gram_penalty: β, likewise.
         target_sparsity: share of bits that shall be 0; λ_a is then driven until it is reached. None: as told.
-        gradients: "window": one pass, whatever T; "time": back through every step; "auto": time for neurons whose spikes
-            depend on when their input comes (if, lif), else window. See :class:`~snnconvert.trainable.gradients.Gradients`.
+        gradients: "window": one pass, whatever T; "time": back through every step; "auto": time for networks of neurons
+            if and lif, else window. See :class:`~snnconvert.trainable.gradients.Gradients`.
         surrogate: slope of binary spikes through time: "atan", "sigmoid" or "triangle".
         surrogate_alpha: how steep it is, see :mod:`snnconvert.trainable.surrogate`.
         truncation: steps after which gradients through time stop; 0: none.
