@@ -62,8 +62,8 @@ def vit():
 
 
 NETWORKS = {
-    "resnet": (ResNet, IMAGE), "depthwise": (depthwise, IMAGE), "gelu": (gelu, IMAGE), "transposed": (transposed, IMAGE),
-    "vit": (vit, (3, 32, 32)),
+    "resnet": (ResNet, IMAGE), "depthwise": (depthwise, IMAGE), "gelu": (gelu, IMAGE),
+    "transposed": (transposed, IMAGE), "vit": (vit, (3, 32, 32)),
 }  # fmt: skip
 
 
