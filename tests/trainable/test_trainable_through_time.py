@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from trainable_networks import converted, digits, learn, output
+from trainable_networks import converted, digits, learn, network, output
 
+import snnconvert
 from snnconvert.errors import ConfigurationError, InputError
 from snnconvert.neurons.integrate_and_fire import IntegrateAndFireCode
 from snnconvert.neurons.leaky import LeakyCode
@@ -45,7 +46,9 @@ def test_fires_what_the_stepwise_engine_fires(name, kind):
 
 
 def test_packed_layers_among_others_wait_for_their_window():
-    snn, images = converted("resnet", neuron="if", bits=1, T=4, overrides=_packed_first())
+    ann, images = network("resnet")
+    config = snnconvert.ConversionConfig(neuron="if", bits=1, T=4, overrides={r"first\.0": {"neuron": "packed"}})
+    snn = snnconvert.convert(ann, images, config, progress=False)
     expected = snn.simulate(images).output
     snn.train()
     assert {type(neuron.neuron.code).__name__ for _, neuron in snn.trainable.neurons()} == {
@@ -56,16 +59,10 @@ def test_packed_layers_among_others_wait_for_their_window():
     assert all(p.grad is not None and p.grad.any() for _, s in snn.trainable.synapses() for p in (s.weight, s.bias))
 
 
-def _packed_first():
-    from types import MappingProxyType
-
-    return MappingProxyType({"first": MappingProxyType({"neuron": "packed"})})
-
-
 def test_digits_of_packed_words_carry_the_gradient_of_the_word():
     """A packed network's gradients through time are those of its one pass."""
     snn, images = converted("resnet", bits=1, T=4)
-    snn.train()
+    learn(snn.train(), images, 1)
     gradients = []
     for through in ("window", "time"):
         snn.gradients = Gradients(through)
@@ -73,8 +70,9 @@ def test_digits_of_packed_words_carry_the_gradient_of_the_word():
         snn(images).square().sum().backward()
         gradients.append([parameter.grad.clone() for parameter in snn.parameters() if parameter.grad is not None])
     assert len(gradients[0]) == len(gradients[1]) > 10
+    largest = max(float(gradient.abs().max()) for gradient in gradients[0])
     for one, other in zip(*gradients, strict=True):
-        assert torch.allclose(one, other, rtol=1e-3, atol=1e-5 * float(one.abs().max()) + 1e-9)
+        assert torch.allclose(one, other, rtol=1e-3, atol=1e-6 * largest)
 
 
 def _reference(currents, code, surrogate, truncation):
@@ -131,14 +129,13 @@ def test_truncation_cuts_what_comes_from_earlier_steps():
 
 def test_learns_digits_through_time():
     images, labels = digits()
-    snn, _ = converted("digits", neuron="if", bits=1, T=2, weight_bits=3)
-    losses = learn(snn.train(), images[:128], 8, 2e-3, labels[:128])
-    assert losses[-1] < 0.6 * losses[0]
+    snn, _ = converted("digits", neuron="if", bits=1, T=2)
+    losses = learn(snn.train(), images[:128], 6, 2e-3, labels[:128])
+    assert losses[-1] < 0.4 * losses[0]
 
 
 def _kept(snn, images):
-    """Bytes that autograd keeps beside parameters and buffers."""
-    given = {tensor.untyped_storage().data_ptr() for tensor in (*snn.parameters(), *snn.buffers(), images)}
+    """Bytes of all that autograd keeps of a batch."""
     kept = {}
 
     def pack(tensor):
@@ -148,16 +145,16 @@ def _kept(snn, images):
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         result = snn(images)
     assert result.requires_grad
-    return sum(tensor.untyped_storage().nbytes() for address, tensor in kept.items() if address not in given)
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values() if tensor.numel() % len(images) == 0)
 
 
 def test_memory_of_a_packed_step_does_not_depend_on_steps():
-    sizes = {}
+    sizes, images = {}, torch.randn(13, 3, 8, 8)
     for T in (1, 8):
         for neuron in ("packed", "if"):
-            snn, images = converted("resnet", neuron=neuron, bits=1, T=T)
+            snn, _ = converted("resnet", neuron=neuron, bits=1, T=T, shortcut_bits=1, last_bits=1)
             sizes[neuron, T] = _kept(snn.train(), images)
-    assert abs(sizes["packed", 8] - sizes["packed", 1]) <= 0.01 * sizes["packed", 1]
+    assert sizes["packed", 8] == sizes["packed", 1]
     assert sizes["if", 8] > 4 * sizes["if", 1]
 
 
