@@ -6,7 +6,8 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from snnconvert.training.config import AUGMENTATIONS, OPTIMIZERS, PRECISIONS, FinetuneConfig
+from snnconvert.trainable.surrogate import SURROGATES
+from snnconvert.training.config import AUGMENTATIONS, GRADIENTS, OPTIMIZERS, PRECISIONS, FinetuneConfig
 
 _DEFAULTS = FinetuneConfig()
 _HELP = {
@@ -25,9 +26,14 @@ _HELP = {
     "activation_penalty": ("X", "weight of the sum of spikes in the loss"),
     "gram_penalty": ("X", "weight of the Gram matrices of weights in the loss"),
     "target_sparsity": ("X", "share of zeros to reach, by adapting the activation penalty, 0..1"),
+    "truncation": ("N", "steps after which gradients through time stop; 0: none"),
+    "surrogate_alpha": ("X", "steepness of the surrogate"),
     "checkpoint_steps": ("N", "steps between checkpoints; 0: one after each epoch"),
 }
-_CHOICES = {"optimizer": OPTIMIZERS, "precision": PRECISIONS, "augmentation": AUGMENTATIONS}
+_CHOICES = {
+    "optimizer": OPTIMIZERS, "precision": PRECISIONS, "augmentation": AUGMENTATIONS, "gradients": GRADIENTS,
+    "surrogate": SURROGATES,
+}  # fmt: skip
 _RENAMED = {"train_batch_size": "batch_size"}
 
 

@@ -89,8 +89,9 @@ def test_widths_by_group_are_kept():
         assert (synapse.weight.abs().flatten(1).amax(1) <= largest).all(), layer
 
 
-def test_copies_learn_apart():
-    snn, images = converted("resnet")
+@pytest.mark.parametrize("neuron", ["packed", "if"])
+def test_copies_learn_apart(neuron):
+    snn, images = converted("resnet", neuron=neuron, bits=1, T=4)
     snn.train()
     twin = copy.deepcopy(snn)
     before = output(snn, images)
