@@ -49,6 +49,8 @@ def run(options: argparse.Namespace, share: Share) -> None:
     hybrid = convert_parts(ann, calibration, (), work.config, progress=not options.quiet)
     batches = loader_of(sets.evaluation, options, batch_size=None)
     evaluation = evaluate_detection(ann, hybrid, work.progress(batches), seed=options.seed)
+    for part in hybrid.parts.values():
+        part.report = work.priced(part.report)
     report = _report(hybrid, evaluation, sets, detector)
     hybrid.save(work.target, force=options.force, report=report)
     say(options, f"{parts_table(report)}\n\nwritten to {work.target}{os.sep}\n")

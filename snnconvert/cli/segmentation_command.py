@@ -53,7 +53,7 @@ def run(options: argparse.Namespace, share: Share) -> None:
     collate = _with_masks if sets.labelled else None
     batches = loader_of(sets.evaluation, options, batch_size=options.batch_size, collate_fn=collate)
     evaluation = evaluate_segmentation(ann, snn, work.progress(batches), void=_void(options), seed=options.seed)
-    snn.report = _completed(snn.report, evaluation, sets, loaded)
+    snn.report = work.priced(_completed(snn.report, evaluation, sets, loaded))
     snn.save(work.target, force=options.force)
     say(options, f"{report_table(snn.report)}\n\nwritten to {work.target}{os.sep}\n")
     emit_json(snn.report.summary())

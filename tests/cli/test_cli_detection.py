@@ -14,8 +14,10 @@ from snnconvert.data.boxes import LabelRange
 from snnconvert.data.detection_sets import open_boxes
 from snnconvert.data.division import Wishes
 from snnconvert.data.pixels import image_to_tensor
+from snnconvert.energy.profile import load_profile
 from snnconvert.errors import ArtifactError
 from snnconvert.models import task_models
+from snnconvert.report.hardware import on_hardware
 from snnconvert.report.parts_report import PartsReport
 
 NAMES = ("background", "person", "dog", "airplane")
@@ -81,6 +83,22 @@ def test_map_of_both_networks(cli, folder, tiny):
         with pytest.raises(ArtifactError):
             PartsReport.from_dict(damaged)
     assert_one_error(cli("eval", "out"), "parts of a network")
+
+
+def test_energies_are_those_of_the_hardware(cli, folder, tiny):
+    arguments = [*tiny, "--calib-images", 2, "--eval-images", 2, "-q"]
+    assert cli(*arguments, "-o", "usual").code == 0
+    done = cli(*arguments, "--hardware", "edge_cpu", "-o", "out")
+    assert done.code == 0, done.err
+    usual, whole = (
+        PartsReport.from_dict(json.loads((folder / name / "report.json").read_text())) for name in ("usual", "out")
+    )
+    parts = snnconvert.HybridModel.load(folder / "out", livened("retinanet")).report
+    for name, report in whole.parts.items():
+        assert report.energy == on_hardware(usual.parts[name], load_profile("edge_cpu")).energy
+        assert report.energy.summary()["totals"] != usual.parts[name].energy.summary()["totals"]
+        assert report.energy == parts[name].energy
+    assert_one_error(cli(*arguments, "--hardware", "cmos1", "-o", "none"), "cmos1")
 
 
 def test_without_labels(cli, folder, tiny):

@@ -15,7 +15,9 @@ from torchmetrics.classification import MulticlassJaccardIndex
 
 import snnconvert
 from snnconvert.data.preprocessing import Preprocessing
+from snnconvert.energy.profile import load_profile
 from snnconvert.models.onnx.model import load_onnx
+from snnconvert.report.hardware import on_hardware
 
 SIZE = (24, 32)
 
@@ -83,6 +85,21 @@ def test_miou_of_both_networks(cli, folder):
     assert "mIoU" in done.out
     again = cli("eval", "out", "--data", root)
     assert_one_error(again, "segmentation", "snnconvert.evaluate")
+
+
+def test_energies_are_those_of_the_hardware(cli, folder):
+    net, root = write_onnx(folder / "net.onnx"), write_masked(folder / "data", 4)
+    arguments = [net, "--task", "segmentation", "--data", root, "-q"]
+    usual = cli(*arguments, "-o", "usual")
+    done = cli(*arguments, "--hardware", "edge_cpu", "-o", "out")
+    assert done.code == 0, done.err
+    report = snnconvert.load(folder / "out").report
+    before = snnconvert.load(folder / "usual").report
+    assert report.energy == on_hardware(before, load_profile("edge_cpu")).energy
+    assert report.energy.summary()["totals"] != before.energy.summary()["totals"]
+    assert (report.metric, report.totals) == (before.metric, before.totals)
+    assert usual.last_line["metric"] == done.last_line["metric"]
+    assert_one_error(cli(*arguments, "--hardware", "cmos1", "-o", "none"), "cmos1")
 
 
 @pytest.mark.parametrize("labelled", [False, None])
