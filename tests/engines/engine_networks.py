@@ -296,7 +296,8 @@ def pyramid():
 
     return Net(
         forward, stem=normed(3, 6), down=normed(6, 8, stride=2), deep=conv(8, 8, stride=3, padding=0),
-        top=conv(8, 5, 1), side=conv(8, 5, 1), lateral=conv(6, 5, 1), smooth=conv(5, 6), rough=conv(5, 6), head=nn.Linear(6, 5),
+        top=conv(8, 5, 1), side=conv(8, 5, 1), lateral=conv(6, 5, 1), smooth=conv(5, 6), rough=conv(5, 6),
+        head=nn.Linear(6, 5),
     )  # fmt: skip
 
 
