@@ -104,9 +104,10 @@ def _batch_sizes(sources: Mapping[str, fx.Node]) -> frozenset[Any]:
 
 
 def _has_batch_first(value: object, batches: frozenset[Any]) -> bool:
-    if not isinstance(value, torch.Tensor) or value.dim() == 0 or not isinstance(value.shape[0], torch.SymInt):
+    if not isinstance(value, torch.Tensor) or value.dim() == 0:
         return False
-    return value.shape[0].node.expr in batches
+    first: object = value.shape[0]
+    return isinstance(first, torch.SymInt) and first.node.expr in batches
 
 
 def _depends_on_batch(size: object, batches: frozenset[Any]) -> bool:
