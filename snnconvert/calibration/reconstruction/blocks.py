@@ -104,10 +104,11 @@ def _batch_sizes(sources: Mapping[str, fx.Node]) -> frozenset[Any]:
 
 
 def _has_batch_first(value: object, batches: frozenset[Any]) -> bool:
-    if not isinstance(value, torch.Tensor) or value.dim() == 0:
-        return False
-    first: object = value.shape[0]
-    return isinstance(first, torch.SymInt) and first.node.expr in batches
+    return isinstance(value, torch.Tensor) and value.dim() > 0 and _is_batch(value.shape[0], batches)
+
+
+def _is_batch(size: object, batches: frozenset[Any]) -> bool:
+    return isinstance(size, torch.SymInt) and size.node.expr in batches
 
 
 def _depends_on_batch(size: object, batches: frozenset[Any]) -> bool:
