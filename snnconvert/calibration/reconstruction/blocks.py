@@ -99,7 +99,7 @@ def _live_after(network: fx.GraphModule, nodes: Sequence[fx.Node]) -> list[list[
 def _batch_sizes(sources: Mapping[str, fx.Node]) -> frozenset[Any]:
     """The symbols of the inputs' first dimensions."""
     values = [node.meta.get("val") for node in sources.values() if node.op == "placeholder"]
-    firsts = [value.shape[0] for value in values if isinstance(value, torch.Tensor) and value.dim() > 0]
+    firsts: list[object] = [value.shape[0] for value in values if isinstance(value, torch.Tensor) and value.dim() > 0]
     return frozenset(size.node.expr for size in firsts if isinstance(size, torch.SymInt))
 
 
