@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +13,24 @@ if TYPE_CHECKING:
 
 
 def straight_through(values: Tensor, forward: Tensor) -> Tensor:
-    """``forward``, with the gradient of ``values``: dL/dvalues = dL/dresult."""
-    return values + (forward - values).detach()
+    """``forward`` to the last bit, with the gradient of ``values``: dL/dvalues = dL/dresult.
+
+    Args:
+        values: floating point, any shape.
+        forward: same shape and dtype.
+    """
+    result: Tensor = _StraightThrough.apply(values, forward)
+    return result
+
+
+class _StraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(_ctx: Any, _values: Tensor, forward: Tensor) -> Tensor:
+        return forward.view_as(forward)
+
+    @staticmethod
+    def backward(_ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0], None
 
 
 def quantized(values: Tensor, largest: int) -> Tensor:
@@ -83,4 +99,4 @@ class Threshold(nn.Module):
     @property
     def value(self) -> float:
         """θ as a number."""
-        return math.exp(float(self.log_threshold))
+        return math.exp(self.log_threshold.item())
