@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import torch
 from torch import Tensor, nn
 
 from snnconvert.models.small.config import SmallNetConfig
@@ -25,7 +26,7 @@ class FoldedNeuron(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """Spikes times θ, float32."""
-        return self.neuron(rows.unflatten(0, (self.neuron.settings.T, -1))).flatten(0, 1)
+        return self.neuron(torch.unflatten(rows, 0, (self.neuron.settings.T, -1))).flatten(0, 1)
 
 
 def activation(config: SmallNetConfig) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from snnconvert.errors import InputError
@@ -52,7 +53,7 @@ class SmallNet(nn.Module):
         else:
             raise InputError(f"images are [N, C, H, W], event frames [T, N, C, H, W]; got {list(x.shape)}")
         logits = self.head(current)
-        return logits.unflatten(0, (steps, -1)).mean(0) if steps > 1 else logits
+        return torch.unflatten(logits, 0, (steps, -1)).mean(0) if steps > 1 else logits
 
     def _rows(self, frames: Tensor) -> Tensor:
         steps = self.config.steps

@@ -55,11 +55,12 @@ class SpikingAttention(nn.Module):
         """[R, C, H, W] to the same."""
         q, k, v = (self._tokens(unit(x)) for unit in (self.q, self.k, self.v))
         mixed = torch.matmul(torch.matmul(q, k.transpose(-2, -1)), v) * _SCALE
-        out: Tensor = self.proj(self.act(mixed.transpose(-2, -1).flatten(1, 2).unflatten(2, x.shape[2:])))
+        maps = torch.unflatten(mixed.transpose(-2, -1).flatten(1, 2), 2, x.shape[2:])
+        out: Tensor = self.proj(self.act(maps))
         return out
 
     def _tokens(self, x: Tensor) -> Tensor:
-        return x.unflatten(1, (self.heads, -1)).flatten(3).transpose(-2, -1)
+        return torch.unflatten(x, 1, (self.heads, -1)).flatten(3).transpose(-2, -1)
 
 
 class Block(nn.Module):

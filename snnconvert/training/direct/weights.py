@@ -62,7 +62,8 @@ class QuantizedConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """[N, C_in, H, W] to [N, C_out, H', W'], float32."""
-        return self._conv_forward(input, quantized_weight(self.weight, self.weight_bits), self.bias)
+        result: Tensor = self._conv_forward(input, quantized_weight(self.weight, self.weight_bits), self.bias)
+        return result
 
 
 class QuantizedLinear(nn.Linear):
