@@ -47,12 +47,14 @@ class Experiment:
         examples: what it sees at a number of time steps.
         augment: of training batches.
         in_channels: of the inputs.
+        batch_size: examples in a step.
     """
 
     build: Callable[[SmallNetConfig], SmallNet]
     examples: Callable[[int], Examples]
     augment: Augmentation | None
     in_channels: int
+    batch_size: int = 64
 
 
 def add_options(parser: argparse.ArgumentParser, *, settings: list[str], width: int, epochs: int, seeds: int) -> None:
@@ -90,7 +92,8 @@ def _row(experiment: Experiment, config: SmallNetConfig, T: int, options: argpar
             torch.set_num_threads(options.threads)
             network = experiment.build(config)
             began = time.perf_counter()
-            fit(network, *examples.train, FitSettings(epochs=options.epochs, seed=seed), experiment.augment)
+            settings = FitSettings(options.epochs, experiment.batch_size, seed=seed)
+            fit(network, *examples.train, settings, experiment.augment)
             seconds.append(time.perf_counter() - began)
             scores.append(accuracy(network, *examples.test))
         emit(f"{config.setting} seed {seed}: {100 * scores[-1]:.1f} %, {seconds[-1]:.0f} s")

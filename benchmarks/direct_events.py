@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     folder = require_data("nmnist")
     examples = partial(_examples, folder, options.size)
-    rows = rows_of(Experiment(vgg8, examples, flip_and_crop(2, flip=False), SENSOR[2]), options)
+    rows = rows_of(Experiment(vgg8, examples, flip_and_crop(2, flip=False), SENSOR[2], batch_size=32), options)
     emit()
     emit_rows(rows)
     told = {name: getattr(options, name) for name in ("size", "neuron", "width", "epochs", "seeds")}
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="benchmarks.direct_events", description=__doc__)
     parser.add_argument("--size", type=int, choices=(17, 34), default=17, help="pixels of the frames")
-    add_options(parser, settings=["1/8/1", "1/4/2", "1/2/4", "1/1/8"], width=16, epochs=10, seeds=3)
+    add_options(parser, settings=["1/8/1", "1/2/4", "1/1/8"], width=8, epochs=12, seeds=3)
     return parser
 
 
@@ -45,7 +45,8 @@ def _examples(folder: Path, size: int, T: int) -> Examples:
 
 
 def _frames(folder: Path, part: str, size: int, T: int) -> tuple[Tensor, Tensor]:
-    pairs = list(EventFrames(load_recordings(folder, part), SENSOR, T, "time", (size, size)))
+    recordings = EventFrames(load_recordings(folder, part), SENSOR, T, "time", (size, size))
+    pairs = [recordings[index] for index in range(len(recordings))]
     return torch.stack([frames for frames, _ in pairs], 1), torch.tensor([label for _, label in pairs])
 
 
