@@ -26,6 +26,7 @@ NETWORKS = {
     "resnet20": (resnet20, 4),
     "spikformer": (partial(spikformer, depth=1, heads=2), 16),
 }
+_SLOW_TO_CONVERT = sorted(NETWORKS.keys() - {"vgg8", "spikformer"})
 NEURONS = (NeuronSettings("if", 1, 4), NeuronSettings("lif", 2, 2, truncation=1), NeuronSettings("packed", 2, 2))
 
 
@@ -84,7 +85,9 @@ def test_all_forms_have_the_same_weights_and_learn_all_of_them(name):
         assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name", ["vgg8", "spikformer", *(pytest.param(name, marks=pytest.mark.slow) for name in _SLOW_TO_CONVERT)]
+)
 def test_the_ann_form_converts(name):
     ann = settled_ann(name)
     images = patches(12, 99)
