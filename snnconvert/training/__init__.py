@@ -1,1 +1,1 @@
-"""Training of spiking networks: surrogate gradients, networks trained from scratch, fine-tuning of converted ones."""
+"""Training: of converted spiking networks end to end, and of spiking networks from scratch."""
