@@ -114,13 +114,18 @@ def _effort(network: SmallNet, inputs: Tensor) -> dict[str, Any]:
     is_event = inputs.dim() == 5
     chosen = inputs[:, :_ACCOUNTED] if is_event else inputs[:_ACCOUNTED]
     steps = network.config.steps
-    totals = account(network, chosen, batch_dim=1 if is_event else 0, steps=steps).totals
-    return {"s_ace": totals.s_ace, "ns_ace": totals.ns_ace}
+    counted = account(network, chosen, batch_dim=1 if is_event else 0, steps=steps)
+    inner = [layer for layer in counted.layers if not layer.reads_input]
+    return {
+        "s_ace": sum(layer.s_ace for layer in inner),
+        "ns_ace": sum(layer.ns_ace for layer in inner),
+        "input_layer_s_ace": counted.totals.input_layer_s_ace,
+    }
 
 
 def emit_rows(rows: list[dict[str, Any]]) -> None:
     """One line for each setting."""
-    header = ("b_w/b_s/T", "BB", "accuracy %", "by seed", "S-ACE M", "NS-ACE M", "training s")
+    header = ("b_w/b_s/T", "BB", "accuracy %", "by seed", "S-ACE M", "NS-ACE M", "S-ACE of input layer M", "training s")
     emit_table(header, [_cells(row) for row in rows])
 
 
@@ -131,6 +136,6 @@ def _cells(row: dict[str, Any]) -> list[str]:
         str(row["bit_budget"]),
         f"{100 * row['mean']:.1f}{spread}",
         " ".join(f"{100 * score:.1f}" for score in row["accuracies"]),
-        *(f"{row[name] / 1e6:.1f}" if name in row else "-" for name in ("s_ace", "ns_ace")),
+        *(f"{row[name] / 1e6:.1f}" if name in row else "-" for name in ("s_ace", "ns_ace", "input_layer_s_ace")),
         f"{row['training_seconds']:.0f}",
     ]

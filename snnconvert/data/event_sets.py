@@ -1,11 +1,6 @@
 """Event data sets as the papers feed them to networks: T frames of a recording, smaller than the sensor.
 
-| set | sensor | split | T | frames | size |
-|---|---|---|---|---|---|
-| ``cifar10-dvs`` | 128×128, 2 polarities | first 90 % of each class train | 10 | equal numbers of events | 48×48 |
-| ``dvs-gesture`` | 128×128, 2 polarities | its own | 16 | equal numbers of events | 128×128 |
-| ``n-mnist`` | 34×34, 2 polarities | its own | 10 | equal times | 34×34 |
-| ``shd`` | 700 channels of a cochlea | its own | 10 | equal times | 140 channels |
+CIFAR10-DVS, DVS128 Gesture, N-MNIST and SHD, each with the numbers of ``EVENT_SETS``.
 
 Source: Li et al., CIFAR10-DVS (Front. Neurosci. 2017); Amir et al., DVS128 Gesture (CVPR 2017); Orchard et al., N-MNIST
 (Front. Neurosci. 2015); Cramer et al., SHD (IEEE TNNLS 2020). That frames hold equal numbers of events follows Fang et
@@ -130,14 +125,14 @@ class _Part:
 def event_set(
     name: str, root: str | Path, *, train: bool, T: int | None = None, size: Sequence[int] | None = None
 ) -> EventFrames:
-    """A data set of tonic, split and binned as in the table at the top of this module.
+    """A data set of tonic, split and binned as ``EVENT_SETS`` says.
 
     Args:
         name: one of ``EVENT_SETS``.
         root: the folder tonic keeps data in; what isn't there is downloaded by tonic.
         train: the training part, or the test part.
-        T: time steps; None: the table's.
-        size: width and height of the frames; None: the table's.
+        T: time steps; None: those of ``EVENT_SETS``.
+        size: width and height of the frames; None: that of ``EVENT_SETS``.
 
     Raises:
         ConfigurationError: if there is no such set.

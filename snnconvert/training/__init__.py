@@ -1,1 +1,1 @@
-"""Training: of converted spiking networks end to end, and of spiking networks from scratch."""
+"""Training of spiking networks: fine-tuning what was converted, learned widths, sparsity, and training from scratch."""

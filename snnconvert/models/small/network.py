@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from snnconvert.errors import InputError
 from snnconvert.models.small.config import SmallNetConfig
@@ -44,24 +44,36 @@ class SmallNet(nn.Module):
             InputError: on other shapes, or if a spiking network gets another number of frames than its T.
         """
         steps = self.config.steps
-        if x.dim() == 5:
-            current = self.first_current(self._rows(x))
-        elif x.dim() == 4:
-            current = self.first_current(x)
-            if steps > 1:
-                current = current.expand(steps, *current.shape).flatten(0, 1)
-        else:
-            raise InputError(f"images are [N, C, H, W], event frames [T, N, C, H, W]; got {list(x.shape)}")
-        logits = self.head(current)
-        return torch.unflatten(logits, 0, (steps, -1)).mean(0) if steps > 1 else logits
-
-    def _rows(self, frames: Tensor) -> Tensor:
-        steps = self.config.steps
         if steps == 1:
-            return frames.mean(0)
-        if frames.shape[0] != steps:
-            raise InputError(f"the network has T = {steps}, got {frames.shape[0]} frames: bin events into {steps}")
-        return frames.flatten(0, 1)
+            return self.head(self.first_current(whole_window(x)))
+        if x.dim() == 5:
+            if x.shape[0] != steps:
+                raise InputError(f"the network has T = {steps}, got {x.shape[0]} frames: bin events into {steps}")
+            current = self.first_current(x.flatten(0, 1))
+        else:
+            current = self.first_current(whole_window(x))
+            current = current.expand(steps, *current.shape).flatten(0, 1)
+        return torch.unflatten(self.head(current), 0, (steps, -1)).mean(0)
+
+
+@fx.wrap  # symbolic tracing can't follow what depends on shapes
+def whole_window(x: Tensor) -> Tensor:
+    """What a network without steps sees: images as they are, of event frames the mean over T.
+
+    Args:
+        x: float32 [N, C, H, W] or [T, N, C, H, W].
+
+    Returns:
+        float32 [N, C, H, W].
+
+    Raises:
+        InputError: on other shapes.
+    """
+    if x.dim() == 5:
+        return x.mean(0)
+    if x.dim() != 4:
+        raise InputError(f"images are [N, C, H, W], event frames [T, N, C, H, W]; got {list(x.shape)}")
+    return x
 
 
 def carry_weights(source: nn.Module, target: nn.Module) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from snnconvert.errors import ConfigurationError, InputError
 from snnconvert.neurons.code import check_range
 from snnconvert.training.direct.augment import Augmentation
+from snnconvert.training.schedule import rate_factor
 
 OPTIMIZERS = ("adamw", "sgd")
 _MOST = 1 << 31
@@ -90,7 +91,7 @@ def fit(
     device = next(network.parameters()).device
     optimizer = _optimizer(network, settings)
     steps = math.ceil(len(labels) / settings.batch_size) * settings.epochs
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _share(step, steps, settings.warmup))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_factor(step, steps, settings.warmup))
     losses = []
     network.train()
     for epoch in range(settings.epochs):
@@ -156,10 +157,3 @@ def _optimizer(network: nn.Module, settings: FitSettings) -> torch.optim.Optimiz
     if settings.optimizer == "sgd":
         return torch.optim.SGD(groups, settings.learning_rate, momentum=0.9, nesterov=True)
     return torch.optim.AdamW(groups, settings.learning_rate)
-
-
-def _share(step: int, steps: int, warmup: float) -> float:
-    rising = round(warmup * steps)
-    if step < rising:
-        return (step + 1) / rising
-    return (1 + math.cos(math.pi * (step - rising) / max(steps - rising, 1))) / 2
