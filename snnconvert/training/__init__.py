@@ -1,0 +1,1 @@
+"""Training: what needs gradients through the whole network."""
