@@ -79,9 +79,10 @@ def insert_neurons(
         channels: where spikes have their channels; needed where thresholds are per channel.
         widths: weight bits of each output channel [O] of the synapses that don't have the plan's, by node name.
         scales: what an integer of each output channel's weights is worth in the ANN's unit [O], by node name, of
-            synapses whose weights already are multiples of it; those of the others are searched. Sums in common
-            units may make it larger by less than one percent, which changes no integer. Where input channels have
-            steps Δ_i of their own the multiples are of W·Δ_i/Δ, with Δ the largest.
+            synapses whose weights already are multiples of it; those of the others are searched. Common units make
+            it larger, mostly by less than one percent, which changes no integer; where words of many bits meet weights
+            of many bits by up to 13 %. Where input channels have steps Δ_i of their own the multiples are of
+            W·Δ_i/Δ, with Δ the largest.
 
     Returns:
         The network, and the proof that its sums are exact.

@@ -45,9 +45,9 @@ class LearnedBitsConfig:
     target_weight_bits: float = 3.0
     target_spike_bits: float = 2.0
     target_T: float = 1.0
-    weight_penalty: float = 0.1
-    spike_penalty: float = 0.1
-    T_penalty: float = 0.1
+    weight_penalty: float = 1.0
+    spike_penalty: float = 1.0
+    T_penalty: float = 1.0
     initial_weight_bits: int | None = None
     initial_spike_bits: int | None = None
     initial_T: int | None = None

@@ -33,8 +33,9 @@ class LearnedBitsNetwork(nn.Module):
     """The canonical graph with every synapse's weights and every site's values quantized, widths included in training.
 
     In training mode a step is searched anew where its rounded width has changed. In evaluation mode it gives what the
-    spiking network of :func:`~snnconvert.training.learned_bits.landing.land` gives, up to the rounding of scales to the
-    common units of sums (below one percent of a channel's scale) and of biases to counts.
+    spiking network of :func:`~snnconvert.training.learned_bits.landing.land` gives, up to the common units that currents
+    count in: they make the scale of a channel's weights larger, mostly by less than one percent, and round biases, and
+    values near the middle between two levels then fire the other one.
 
     Packed neurons read T·b_s as bits of one word, 2^(b_s·T) levels; neurons "if" as a rate, T·(2^b_s − 1) + 1 levels,
     the reading of Yao et al. (2025). First and last layers keep the widths they are configured with.

@@ -110,7 +110,7 @@ def quantize(values: Tensor, step: Tensor, bits: Tensor, levels: Levels) -> Tens
         dL/dγ = Σ g·(q − x/γ·1[in])/√(N·n_max)                    (LSQ's scaling, once)
         dL/db = Σ g·γ·(dn_high/db·1[above] + dn_low/db·1[below])
 
-    with q the integer taken, "in" the values between n_low·γ and n_high·γ, and N the number of values that share a step.
+    with q the integer taken, "in" the values between n_low·γ and n_high·γ, and N the number of values of one step.
 
     Source: Yao et al. (2025), after LSQ (Esser et al., ICLR 2020). Their code scales the gradient of
     convolutions' steps twice.
