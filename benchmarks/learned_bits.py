@@ -78,11 +78,12 @@ def main(arguments: list[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="benchmarks.learned_bits", description=__doc__)
     parser.add_argument("--uniform", type=Setting.parse, nargs="*", default=list(_UNIFORM))
-    parser.add_argument("--start", type=Setting.parse, default=Setting(4, 4, 1), help="widths that learning starts at")
+    parser.add_argument("--start", type=Setting.parse, default=Setting(3, 3, 1), help="widths that learning starts at")
     parser.add_argument("--target-weight-bits", type=float, default=2.8)
     parser.add_argument("--target-spike-bits", type=float, default=2.8)
     parser.add_argument("--weighting", choices=("numel", "macs"), default="macs")
-    parser.add_argument("--penalty", type=float, default=1.0)
+    parser.add_argument("--penalty", type=float, default=0.3)
+    parser.add_argument("--settle-share", type=float, default=0.4, help="share of the training in which widths change")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--batch", type=int, default=50)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
@@ -101,6 +102,8 @@ def _runs(options: argparse.Namespace) -> list[tuple[Setting, LearnedBitsConfig]
         weight_penalty=options.penalty,
         spike_penalty=options.penalty,
         weighting=options.weighting,
+        renewal_share=options.settle_share,
+        settle_share=options.settle_share,
     )
     uniform = [(setting, LearnedBitsConfig(weighting="macs", learn_widths=False)) for setting in options.uniform]
     return [(options.start, learned), *uniform]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -45,3 +47,21 @@ class Budgets:
     bit_budget: float
     mac_bit_budget: float
     report_bit_budget: float
+
+
+def budgets_of(means: tuple[float, float, float], layers: Sequence[LayerWidths], costs: Sequence[float]) -> Budgets:
+    """The budgets of layers.
+
+    Args:
+        means: b̄_w, b̄_s and T̄ of the layers whose widths are learned.
+        layers: all spiking layers.
+        costs: T·b_w·b_s of each.
+    """
+    pairs = list(zip(layers, costs, strict=True))
+    inner = [(layer.macs, cost) for layer, cost in pairs if layer.learned]
+    return Budgets(*means, math.prod(means), _mean(inner), _mean([(layer.macs, cost) for layer, cost in pairs]))
+
+
+def _mean(pairs: list[tuple[int, float]]) -> float:
+    total = sum(weight for weight, _ in pairs)
+    return sum(weight * value for weight, value in pairs) / max(total, 1)

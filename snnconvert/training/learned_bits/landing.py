@@ -25,9 +25,9 @@ from snnconvert.training.learned_bits.site import SpikeWidth
 def land(network: LearnedBitsNetwork, statistics: Statistics) -> SpikingModel:
     """The spiking network of learned widths, weights, biases and thresholds.
 
-    Its integers are those of the trained network, unless common units make a scale of many bits much larger. Settings that would change weights or biases again (rounding,
-    corrections, reconstruction, widths per channel) are off in its configuration; fidelity in its report is to the
-    ANN from before the training.
+    Its integers are those of the trained network, unless common units make a scale of many bits much larger. Settings
+    that would change weights or biases again (rounding, corrections, reconstruction, widths per channel) are off in its
+    configuration; fidelity in its report is to the ANN from before the training.
 
     Args:
         network: the trained network; widths that haven't settled yet are rounded.

@@ -10,32 +10,28 @@ from torch import Tensor, fx, nn
 
 from snnconvert.convert.channels import Steps
 from snnconvert.convert.currents import current_of_constants
-from snnconvert.convert.plan import Plan, Site, SynapsePlan
-from snnconvert.errors import ConfigurationError
-from snnconvert.neurons.integrate_and_fire import IntegrateAndFireCode
-from snnconvert.neurons.packed import PackedCode
+from snnconvert.convert.plan import Site, SynapsePlan
 from snnconvert.neurons.threshold import Threshold
-from snnconvert.neurons.word import MAX_WORD_BITS
 from snnconvert.preparation import PreparedConversion
 from snnconvert.training.learned_bits.aligned import aligned, followers
-from snnconvert.training.learned_bits.budgets import Budgets, LayerWidths
+from snnconvert.training.learned_bits.budgets import Budgets, LayerWidths, budgets_of
 from snnconvert.training.learned_bits.config import LearnedBitsConfig
-from snnconvert.training.learned_bits.layout import Layout, SpikeGroup, WeightGroup, find_layout
+from snnconvert.training.learned_bits.layout import Layout, find_layout
 from snnconvert.training.learned_bits.means import Means
+from snnconvert.training.learned_bits.run import QuantizedRun
 from snnconvert.training.learned_bits.site import LearnedSite, SpikeWidth
+from snnconvert.training.learned_bits.starting import check_codes, fixed_width, spike_width, weight_width
 from snnconvert.training.learned_bits.weight import LearnedWeight
 from snnconvert.training.learned_bits.width import Width
-
-_WIDER = 2  # how far bits may grow beyond where they start (Yao et al., 2025)
 
 
 class LearnedBitsNetwork(nn.Module):
     """The canonical graph with every synapse's weights and every site's values quantized, widths included in training.
 
     In training mode a step is searched anew where its rounded width has changed. In evaluation mode it gives what the
-    spiking network of :func:`~snnconvert.training.learned_bits.landing.land` gives, up to the common units that currents
-    count in: they make the scale of a channel's weights larger, mostly by less than one percent, and round biases, and
-    values near the middle between two levels then fire the other one.
+    spiking network of :func:`~snnconvert.training.learned_bits.landing.land` gives, up to the common units that
+    currents count in: they make the scale of a channel's weights larger, mostly by less than one percent, and round
+    biases, so that values near the middle between two levels may fire the other one.
 
     Packed neurons read T·b_s as bits of one word, 2^(b_s·T) levels; neurons "if" as a rate, T·(2^b_s − 1) + 1 levels,
     the reading of Yao et al. (2025). First and last layers keep the widths they are configured with.
@@ -61,14 +57,14 @@ class LearnedBitsNetwork(nn.Module):
         super().__init__()
         self.config = config or LearnedBitsConfig()
         self.prepared, self.thresholds = prepared, dict(thresholds)
-        _check_codes(prepared.plan)
+        check_codes(prepared.plan)
         self.layout = find_layout(prepared)
         self.graph_module = prepared.graph
         self._make_widths(self.layout)
         self._make_sites()
         self._make_weights()
         self.means = Means(self.config, self.layout, self.weight_widths, self.spike_widths)
-        self._interpreter = _Run(self)
+        self._run = QuantizedRun(prepared.graph, prepared.plan, self.quantized_values, self.quantized_parameters)
         self.settled = not self.config.learn_widths
         self.renews_weights = self.renews_spikes = True
         if self.settled:
@@ -76,9 +72,9 @@ class LearnedBitsNetwork(nn.Module):
 
     def _make_widths(self, layout: Layout) -> None:
         told = self.config
-        self.weight_widths = nn.ModuleList(_weight_width(group, told.initial_weight_bits) for group in layout.weights)
+        self.weight_widths = nn.ModuleList(weight_width(group, told.initial_weight_bits) for group in layout.weights)
         self.spike_widths = nn.ModuleList(
-            _spike_width(self.prepared.plan, group, told.initial_spike_bits, told.initial_T) for group in layout.spikes
+            spike_width(self.prepared.plan, group, told.initial_spike_bits, told.initial_T) for group in layout.spikes
         )
 
     def _make_sites(self) -> None:
@@ -92,7 +88,7 @@ class LearnedBitsNetwork(nn.Module):
             group = self.layout.spikes[self.layout.group_of[family]]
             shared = self.spike_widths[self.layout.group_of[family]]
             assert isinstance(shared, SpikeWidth)
-            self.family_widths[family] = shared if group.learned else _fixed(threshold)
+            self.family_widths[family] = shared if group.learned else fixed_width(threshold)
 
     def _make_weights(self) -> None:
         steps = Steps(self.thresholds, self.prepared.channels)
@@ -116,8 +112,17 @@ class LearnedBitsNetwork(nn.Module):
         return width
 
     def forward(self, *inputs: Any) -> Any:
-        """What the network returns, of the tensors of one call in the order of the signature's leaves."""
-        return self._interpreter.run(*inputs)
+        """What the canonical graph returns, one tensor or several, of the tensors of one call."""
+        return self._run.run(*inputs)
+
+    def quantized_parameters(self, node: fx.Node, item: SynapsePlan, _: Tensor) -> tuple[Tensor, Tensor]:
+        """Ŵ and the bias of a synapse; what neurons subtract from their channels meets W, as in a spiking one."""
+        weight, trained = self.quantized_weight(item.node), self.weight_of(item.node)
+        bias = trained.real_bias()
+        shifts = Steps(self.thresholds, self.prepared.channels).shifts(item.source, item.family)
+        if shifts is not None:
+            bias = bias + current_of_constants(node, trained.real_weight() - weight, shifts).to(bias)
+        return weight, bias
 
     def site_of(self, family: int) -> LearnedSite:
         """The neurons of a family."""
@@ -249,20 +254,8 @@ class LearnedBitsNetwork(nn.Module):
 
     def budgets(self) -> Budgets:
         """Means and bit budgets at the rounded widths."""
-        weight_bits, spike_bits, T = self.means.rounded()
-        costs = [(item, self._bit_budget(item), widths.learned) for item, widths in self._items()]
-        inner = [(item.macs, cost) for item, cost, learned in costs if learned]
-        return Budgets(
-            weight_bits,
-            spike_bits,
-            T,
-            weight_bits * spike_bits * T,
-            _mean(inner),
-            _mean([(item.macs, cost) for item, cost, _ in costs]),
-        )
-
-    def _items(self) -> list[tuple[SynapsePlan, LayerWidths]]:
-        return list(zip(self.prepared.plan.synapses, self.allocation(), strict=True))
+        costs = [self._bit_budget(item) for item in self.prepared.plan.synapses]
+        return budgets_of(self.means.rounded(), self.allocation(), costs)
 
     def _bit_budget(self, item: SynapsePlan) -> float:
         bits, T = self.family_widths[item.family].rounded
@@ -270,87 +263,3 @@ class LearnedBitsNetwork(nn.Module):
             return float(bits * T * self._weight_width(self.width_of[item.node]).rounded)
         held = self.site_of(item.held_family).code_at(*self.family_widths[item.held_family].rounded)
         return float(bits * T * held.held_bits)
-
-
-class _Run(fx.Interpreter):
-    """Runs the canonical graph with quantized weights and values."""
-
-    def __init__(self, network: LearnedBitsNetwork) -> None:
-        super().__init__(network.graph_module)
-        self.extra_traceback = False
-        self._network = (network,)
-        plan = network.prepared.plan
-        self._synapses = {item.node: item for item in plan.synapses}
-        sites = [site for site in plan.sites if site.origin != "repeater"]
-        self._replaced = {site.node: site for site in sites if site.origin == "activation"}
-        self._read = {site.node: site for site in sites if site.origin != "activation"}
-
-    def run_node(self, n: fx.Node) -> Any:
-        """One node's value, quantized if neurons sit there or a synapse computes it."""
-        if n.name in self._synapses:
-            return self._synapse(n, self._synapses[n.name])
-        value = super().run_node(n)
-        site = self._replaced.get(n.name)
-        return value if site is None else self._network[0].quantized_values(value, site)
-
-    def _synapse(self, node: fx.Node, item: SynapsePlan) -> Any:
-        arguments, keywords = self.fetch_args_kwargs_from_env(node)
-        given = list(arguments)
-        for position, source in enumerate((item.source, item.held)):
-            site = None if source is None else self._read.get(source)
-            if site is not None:
-                given[position] = self._network[0].quantized_values(given[position], site)
-        if item.held is None:
-            given = self._with_weights(node, item, given)
-        return self.call_function(node.target, tuple(given), keywords)
-
-    def _with_weights(self, node: fx.Node, item: SynapsePlan, given: list[Any]) -> list[Any]:
-        """The arguments with Ŵ and the bias; what neurons subtract from their channels meets W, as in a synapse."""
-        network = self._network[0]
-        weight, trained = network.quantized_weight(item.node), network.weight_of(item.node)
-        bias = trained.real_bias()
-        shifts = Steps(network.thresholds, network.prepared.channels).shifts(item.source, item.family)
-        if shifts is not None:
-            lost = current_of_constants(node, trained.real_weight() - weight, shifts)
-            bias = bias + lost.to(bias)
-        return [given[0], weight, bias, *given[3:]]
-
-
-def _check_codes(plan: Plan) -> None:
-    for site in plan.sites:
-        code = site.code
-        packed = isinstance(code, PackedCode)
-        if not packed and not (isinstance(code, IntegrateAndFireCode) and code.reset == "soft"):
-            raise ConfigurationError(
-                f'{site.layer}: widths are learned for packed neurons and for "if" with soft reset, not for {code.name}'
-            )
-
-
-def _weight_width(group: WeightGroup, told: int | None) -> Width:
-    bits = group.bits if told is None or not group.learned else told
-    return Width(bits, min(bits + _WIDER, MAX_WORD_BITS), learned=group.learned)
-
-
-def _spike_width(plan: Plan, group: SpikeGroup, bits: int | None, T: int | None) -> SpikeWidth:
-    packed = all(isinstance(site.code, PackedCode) for site in plan.sites if site.family in group.families)
-    bits = group.bits if bits is None or not group.learned else bits
-    T = group.T if T is None or not group.learned else T
-    if group.learned and packed and bits * T > MAX_WORD_BITS:
-        raise ConfigurationError(f"initial spike bits {bits} x T {T} exceed the {MAX_WORD_BITS} bits of a packed word")
-    most_T = min(T + 1, MAX_WORD_BITS) if packed else T + 1
-    return SpikeWidth(
-        Width(bits, min(bits + _WIDER, MAX_WORD_BITS), learned=group.learned),
-        Width(T, most_T, learned=group.learned),
-        packed=packed,
-    )
-
-
-def _fixed(threshold: Threshold) -> SpikeWidth:
-    code = threshold.code
-    packed = isinstance(code, PackedCode)
-    return SpikeWidth(Width(code.bits, code.bits, learned=False), Width(code.T, code.T, learned=False), packed=packed)
-
-
-def _mean(pairs: list[tuple[int, float]]) -> float:
-    total = sum(weight for weight, _ in pairs)
-    return sum(weight * value for weight, value in pairs) / max(total, 1)

@@ -17,6 +17,7 @@ from learned_bits_networks import (
 
 import snnconvert
 from snnconvert.errors import InputError
+from snnconvert.finishing import thresholds_of
 from snnconvert.models.digits import load_digits_net
 from snnconvert.models.train_digits import digits_tensors
 from snnconvert.neurons.weight_integers import nearest_weights, widths_of
@@ -25,7 +26,7 @@ from snnconvert.training.learned_bits.landing import land
 from snnconvert.training.learned_bits.learn import LearningSchedule, distillation_loss, learn_bits, train
 from snnconvert.training.learned_bits.network import LearnedBitsNetwork
 
-QUICK = LearnedBitsConfig(2.6, 2.6, settle_share=0.5)
+QUICK = LearnedBitsConfig(2.6, 2.6, settle_share=0.5, renewal_trials=20)
 
 
 def labelled(kind, count=64, batch=16):
@@ -37,12 +38,16 @@ def labelled(kind, count=64, batch=16):
 
 def trained(kind, learning=QUICK, **settings):
     network, statistics = learner(kind, learning, **settings)
-    train(network, [images for images, _ in labelled(kind)], LearningSchedule(6, 5e-3))
+    train(network, [images for images, _ in labelled(kind)], LearningSchedule(5, 5e-3))
     return network, land(network, statistics)
 
 
+@pytest.fixture(scope="module")
+def residual():
+    return trained(Residual)
+
+
 CASES = [
-    (Residual, {}),
     (Residual, {"bits": 2, "T": 2}),
     (Residual, {"threshold_granularity": "channel"}),
     (Residual, {"residuals": "spikes"}),
@@ -59,25 +64,25 @@ def test_once_scales_are_rounded_to_common_units_the_spiking_network_is_the_trai
     images = images_for(kind, 32)
     near = output_of(network, images)
     landed = output_of(snn, images)
-    assert (near - landed).norm() < 0.35 * near.norm()
+    assert (near - landed).norm() < 0.15 * near.norm()
     take_rounded_units(network, snn)
     exact = output_of(network, images)
-    different = ((exact - landed).abs() > 1e-3 * landed.abs().max()).float().mean()
-    assert float(different) < (0.35 if kind is Attention else 0.02)  # softmax and GELU go through tables there
+    assert (exact - landed).norm() < 0.01 * landed.norm()  # spikes in sums, zero points and tables round, too
 
 
-def test_the_integers_are_those_of_the_trained_network():
-    network, snn = trained(Residual)
+def test_the_integers_are_those_of_the_trained_network(residual):
+    network, snn = residual
     assert network.budgets().weight_bits <= 2.6
     for name, synapse in synapses_of(snn).items():
         weight = network.weight_of(name)
         real = (weight.relative * weight.scale).detach().flatten(1) / weight.step()[:, None]
-        bits = network._weight_width(network.width_of[name]).rounded
-        assert torch.equal(synapse.weight.flatten(1).float(), nearest_weights(real, widths_of(bits, real)))
+        expected = nearest_weights(real, widths_of(synapse.weight_bits, real))
+        outer = synapse.weight_bits == 8  # scales of so many bits may become much larger in common units
+        assert outer or torch.equal(synapse.weight.flatten(1).float(), expected)
 
 
-def test_plan_and_report_have_the_learned_widths():
-    network, snn = trained(Residual)
+def test_plan_and_report_have_the_learned_widths(residual):
+    network, snn = residual
     found = {item.layer: (item.weight_bits, item.spike_bits, item.T) for item in network.allocation()}
     assert {item.layer: (item.weight_bits, item.bits, item.T) for item in snn.plan.synapses} == found
     assert snn.report.totals.bit_budget == pytest.approx(network.budgets().report_bit_budget)
@@ -105,7 +110,7 @@ def test_digits_learn_narrow_widths_and_decide_as_before():
     digits, model = digits_tensors(), load_digits_net()
     config = snnconvert.ConversionConfig(bits=4, T=1, weight_bits=4)
     prepared, statistics = calibrated(model, digits.train_images[:128], config)
-    network = LearnedBitsNetwork(prepared, _thresholds(prepared, statistics), LearnedBitsConfig(2.5, 2.5))
+    network = LearnedBitsNetwork(prepared, thresholds_of(prepared, statistics)[0], LearnedBitsConfig(2.5, 2.5))
     images, labels = torch.split(digits.train_images[:640], 64), torch.split(digits.train_labels[:640], 64)
     train(network, list(zip(images, labels, strict=True)), LearningSchedule(4, 2e-3))
     snn = land(network, statistics)
@@ -114,12 +119,6 @@ def test_digits_learn_narrow_widths_and_decide_as_before():
     assert (near - landed).norm() < 0.2 * near.norm()
     assert network.budgets().bit_budget <= 2.5 * 2.5
     assert float((landed.argmax(1) == digits.test_labels).float().mean()) > 0.96
-
-
-def _thresholds(prepared, statistics):
-    from snnconvert.finishing import thresholds_of
-
-    return thresholds_of(prepared, statistics)[0]
 
 
 def test_learn_bits_is_the_whole_way():
@@ -147,7 +146,7 @@ def test_training_lowers_the_loss_at_held_widths():
     images, model = images_for(Residual), seeded(Residual)
     wanted = output_of(model, images)
     before = float(distillation_loss([output_of(network.eval(), images)], [wanted], None))
-    train(network, torch.split(images, 16), LearningSchedule(20, 5e-3))
+    train(network, torch.split(images, 16), LearningSchedule(10, 1e-2))
     assert float(distillation_loss([output_of(network, images)], [wanted], None)) < 0.5 * before
 
 
