@@ -26,6 +26,7 @@ from snnconvert.errors import InputError
 from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.neurons.synapse import Synapse
 from snnconvert.report.report import Report
+from snnconvert.trainable.network import TrainableNetwork
 
 
 class SpikingModel(nn.Module):
@@ -67,6 +68,39 @@ class SpikingModel(nn.Module):
         self.report = report
         self.signature = signature
         self.output_dtype = output_dtype
+        self.trainable: TrainableNetwork | None = None
+
+    def train(self, mode: bool = True) -> SpikingModel:
+        """Between training, with real parameters and straight-through gradients, and the integers they stand for.
+
+        ``train()`` gives the model parameters, the first time: weights, biases and weight steps of its synapses and
+        thresholds of its neurons, which start at the integers it has, so make the optimizer after it. What it then
+        returns is what it returned before, with gradients. ``eval()`` rounds what was learned into the integers, which
+        everything else runs. Neurons other than packed ones fire in training as for a constant current.
+
+        Raises:
+            ConfigurationError: if one of its inputs is of any size and none was seen, so that shapes can't be followed.
+        """
+        if mode and self.trainable is None:
+            trial = [spec.trial(2).to(self._device) for spec in self.signature.tensors]
+            self.trainable = TrainableNetwork(self.network, trial)
+        if not mode:
+            self._settle()
+        return super().train(mode)
+
+    def finish_training(self) -> SpikingModel:
+        """Rounds what was learned into the integers and drops the parameters; in evaluation mode."""
+        self.eval()
+        self.trainable = None
+        return self
+
+    def _settle(self) -> None:
+        if self.trainable is not None:
+            self.trainable.settle()
+
+    @property
+    def _device(self) -> torch.device:
+        return next((tensor.device for tensor in self.network.buffers()), torch.device("cpu"))
 
     @property
     def input_shape(self) -> tuple[int | None, ...]:
@@ -85,6 +119,8 @@ class SpikingModel(nn.Module):
             InputError: if arguments or shapes aren't those the network was converted for.
         """
         leaves = self.signature.flatten(args, kwargs)
+        if self.training and self.trainable is not None:
+            return self._returned(self.trainable(*leaves))
         output = self.network(*leaves) if self._is_exact else run_stepwise(self.network, [leaves]).output
         return self._returned(output)
 

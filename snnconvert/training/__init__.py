@@ -1,1 +1,1 @@
-"""Training: what needs gradients through the whole network."""
+"""Training of spiking networks: fine-tuning what was converted, learned widths, sparsity, and training from scratch."""
