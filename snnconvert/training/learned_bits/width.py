@@ -15,7 +15,12 @@ class Width(nn.Module):
 
     Parameters:
         value: b, a scalar; it has no gradient while the width is fixed.
+
+    Buffers:
+        fixed: int64 scalar, the whole number it is fixed at; 0 while it is learned.
     """
+
+    fixed: Tensor
 
     def __init__(self, initial: int, most: int, *, learned: bool) -> None:
         """Starts at a whole number.
@@ -28,19 +33,22 @@ class Width(nn.Module):
         super().__init__()
         self.initial, self.most = initial, most
         self.value = nn.Parameter(torch.tensor(float(initial)), requires_grad=learned)
+        self.register_buffer("fixed", torch.tensor(0 if learned else initial))
 
     @property
     def rounded(self) -> int:
         """b̂."""
-        return round(float(self.value.detach().abs().clamp(1, self.most)))
+        return int(self.fixed) or round(float(self.value.detach().abs().clamp(1, self.most)))
 
     @property
     def is_learned(self) -> bool:
         """Whether it still changes."""
-        return self.value.requires_grad
+        return int(self.fixed) == 0
 
     def forward(self) -> Tensor:
         """b̂ with gradients."""
+        if not self.is_learned:
+            return self.fixed.to(self.value)
         return rounded_through(clamped_through(self.value, 1.0, float(self.most)))
 
     def confine(self) -> None:
@@ -52,6 +60,7 @@ class Width(nn.Module):
         """Fixes it at a whole number."""
         with torch.no_grad():
             self.value.fill_(float(width))
+            self.fixed.fill_(width)
         self.value.requires_grad_(False)
         self.value.grad = None
 
