@@ -18,7 +18,7 @@ from snnconvert.training.learned_bits.refined_neuron import refined_neuron
 from snnconvert.training.learned_bits.renewal import searched_step
 from snnconvert.training.learned_bits.width import Width
 
-_LEAST_SAMPLE, _SAMPLE = 64, 1 << 14
+_LEAST_SAMPLE, _SAMPLE = 64, 1 << 15
 
 
 class SpikeWidth(nn.Module):
