@@ -67,7 +67,8 @@ def test_once_scales_are_rounded_to_common_units_the_spiking_network_is_the_trai
     assert (near - landed).norm() < 0.15 * near.norm()
     take_rounded_units(network, snn)
     exact = output_of(network, images)
-    assert (exact - landed).norm() < 0.01 * landed.norm()  # spikes in sums, zero points and tables round, too
+    rest = 0.03 if kind is Attention else 0.01  # of spikes in sums and zero points; GELU is a table there
+    assert (exact - landed).norm() < rest * landed.norm()
 
 
 def test_the_integers_are_those_of_the_trained_network(residual):

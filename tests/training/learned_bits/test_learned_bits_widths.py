@@ -82,7 +82,7 @@ def test_learning_gives_the_bits_to_the_values_that_need_them():
         optimizer.step()
         for width in learned:
             width.confine()
-    assert settled_widths([float(width.value) for width in learned], [0.5, 0.5], 2.0, [4, 4]) == [3, 1]
+    assert settled_widths([float(width.value.detach()) for width in learned], [0.5, 0.5], 2.0, [4, 4]) == [3, 1]
 
 
 def test_weights_of_a_coarse_grid_give_up_their_bits():
@@ -103,4 +103,4 @@ def test_weights_of_a_coarse_grid_give_up_their_bits():
         optimizer.step()
         for width in learned:
             width.confine()
-    assert settled_widths([float(width.value) for width in learned], [0.5, 0.5], 3.0, [5, 5]) == [2, 4]
+    assert settled_widths([float(width.value.detach()) for width in learned], [0.5, 0.5], 3.0, [5, 5]) == [2, 4]
