@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from snnconvert.spiking_model import SpikingModel
 from snnconvert.training.activity_watch import ActivityWatch
 from snnconvert.training.config import FinetuneConfig
 from snnconvert.training.penalties import gram
+from snnconvert.training.schedule import Group
 from snnconvert.training.sparsity_control import SparsityController
 from snnconvert.training.spike_counts import Busy
 from snnconvert.training.trainee import SpikingTrainee
@@ -38,6 +40,8 @@ class SparsityConfig:
         gram_penalty: β; the paper's code has 2e-3, of weights behind thresholds of 1.
         gram_identity: c; the paper's code has 0.
         target: bit sparsity to drive λ_a to; None: λ_a stays.
+        threshold_rate: learning rate of thresholds over that of weights, in place of the general one: a threshold that
+            rises makes all its neurons fire less, with far less noise in its gradient than a weight has.
         gradient_limit: gradients g of x become l·hardtanh(g/l); the paper's code has 100. 0: they stay.
     """
 
@@ -45,6 +49,7 @@ class SparsityConfig:
     gram_penalty: float = 0.0
     gram_identity: float = 0.0
     target: float | None = None
+    threshold_rate: float = 30.0
     gradient_limit: float = 0.0
 
     def __post_init__(self) -> None:
@@ -97,6 +102,13 @@ class SparseTrainee(SpikingTrainee):
     def activation_penalty(self) -> float:
         """λ_a as it is now."""
         return self._weight
+
+    def groups(self) -> Sequence[Group]:
+        """As of any spiking network, thresholds at a rate of their own."""
+        return [
+            dataclasses.replace(group, rate=self._config.threshold_rate) if group.name == "thresholds" else group
+            for group in super().groups()
+        ]
 
     def penalties(self, progress: float) -> dict[str, Tensor]:
         """λ_a·Σ x of the batch just seen, and (β/2)·Σ ‖WᵀW − cI‖²."""
