@@ -26,6 +26,9 @@ class TrainableNeuron(nn.Module):
 
     Parameters:
         threshold: φ, scalar; its gradient is LSQ's (Esser et al., ICLR 2020), scaled by 1/√(N·q).
+
+    Attributes:
+        watchers: called with what the neurons fire, gradients and all.
     """
 
     base_gain: Tensor
@@ -49,7 +52,7 @@ class TrainableNeuron(nn.Module):
         self.register_buffer("base_bias", None if neuron.bias is None else neuron.bias.clone(), persistent=False)
         self.threshold = nn.Parameter(torch.ones_like(neuron.gain.flatten()[0]), requires_grad=learns)
         self._gradient_scale = 1.0
-        self.watch: Callable[[Tensor], None] | None = None
+        self.watchers: list[Callable[[Tensor], None]] = []
 
     @property
     def neuron(self) -> SpikingNeuron:
@@ -89,8 +92,8 @@ class TrainableNeuron(nn.Module):
         bias = self.bias()
         raised = potential.float() if bias is None else potential.float() + bias
         words = fired(raised, self.gain(), low, high, lambda steps: neuron.code.quantize_(steps, high))
-        if self.watch is not None:
-            self.watch(words)
+        for watcher in self.watchers:
+            watcher(words)
         return words
 
     @torch.no_grad()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -32,29 +32,37 @@ class CsvLog:
             path: the file.
             first_step: rows of this step and later ones are dropped.
         """
+        self._path = path
         rows = [row for row in _rows(path) if int(row["step"]) < first_step] if first_step else []
-        self._path, self._rows_before = path, rows
-        self._columns: list[str] = list(rows[0]) if rows else []
+        self._columns = list(rows[0]) if rows else []
         self._file = path.open("w", newline="", encoding="utf-8")
         if rows:
-            self._writer().writeheader()
-            self._writer().writerows(rows)
-
-    def _writer(self) -> csv.DictWriter[str]:
-        return csv.DictWriter(self._file, self._columns, restval="", lineterminator="\n")
+            self._begin(rows)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Writes one row; columns are those of the first row."""
+        """Writes one row; a column that is new is empty in the rows before."""
         row = {"step": str(step), **{name: f"{value:.8g}" for name, value in values.items()}}
-        if not self._columns:
-            self._columns = list(row)
-            self._writer().writeheader()
-        self._writer().writerow({name: row[name] for name in self._columns if name in row})
+        new = [name for name in row if name not in self._columns]
+        if new:
+            before = _rows(self._path)
+            self._columns += new
+            self._file.seek(0)
+            self._file.truncate()
+            self._begin(before)
+        self._writer().writerow(row)
         self._file.flush()
 
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
+
+    def _begin(self, rows: Sequence[Mapping[str, str]]) -> None:
+        self._writer().writeheader()
+        self._writer().writerows(rows)
+        self._file.flush()
+
+    def _writer(self) -> csv.DictWriter[str]:
+        return csv.DictWriter(self._file, self._columns, restval="", lineterminator="\n")
 
 
 class TensorBoardLog:

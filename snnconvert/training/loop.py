@@ -24,7 +24,7 @@ from snnconvert.training.objective import task_loss
 from snnconvert.training.schedule import make_optimizer, set_rate
 from snnconvert.training.trainee import Trainee, are_finite, trained_parameters
 
-Validate = Callable[[], Mapping[str, float]]
+Validate = Callable[[nn.Module], Mapping[str, float]]
 LOG = "log.csv"
 
 
@@ -37,8 +37,8 @@ class Course:
         resume: go on from the checkpoint in the folder, if there is one.
         logs: further logs.
         progress: show a progress bar on stderr if it is a terminal.
-        validate: called after each epoch, gives what to log; the averaged parameters are in place then.
-        most_steps: stop after so many steps of the run, as if it had been interrupted; None: at its end.
+        validate: called by the first process after each epoch with the network in evaluation mode, its parameters
+            averaged; gives what to log.
     """
 
     folder: Path | None = None
@@ -46,7 +46,6 @@ class Course:
     logs: tuple[Log, ...] = ()
     progress: bool = False
     validate: Validate | None = None
-    most_steps: int | None = None
 
 
 def train(
@@ -95,7 +94,9 @@ class _Run:
         self._parameters = trained_parameters(trainee)
         self._optimizer = make_optimizer(trainee.groups(), config)
         self._average = Average(self._parameters, config.ema)
-        self._called: nn.Module = DistributedDataParallel(trainee.module) if shared else trainee.module
+        self._called: nn.Module = (
+            DistributedDataParallel(trainee.module, broadcast_buffers=False) if shared else trainee.module
+        )
         self._steps = config.epochs * self._order.steps
 
     def go(self) -> int:
@@ -114,14 +115,12 @@ class _Run:
                     done += 1
                     bar.update()
                     at_end = done % self._order.steps == 0
-                    if at_end and self._course.validate is not None:
+                    if at_end:
                         measured = {**measured, **self._validated()}
                     logs.write(done - 1, {"epoch": float(epoch), **measured})
                     every = self._config.checkpoint_steps
                     if (done % every == 0) if every else at_end:
                         self._save(done)
-                    if done == self._course.most_steps:
-                        return done
         self._average.keep()
         return done
 
@@ -172,9 +171,14 @@ class _Run:
         return [Batch(*part) for part in zip(inputs, labels, strict=True)]
 
     def _validated(self) -> dict[str, float]:
-        assert self._course.validate is not None
+        if self._course.validate is None or not self._is_first:
+            return {}
+        module = self._trainee.module
         with self._average.in_place():
-            return dict(self._course.validate())
+            module.eval()
+            found = dict(self._course.validate(module))
+        module.train()
+        return found
 
     def _logs(self, first: int) -> Logs:
         if not self._is_first:

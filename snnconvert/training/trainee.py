@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from snnconvert.spiking_model import SpikingModel
 from snnconvert.trainable.network import TrainableNetwork
+from snnconvert.training.block_distillation import BlockDistillation
 from snnconvert.training.schedule import Group
 
 
@@ -49,21 +50,38 @@ class SpikingTrainee:
         module: the network, in training mode.
     """
 
-    def __init__(self, snn: SpikingModel, scale_rate: float) -> None:
+    def __init__(self, snn: SpikingModel, scale_rate: float = 1.0) -> None:
         """Makes the network trainable.
 
         Args:
             snn: the network.
             scale_rate: learning rate of thresholds and weight steps over that of weights.
         """
-        self.module: SpikingModel = snn.train()
+        self.module: nn.Module = snn.train()
+        self._snn = snn
         self._scale_rate = scale_rate
+        self._blocks: tuple[BlockDistillation, float] | None = None
+
+    def distil_blocks(self, ann: nn.Module, example: Tensor, weight: float) -> nn.Module:
+        """Adds the distance between both networks' blocks to the loss; gives the ANN to distil from.
+
+        Args:
+            ann: the ANN.
+            example: two samples.
+            weight: of the distance.
+
+        Raises:
+            ConfigurationError: as :class:`~snnconvert.training.block_distillation.BlockDistillation`.
+        """
+        blocks = BlockDistillation(self.network, self._snn, ann, example)
+        self._blocks = blocks, weight
+        return blocks.teacher
 
     @property
     def network(self) -> TrainableNetwork:
         """Its differentiable form."""
-        assert self.module.trainable is not None
-        return self.module.trainable
+        assert self._snn.trainable is not None
+        return self._snn.trainable
 
     def groups(self) -> Sequence[Group]:
         """Weights, biases, and the factors of thresholds and weight steps."""
@@ -77,9 +95,9 @@ class SpikingTrainee:
         )
 
     def penalties(self, progress: float) -> dict[str, Tensor]:
-        """None."""
+        """The distance between blocks, if it was asked for."""
         del progress
-        return {}
+        return {} if self._blocks is None else {"blocks": self._blocks[1] * self._blocks[0].loss()}
 
     def after_step(self, progress: float) -> dict[str, float]:
         """Nothing to do."""
