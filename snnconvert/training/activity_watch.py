@@ -45,7 +45,7 @@ class ActivityWatch:
         self._sum: Tensor | None = None
         self._counts = torch.zeros(len(dataclasses.fields(Busy)), dtype=torch.float64)
         for module in watched:
-            module.watch = _Watch(self, module.neuron.code, gradient_limit)
+            module.watchers.append(_Watch(self, module.neuron.code, gradient_limit))
         network.register_forward_pre_hook(_Begin(self))
 
     def begin(self, samples: int) -> None:

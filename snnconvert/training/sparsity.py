@@ -26,7 +26,7 @@ from snnconvert.training.spike_counts import Busy
 from snnconvert.training.trainee import SpikingTrainee
 
 PAPER_GRADIENT_LIMIT = 100.0
-_FIRST_LOSS = 0.1
+_FIRST_LOSS = 1.0
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class SparsityConfig:
     Yan et al. sum x over a whole batch of N samples: their λ is λ_a/N.
 
     Attributes:
-        activation_penalty: λ_a; where a target drives it the one it starts with, and 0 lets the penalty start at 0.1.
+        activation_penalty: λ_a; where a target drives it the one it starts with, and 0 lets the penalty start at 1.
         gram_penalty: β; the paper's code has 2e-3, of weights behind thresholds of 1.
         gram_identity: c; the paper's code has 0.
         target: bit sparsity to drive λ_a to; None: λ_a stays.
@@ -111,9 +111,8 @@ class SparseTrainee(SpikingTrainee):
         ]
 
     def penalties(self, progress: float) -> dict[str, Tensor]:
-        """λ_a·Σ x of the batch just seen, and (β/2)·Σ ‖WᵀW − cI‖²."""
-        del progress
-        terms: dict[str, Tensor] = {}
+        """λ_a·Σ x of the batch just seen, and (β/2)·Σ ‖WᵀW − cI‖²; with what else was asked for."""
+        terms = super().penalties(progress)
         activity = self._watch.activity()
         if self._weight or self._config.target is not None:
             terms["activation penalty"] = self._weight * activity
