@@ -1,8 +1,9 @@
 """Accuracy, firing and energy of a CIFAR-10 ResNet-20 trained for sparsity: ``python -m benchmarks.sparsity``.
 
-The network has binary integrate-and-fire neurons. It is fine-tuned first; each target, and each fixed penalty, goes on from
-there. Networks are kept in a folder, and those that are there aren't trained again. Neurons wait for their whole window
-("window" latency), which is what was trained; what happens where they fire while they integrate is told beside it.
+The network has binary integrate-and-fire neurons. It is fine-tuned first; each target goes on from the one before, each
+fixed penalty from what was fine-tuned. Networks are kept in a folder, and those that are there aren't trained again.
+Neurons wait for their whole window ("window" latency), which is what was trained; what happens where they fire while
+they integrate is told beside it.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from snnconvert.plots.canvas import save_figure
 from snnconvert.plots.sparsity import SparsityPoint, sparsity_curve
 from snnconvert.training.config import FinetuneConfig
 from snnconvert.training.finetune import finetune
+from snnconvert.training.loop import Course
 
 _CALIBRATION = 512
 _WANTED, _LOST_POINTS = 0.93, 2.0
@@ -67,11 +69,14 @@ def main(arguments: list[str] | None = None) -> None:
         load_cifar_images(folder, "train"),
         *load_cifar_images(folder, "test"),
     )
+    networks = []
+    for name, before, config in _runs(options):
+        networks.append((name, config, *_network(name, before, config, data, options)))
+        emit(f"{name} trained")
     rows = []
-    for name, config in _runs(options):
-        snn, minutes = _network(name, config, data, options)
+    for name, config, snn, minutes in networks:
         rows.append({**_row(name, snn, data, options), **_trained(config), "minutes": minutes})
-        emit(f"{name} done: {rows[-1]['accuracy']:.3f} at {rows[-1]['sparsity']:.4f}")
+        emit(f"{name} measured: {rows[-1]['accuracy']:.3f} at {rows[-1]['sparsity']:.4f}")
     emit()
     emit_table(HEADER, [_cells(row) for row in rows])
     if options.picture:
@@ -83,10 +88,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="benchmarks.sparsity", description=__doc__)
     parser.add_argument("--folder", type=Path, required=True, help="of the networks")
     parser.add_argument("--T", type=int, default=6)
-    parser.add_argument("--targets", type=float, nargs="*", default=[0.9, 0.93, 0.95])
+    parser.add_argument("--targets", type=float, nargs="*", default=[0.9, 0.935, 0.95])
     parser.add_argument("--penalties", type=float, nargs="*", default=[])
     parser.add_argument("--baseline-epochs", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--learning-rate", type=float, default=3e-4)
     parser.add_argument("--step-images", type=int, default=200, help="images run step by step, in both latencies")
     parser.add_argument("--picture", type=Path, default=None, help=".png or .svg")
@@ -94,32 +99,35 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _runs(options: argparse.Namespace) -> list[tuple[str, FinetuneConfig]]:
+def _runs(options: argparse.Namespace) -> list[tuple[str, str, FinetuneConfig]]:
+    """Name of each run, of the run it goes on from, and its settings."""
     common: dict[str, Any] = {"augmentation": "flip-crop"}
     baseline = FinetuneConfig(epochs=options.baseline_epochs, learning_rate=_BASELINE_RATE, **common)
     common |= {"epochs": options.epochs, "learning_rate": options.learning_rate}
-    return [
-        ("baseline", baseline),
-        *((f"target-{target:g}", FinetuneConfig(target_sparsity=target, **common)) for target in options.targets),
-        *((f"penalty-{value:g}", FinetuneConfig(activation_penalty=value, **common)) for value in options.penalties),
-    ]
+    runs = [("baseline", "", baseline)]
+    for target in sorted(options.targets):
+        runs.append((f"target-{target:g}", runs[-1][0], FinetuneConfig(target_sparsity=target, **common)))
+    fixed = [(f"penalty-{value:g}", FinetuneConfig(activation_penalty=value, **common)) for value in options.penalties]
+    return [*runs, *((name, "baseline", config) for name, config in fixed)]
 
 
 def _network(
-    name: str, config: FinetuneConfig, data: _Data, options: argparse.Namespace
+    name: str, before: str, config: FinetuneConfig, data: _Data, options: argparse.Namespace
 ) -> tuple[snnconvert.SpikingModel, float | None]:
     """The network of a run, and how long it trained; None where it was there."""
     place = options.folder / f"{name}-T{options.T}"
     if place.is_dir():
         return snnconvert.load(place), None
-    if name == "baseline":
+    if not before:
         settings = snnconvert.ConversionConfig(neuron="if", bits=1, T=options.T)
         start = snnconvert.convert(data.ann, data.training[0][:_CALIBRATION], settings, progress=False)
         assert isinstance(start, snnconvert.SpikingModel)
     else:
-        start = snnconvert.load(options.folder / f"baseline-T{options.T}")
+        start = snnconvert.load(options.folder / f"{before}-T{options.T}")
     began = time.perf_counter()
-    trained = finetune(start, data.training, config, teacher=data.ann)
+    trained = finetune(
+        start, data.training, config, teacher=data.ann, course=Course(options.folder / f"{place.name}-training")
+    )
     trained.save(place)
     return trained, (time.perf_counter() - began) / 60
 

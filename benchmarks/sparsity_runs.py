@@ -68,18 +68,16 @@ def run_in_time(snn: snnconvert.SpikingModel, images: Tensor, latency: Latency) 
     bits = {plan.node: layer.spike_bits for plan, layer in zip(snn.plan.synapses, snn.report.layers, strict=True)}
     watcher = _Watcher(bits)
     decisions, spikes, slots = [], 0, 0
-    entering = {snn.plan.sites[0].name}
-    for batch in images.split(BATCH):
+    entering, _ = next(snn.neurons())
+    for batch in torch.split(images, BATCH):
         run = simulate(snn.network, [(batch,)], record="counts", latency=latency, watcher=watcher)
         decisions.append(run.output.argmax(1))
         for name, record in run.layers.items():
-            if name not in entering and record.counts is not None:
+            if name != entering and record.counts is not None:
                 spikes += sum(record.counts)
                 slots += record.neurons * record.samples * len(record.counts)
     works = snn.report.workload.layers[: len(snn.report.layers)]
-    layers = [
-        _seen(work, watcher.seen[plan.node]) for plan, work in zip(snn.plan.synapses, works, strict=True)
-    ]
+    layers = [_seen(work, watcher.seen[plan.node]) for plan, work in zip(snn.plan.synapses, works, strict=True)]
     return InTime(torch.cat(decisions), spikes / slots, tuple(layers))
 
 
@@ -96,7 +94,7 @@ def _seen(work: LayerWork, seen: list[Activity]) -> LayerWork:
 def closed_form_decisions(snn: snnconvert.SpikingModel, images: Tensor) -> Tensor:
     """Decisions of neurons that wait for their whole window, int64 [N], without running it step by step."""
     with torch.no_grad():
-        return torch.cat([snn.network(batch).argmax(1) for batch in images.split(BATCH)])
+        return torch.cat([snn.network(batch).argmax(1) for batch in torch.split(images, BATCH)])
 
 
 def ann_densities(ann: nn.Module, images: Tensor) -> dict[str, float]:
@@ -122,9 +120,10 @@ def energy_ratios(layers: tuple[LayerWork, ...], densities: dict[str, float]) ->
     By spatial dataflow (Yan et al., version 1) over the ANN in 8 bits with its own share of zeros, and over the
     twin; by the twin model (later versions) over the twin.
     """
-    spatial, beside = SpatialDataflow(), [
-        dataclasses.replace(layer, ann_density=densities[layer.name]) for layer in layers
-    ]
+    spatial, beside = (
+        SpatialDataflow(),
+        [dataclasses.replace(layer, ann_density=densities[layer.name]) for layer in layers],
+    )
     return {
         "8-bit ANN (spatial dataflow)": _total(spatial, beside, Network.SNN_SERIAL)
         / _total(spatial, beside, Network.ANN_INT8),

@@ -107,7 +107,7 @@ class _Watch(_Alone):
     def __call__(self, values: Tensor) -> None:
         if self.gradient_limit and values.requires_grad:
             limit = self.gradient_limit / float(self.code.largest_value if self.code.signed else self.code.span)
-            values.register_hook(lambda gradient: gradient.clamp(-limit, limit))
+            values.register_hook(lambda gradient: gradient.clamp(-limit, limit))  # type: ignore[no-untyped-call]
         self.watch.take(values, self.code)
 
 

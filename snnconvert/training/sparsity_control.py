@@ -16,7 +16,7 @@ class SparsityController:
     """
 
     def __init__(
-        self, target: float, weight: float, *, integral: float = 0.1, proportional: float = 2.0, memory: float = 0.8
+        self, target: float, weight: float, *, integral: float = 0.1, proportional: float = 3.0, memory: float = 0.8
     ) -> None:
         """Starts with a weight.
 
