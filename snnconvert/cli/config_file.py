@@ -58,6 +58,8 @@ class ConfiguredParser(OneLineParser):
                 yield opposite
             elif value:
                 yield option
+        elif action.nargs == 0:
+            self.error(f"{path}: {option} is true or false, got {value!r}")
         elif isinstance(value, list):
             if action.nargs in ("+", "*"):
                 yield from (option, *map(str, value))

@@ -139,6 +139,7 @@ class _Run:
                 total.backward()  # type: ignore[no-untyped-call]
             for name, value in terms.items():
                 losses[name] = losses.get(name, 0.0) + float(value.detach()) / len(parts)
+        losses = self._mean(losses)
         if self._config.clip:
             nn.utils.clip_grad_norm_(self._parameters, self._config.clip)
         self._optimizer.step()
@@ -153,7 +154,8 @@ class _Run:
         inputs = batch.inputs.to(self._device)
         labels = None if batch.labels is None else batch.labels.to(self._device)
         reference = None
-        if self._teacher is not None and (labels is None or self._config.distillation > 0):
+        config = self._config
+        if self._teacher is not None and (labels is None or config.distillation or config.block_distillation):
             with torch.no_grad():
                 reference = self._teacher(inputs)
         reduced = torch.bfloat16 if self._config.precision == "bfloat16" else None
@@ -163,6 +165,14 @@ class _Run:
             "loss": task_loss(output, labels, reference, self._config),
             **self._trainee.penalties(progress),
         }
+
+    def _mean(self, values: dict[str, float]) -> dict[str, float]:
+        """The mean over all processes."""
+        if self._order.processes == 1:
+            return values
+        total = torch.tensor(list(values.values()), dtype=torch.float64)
+        dist.all_reduce(total)
+        return dict(zip(values, (total / self._order.processes).tolist(), strict=True))
 
     def _parts(self, batch: Batch) -> list[Batch]:
         count = min(self._config.accumulate, len(batch.inputs))

@@ -55,8 +55,7 @@ def test_it_gains_accuracy_and_leaves_the_original_alone(tuned):
     kept = {name: value.clone() for name, value in parameters(before).items()}
     finetune(before, training_digits(100), SHORT)
     assert all(torch.equal(value, kept[name]) for name, value in parameters(before).items())
-    assert accuracy(before) < 0.9
-    assert accuracy(tuned) > 0.95
+    assert accuracy(tuned) > accuracy(before) + 0.2
 
 
 def test_what_comes_out_is_an_ordinary_network(tuned, tmp_path):
@@ -76,9 +75,9 @@ def test_the_report_counts_the_spikes_that_are_fired_now(tuned):
     inputs = training_digits(64)[0]
     counts = tuned.simulate(inputs, record=("counts",)).layers
     layer = next(layer for layer in tuned.report.layers if layer.name == "block1.conv2")
-    (rate,) = [record.firing_rate for name, record in counts.items() if name == "block1.relu"]
+    (rate,) = [record.firing_rate for name, record in counts.items() if name == "block1.relu.relu"]
     assert layer.firing_rate == pytest.approx(rate, abs=1e-6)
-    neurons = dict(tuned.neurons())["block1.relu"]
+    neurons = dict(tuned.neurons())["block1.relu.relu"]
     assert layer.step == pytest.approx(float(neurons.step))
     assert tuned.report.fidelity.images == 64
     assert tuned.report.totals.bit_budget == converted_digits().report.totals.bit_budget
@@ -110,7 +109,8 @@ def test_accumulation_and_the_order_of_loading_change_nothing_but_rounding():
     whole = finetune(converted_digits(), training_digits(100), SHORT)
     parts = finetune(converted_digits(), training_digits(100), FinetuneConfig(**{**SHORT.to_dict(), "accumulate": 5}))
     inputs = held_out_digits()[0]
-    assert float((whole(inputs).argmax(1) == parts(inputs).argmax(1)).double().mean()) > 0.97
+    first, second = whole(inputs), parts(inputs)
+    assert float((first - second).square().mean()) < 0.02 * float(first.var())
 
 
 def test_without_labels_it_learns_from_the_ann_alone():
@@ -118,13 +118,13 @@ def test_without_labels_it_learns_from_the_ann_alone():
     tuned = finetune(
         converted_digits(), inputs, FinetuneConfig(epochs=5, learning_rate=3e-3), teacher=load_digits_net()
     )
-    assert accuracy(tuned) > accuracy(converted_digits()) + 0.02
+    assert accuracy(tuned) > accuracy(converted_digits()) + 0.1
     with pytest.raises(InputError, match="nothing to learn from"):
         finetune(converted_digits(), inputs, SHORT)
 
 
 def test_blocks_come_closer_when_they_are_distilled():
-    config = FinetuneConfig(epochs=3, learning_rate=2e-3, distillation=1.0, block_distillation=5.0)
+    config = FinetuneConfig(epochs=10, learning_rate=5e-4, distillation=0.0, block_distillation=5.0)
     seen = []
 
     class Reader:
@@ -134,8 +134,9 @@ def test_blocks_come_closer_when_they_are_distilled():
         def close(self):
             pass
 
-    finetune(converted_digits(), training_digits(), config, teacher=load_digits_net(), course=Course(logs=(Reader(),)))
-    assert sum(seen[-4:]) < 0.8 * sum(seen[:4])
+    network = converted_digits(2, 2, 2)
+    finetune(network, training_digits(), config, teacher=load_digits_net(), course=Course(logs=(Reader(),)))
+    assert sum(seen[-4:]) < 0.95 * sum(seen[:4])
 
 
 def test_what_cannot_work_is_refused(tmp_path):

@@ -46,14 +46,11 @@ def losses(folder):
 def test_two_processes_learn_what_one_does(alone, tmp_path):
     done = train(tmp_path / "two", 2)
     assert done.returncode == 0, done.stderr
-    assert losses(tmp_path / "two")[0] == pytest.approx(losses(alone)[0], rel=0.5)
+    assert losses(tmp_path / "two")[:3] == pytest.approx(losses(alone)[:3], rel=1e-2)
     first, second = (network(tmp_path / "two", rank) for rank in range(2))
     for name, value in first.network.state_dict().items():
         assert torch.equal(value, second.network.state_dict()[name]), name
-    inputs = torch.randn(200, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    agreement = (first(inputs).argmax(1) == network(alone)(inputs).argmax(1)).double().mean()
-    assert float(agreement) > 0.95
-    assert accuracy(first) > accuracy(converted_digits())
+    assert accuracy(first) > accuracy(converted_digits()) + 0.05
 
 
 @pytest.mark.parametrize("afterwards", [1, 2])
@@ -65,7 +62,5 @@ def test_a_killed_run_goes_on_with_as_many_processes_or_others(afterwards, alone
     assert len(losses(folder)) <= 5
     done = train(folder, afterwards, resume="resume")
     assert done.returncode == 0, done.stderr
-    assert len(losses(folder)) == 8
-    inputs = torch.randn(200, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    agreement = (network(folder)(inputs).argmax(1) == network(alone)(inputs).argmax(1)).double().mean()
-    assert float(agreement) > 0.95
+    assert losses(folder) == pytest.approx(losses(alone), rel=0.1)
+    assert accuracy(network(folder)) > accuracy(converted_digits()) + 0.05
