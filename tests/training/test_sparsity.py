@@ -87,7 +87,7 @@ def test_the_activation_penalty_is_the_sum_over_a_samples_neurons_and_the_mean_o
     (terms, _) = seen(sparse(copy.deepcopy(snn), activation_penalty=2.0), inputs)
     layers = list(snn.simulate(inputs, record="counts", latency="window").layers.values())[1:]
     expected = 2.0 * sum(sum(layer.counts) for layer in layers) / 6 / len(inputs)
-    assert float(terms["activation penalty"]) == pytest.approx(expected, rel=1e-5)
+    assert float(terms["activation penalty"].detach()) == pytest.approx(expected, rel=1e-5)
     assert list(terms) == ["activation penalty"]
 
 
