@@ -19,7 +19,7 @@ from snnconvert.training.batches import Indexed
 from snnconvert.training.config import FinetuneConfig
 from snnconvert.training.loop import Course, train
 from snnconvert.training.remeasure import remeasured
-from snnconvert.training.trainee import SpikingTrainee
+from snnconvert.training.sparsity import trainee_for
 
 _SAMPLE = 64
 _MEASURED_ON = "training images, as they are"
@@ -90,7 +90,7 @@ def finetune(
     samples = _samples(data)
     trained = copy.deepcopy(snn)
     teacher = None if teacher is None else _frozen(teacher)
-    trainee = SpikingTrainee(trained, config.scale_rate)
+    trainee = trainee_for(trained, config)
     if config.block_distillation and teacher is not None:
         example = torch.stack([_input_of(samples[index % len(samples)]) for index in range(2)])
         teacher = trainee.distil_blocks(teacher, example, config.block_distillation)
