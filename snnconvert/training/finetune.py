@@ -87,7 +87,7 @@ def finetune(
             "fine-tuning takes networks with one input and one output: train others in a loop of your own, with "
             "snn.train() and snn.finish_training()"
         )
-    samples = _samples(data)
+    samples = as_indexed(data)
     trained = copy.deepcopy(snn)
     teacher = None if teacher is None else _frozen(teacher)
     trainee = trainee_for(trained, config)
@@ -114,7 +114,12 @@ def _report(
     return dataclasses.replace(report, fidelity=fidelity)
 
 
-def _samples(data: TrainingData) -> Indexed:
+def as_indexed(data: TrainingData) -> Indexed:
+    """Training data as the loop takes them.
+
+    Raises:
+        InputError: if they have no length, or no items by number.
+    """
     if isinstance(data, Tensor):
         return Samples(data)
     if isinstance(data, tuple) and len(data) == 2 and all(isinstance(item, Tensor) for item in data):

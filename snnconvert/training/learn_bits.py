@@ -30,13 +30,13 @@ def bits_learner(
         widths: which widths to learn.
         config: how to train; rates of widths, steps and T are multiples of its learning rate.
         teacher: the ANN to distil from.
-        course: checkpoints, logs and progress.
+        course: checkpoints, logs and progress; there is no network to validate before the widths are settled.
     """
 
     def finish(prepared: PreparedConversion, statistics: Statistics) -> SpikingModel:
         thresholds, _ = thresholds_of(prepared, statistics)
         network = LearnedBitsNetwork(prepared, thresholds, widths)
-        done = train(LearnedBitsTrainee(network), data, config, teacher, course)
+        done = train(LearnedBitsTrainee(network), data, config, teacher, dataclasses.replace(course, validate=None))
         if not network.settled:
             network.settle()
         network.eval()
