@@ -2,7 +2,7 @@
 
 A step is forward, cross-entropy, backward and SGD with momentum: of the ANN in training mode with its BatchNorms, and
 of the networks converted from it, packed at T steps of one bit, and rate-coded (``if``) with gradients back through T
-steps. Times are medians of ratios to the ANN's step in the same round. Memory is what the backward pass keeps: bytes of
+steps; all have the same layers (no finer words on shortcuts or in the last layer). Times are medians of ratios to the ANN's step in the same round. Memory is what the backward pass keeps: bytes of
 all tensors that autograd saves, each storage counted once, parameters and inputs left out. Weights and images are
 random.
 """
@@ -66,7 +66,7 @@ def _networks(options: argparse.Namespace) -> dict[str, nn.Module]:
     networks: dict[str, nn.Module] = {}
     for scheme in options.schemes:
         for T in options.steps:
-            config = snnconvert.ConversionConfig(neuron=_SCHEMES[scheme], bits=1, T=T)
+            config = snnconvert.ConversionConfig(neuron=_SCHEMES[scheme], bits=1, T=T, shortcut_bits=1, last_bits=1)
             snn = convert_whole(ann, RandomImages(16, 16, side, seed=2), config, progress=False)
             networks[f"{scheme} T={T}"] = snn.train()
     return {"ANN": ann.train(), **networks}

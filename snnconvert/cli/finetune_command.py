@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
-from torch.utils.data import Subset
+from torch import nn
 
-from snnconvert.api import calibrate, prepare
 from snnconvert.artifact.atomic import check_target
 from snnconvert.cli.arguments import add_conversion, add_machine, add_model, add_output, add_weights
 from snnconvert.cli.config_file import ConfiguredParser
@@ -21,27 +17,32 @@ from snnconvert.cli.convert_command import (
     completed,
     emit_json,
     evaluate,
-    image_loader,
     say,
     settled,
 )
+from snnconvert.cli.finetune_beginning import Beginning
 from snnconvert.cli.process_group import Share, process_group
-from snnconvert.cli.training_arguments import add_course, add_training, training_from
+from snnconvert.cli.training_arguments import (
+    add_course,
+    add_learned_bits,
+    add_training,
+    training_from,
+    widths_from,
+)
 from snnconvert.data.digits import DIGITS_TRAINING, digits_images
 from snnconvert.data.images import ImageSets
-from snnconvert.data.splits import choose_indices
 from snnconvert.data.training import open_training
 from snnconvert.energy.profile import DEFAULT_PROFILE, load_profile
-from snnconvert.errors import InputError, SnnConvertError, first_line
+from snnconvert.errors import ConfigurationError, InputError
 from snnconvert.models.source import DIGITS, LoadedModel, load_model
 from snnconvert.report.hardware import on_hardware
 from snnconvert.report.tables import report_table
-from snnconvert.spiking_model import SpikingModel, load
-from snnconvert.training.finetune import finetune
+from snnconvert.spiking_model import SpikingModel
+from snnconvert.training.finetune import as_indexed, finetune
+from snnconvert.training.learn_bits import bits_learner
 from snnconvert.training.logs import Log, TensorBoardLog
 from snnconvert.training.loop import Course
 
-_START = "start"
 _TENSORBOARD = "tensorboard"
 
 
@@ -65,6 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     _add_images(parser.add_argument_group("images"))
     add_training(parser.add_argument_group("training"))
+    add_learned_bits(parser.add_argument_group("learned widths"))
     add_course(parser.add_argument_group("checkpoints and logs"))
     group = parser.add_argument_group("run and output")
     add_output(group)
@@ -85,8 +87,10 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _run(options: argparse.Namespace, share: Share) -> None:
-    training = training_from(options)
-    settled(options)
+    training, widths = training_from(options), widths_from(options)
+    config, device = settled(options)
+    if widths is not None and options.start is not None:
+        raise ConfigurationError("--learn-bits begins with a conversion: leave out --from, or --learn-bits")
     hardware = load_profile(options.hardware)
     target = checked_target(options)
     folder = options.run if options.run is not None else target.with_name(f"{target.name}-training")
@@ -100,11 +104,15 @@ def _run(options: argparse.Namespace, share: Share) -> None:
         seed=options.seed,
     )
     images = _images(options, loaded)
-    ann = loaded.module.to(torch.device(options.device))
-    snn = _start(options, share, folder, ann, images).to(torch.device(options.device))
-    trained = finetune(
-        snn, images.calibration, training, teacher=ann, course=_course(options, share, folder, ann, images)
-    )
+    ann = loaded.module.to(device)
+    course = _course(options, share, folder, ann, images)
+    beginning = Beginning(options, config, share, folder, ann, images)
+    if widths is None:
+        trained = finetune(beginning.network().to(device), images.calibration, training, teacher=ann, course=course)
+    else:
+        beginning.clear()
+        learner = bits_learner(as_indexed(images.calibration), widths, training, ann, course)
+        trained = beginning.converted(learner)
     share.wait()
     if not share.is_first:
         return
@@ -169,49 +177,6 @@ def _check_run(folder: Path, options: argparse.Namespace) -> None:
         check_target(folder, force=options.force)
     elif folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} exists and is not a folder: choose another with --run")
-
-
-def _start(options: argparse.Namespace, share: Share, folder: Path, ann: nn.Module, images: ImageSets) -> SpikingModel:
-    """The network to train: the run's own, a saved one, or a new conversion, which the run keeps."""
-    own = folder / _START
-    if options.resume and own.is_dir():
-        return load(own)
-    if options.start is not None:
-        snn = load(options.start)
-        _check_fits(snn, ann, options)
-    else:
-        count = min(options.calib_images, len(images.calibration))  # type: ignore[arg-type]
-        chosen = choose_indices(len(images.calibration), count, options.seed)  # type: ignore[arg-type]
-        prepared = prepare(ann, example_of_images(images), settled(options)[0])
-        loader = image_loader(share.of(Subset(images.calibration, chosen)), options)
-        snn = calibrate(prepared, loader, progress=not options.quiet)
-    if share.is_first:
-        if folder.is_dir() and not options.resume:
-            shutil.rmtree(folder)
-        snn.save(own, force=True)
-    share.wait()
-    return snn
-
-
-def _check_fits(snn: SpikingModel, ann: nn.Module, options: argparse.Namespace) -> None:
-    """Refuses a saved network of another shape than the one it would learn from."""
-    shape = [size or 1 for size in snn.input_shape]
-    with torch.no_grad():
-        try:
-            expected = ann(torch.zeros(1, *shape, device=next(ann.parameters()).device))
-            found = snn(torch.zeros(1, *shape))
-        except (RuntimeError, SnnConvertError) as error:
-            raise InputError(f"{options.start} and {options.model} don't fit: {first_line(error)}") from None
-    if expected.shape != found.shape:
-        raise InputError(
-            f"{options.start} gives {list(found.shape)}, {options.model} gives {list(expected.shape)}: name the "
-            "network it was converted from"
-        )
-
-
-def example_of_images(images: ImageSets) -> Tensor:
-    """Two training images to capture the network with."""
-    return torch.stack([images.calibration[index % len(images.calibration)][0] for index in range(2)])  # type: ignore[arg-type]
 
 
 def _course(options: argparse.Namespace, share: Share, folder: Path, ann: nn.Module, images: ImageSets) -> Course:

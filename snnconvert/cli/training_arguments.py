@@ -6,10 +6,16 @@ import argparse
 import dataclasses
 from pathlib import Path
 
+<<<<<<< HEAD
 from snnconvert.trainable.surrogate import SURROGATES
 from snnconvert.training.config import AUGMENTATIONS, GRADIENTS, OPTIMIZERS, PRECISIONS, FinetuneConfig
+=======
+from snnconvert.errors import ConfigurationError
+from snnconvert.training.config import AUGMENTATIONS, OPTIMIZERS, PRECISIONS, FinetuneConfig
+from snnconvert.training.learned_bits.config import LearnedBitsConfig
+>>>>>>> 47cfff7eb918a795724a2165a8912fa9d24f6617
 
-_DEFAULTS = FinetuneConfig()
+_DEFAULTS, _WIDTHS = FinetuneConfig(), LearnedBitsConfig()
 _HELP = {
     "epochs": ("N", "passes over the training images"),
     "train_batch_size": ("N", "images of one optimizer step, over all processes"),
@@ -48,6 +54,36 @@ def add_training(group: argparse._ArgumentGroup) -> None:
         group.add_argument(
             _flag(option), choices=choices, default=getattr(_DEFAULTS, option), help="(default %(default)s)"
         )
+
+
+def add_learned_bits(group: argparse._ArgumentGroup) -> None:
+    """Widths that are learned with the weights."""
+    group.add_argument(
+        "--learn-bits", action="store_true",
+        help="learn weight bits, spike bits and time steps of each inner layer, from those of the conversion on, "
+        "towards mean widths",
+    )  # fmt: skip
+    for name, what in (("weight-bits", "weight bits"), ("spike-bits", "spike bits"), ("T", "time steps")):
+        default = getattr(_WIDTHS, f"target_{name.replace('-', '_')}")
+        group.add_argument(
+            f"--target-{name}", type=float, metavar="X", help=f"mean {what} to reach (default {default:g})"
+        )
+
+
+def widths_from(options: argparse.Namespace) -> LearnedBitsConfig | None:
+    """The validated settings of learned widths; None if none are learned.
+
+    Raises:
+        ConfigurationError: on a value out of its range, or a target without ``--learn-bits``.
+    """
+    names = ("target_weight_bits", "target_spike_bits", "target_T")
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    if options.learn_bits:
+        return LearnedBitsConfig(**given)
+    if given:
+        flag = _flag(next(iter(given)))
+        raise ConfigurationError(f"{flag} is a target of learned widths: add --learn-bits, or leave it out")
+    return None
 
 
 def add_course(group: argparse._ArgumentGroup) -> None:

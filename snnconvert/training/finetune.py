@@ -19,7 +19,7 @@ from snnconvert.training.batches import Indexed
 from snnconvert.training.config import FinetuneConfig
 from snnconvert.training.loop import Course, train
 from snnconvert.training.remeasure import remeasured
-from snnconvert.training.trainee import SpikingTrainee
+from snnconvert.training.sparsity import trainee_for
 
 _SAMPLE = 64
 _MEASURED_ON = "training images, as they are"
@@ -87,10 +87,14 @@ def finetune(
             "fine-tuning takes networks with one input and one output: train others in a loop of your own, with "
             "snn.train() and snn.finish_training()"
         )
-    samples = _samples(data)
+    samples = as_indexed(data)
     trained = copy.deepcopy(snn)
     teacher = None if teacher is None else _frozen(teacher)
+<<<<<<< HEAD
     trainee = SpikingTrainee(trained, config.scale_rate, config.way)
+=======
+    trainee = trainee_for(trained, config)
+>>>>>>> 47cfff7eb918a795724a2165a8912fa9d24f6617
     if config.block_distillation and teacher is not None:
         example = torch.stack([_input_of(samples[index % len(samples)]) for index in range(2)])
         teacher = trainee.distil_blocks(teacher, example, config.block_distillation)
@@ -114,7 +118,12 @@ def _report(
     return dataclasses.replace(report, fidelity=fidelity)
 
 
-def _samples(data: TrainingData) -> Indexed:
+def as_indexed(data: TrainingData) -> Indexed:
+    """Training data as the loop takes them.
+
+    Raises:
+        InputError: if they have no length, or no items by number.
+    """
     if isinstance(data, Tensor):
         return Samples(data)
     if isinstance(data, tuple) and len(data) == 2 and all(isinstance(item, Tensor) for item in data):

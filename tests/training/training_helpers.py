@@ -31,14 +31,19 @@ def held_out_digits():
 
 
 @functools.cache
-def _converted(bits, T, weight_bits):
-    config = snnconvert.ConversionConfig(bits=bits, T=T, weight_bits=weight_bits)
+def _converted(bits, T, weight_bits, neuron="packed"):
+    config = snnconvert.ConversionConfig(bits=bits, T=T, weight_bits=weight_bits, neuron=neuron)
     return snnconvert.convert(load_digits_net(), training_digits(128)[0], config, progress=False)
 
 
 def converted_digits(bits=1, T=1, weight_bits=1):
     """The digits network with so few bits that it loses two thirds of its accuracy."""
     return copy.deepcopy(_converted(bits, T, weight_bits))
+
+
+def rate_coded_digits(T=6):
+    """The digits network with binary integrate-and-fire neurons."""
+    return copy.deepcopy(_converted(1, T, 8, "if"))
 
 
 def accuracy(network):
