@@ -6,14 +6,10 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-<<<<<<< HEAD
+from snnconvert.errors import ConfigurationError
 from snnconvert.trainable.surrogate import SURROGATES
 from snnconvert.training.config import AUGMENTATIONS, GRADIENTS, OPTIMIZERS, PRECISIONS, FinetuneConfig
-=======
-from snnconvert.errors import ConfigurationError
-from snnconvert.training.config import AUGMENTATIONS, OPTIMIZERS, PRECISIONS, FinetuneConfig
 from snnconvert.training.learned_bits.config import LearnedBitsConfig
->>>>>>> 47cfff7eb918a795724a2165a8912fa9d24f6617
 
 _DEFAULTS, _WIDTHS = FinetuneConfig(), LearnedBitsConfig()
 _HELP = {

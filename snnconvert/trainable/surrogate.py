@@ -37,7 +37,7 @@ def sigmoid_slope(x: Tensor, alpha: float) -> Tensor:
 
 
 def triangle_slope(x: Tensor, alpha: float) -> Tensor:
-    """g'(x) = α·max(0, 1 − α·|x|): a triangle of area 1 between −1/α and 1/α."""
+    """g'(x) = α·max(0, 1 − α·abs(x)): a triangle of area 1 between −1/α and 1/α."""
     return alpha * (1 - alpha * x.abs()).clamp(min=0)
 
 

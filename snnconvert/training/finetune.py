@@ -90,11 +90,7 @@ def finetune(
     samples = as_indexed(data)
     trained = copy.deepcopy(snn)
     teacher = None if teacher is None else _frozen(teacher)
-<<<<<<< HEAD
-    trainee = SpikingTrainee(trained, config.scale_rate, config.way)
-=======
     trainee = trainee_for(trained, config)
->>>>>>> 47cfff7eb918a795724a2165a8912fa9d24f6617
     if config.block_distillation and teacher is not None:
         example = torch.stack([_input_of(samples[index % len(samples)]) for index in range(2)])
         teacher = trainee.distil_blocks(teacher, example, config.block_distillation)

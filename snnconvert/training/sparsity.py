@@ -17,6 +17,7 @@ from torch import Tensor
 
 from snnconvert.errors import ConfigurationError
 from snnconvert.spiking_model import SpikingModel
+from snnconvert.trainable.network import default_gradients
 from snnconvert.training.activity_watch import ActivityWatch
 from snnconvert.training.config import FinetuneConfig
 from snnconvert.training.penalties import gram
@@ -152,6 +153,13 @@ class SparseTrainee(SpikingTrainee):
 
 
 def trainee_for(snn: SpikingModel, config: FinetuneConfig) -> SpikingTrainee:
-    """What the settings of fine-tuning train: for sparsity, too, where they ask for it."""
+    """What the settings of fine-tuning train: for sparsity, too, where they ask for it.
+
+    Raises:
+        ConfigurationError: if gradients can't take the way that was told through some neurons.
+    """
     wanted = SparsityConfig.of(config)
-    return SparseTrainee(snn, config.scale_rate, wanted) if wanted.acts else SpikingTrainee(snn, config.scale_rate)
+    sparse = wanted.acts
+    trainee = SparseTrainee(snn, config.scale_rate, wanted) if sparse else SpikingTrainee(snn, config.scale_rate)
+    trainee.network.gradients = config.way(default_gradients(snn.network))
+    return trainee

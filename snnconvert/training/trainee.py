@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from snnconvert.spiking_model import SpikingModel
-from snnconvert.trainable.gradients import Gradients
-from snnconvert.trainable.network import TrainableNetwork, default_gradients
+from snnconvert.trainable.network import TrainableNetwork
 from snnconvert.training.block_distillation import BlockDistillation
 from snnconvert.training.schedule import Group
 
@@ -51,22 +50,14 @@ class SpikingTrainee:
         module: the network, in training mode.
     """
 
-    def __init__(
-        self, snn: SpikingModel, scale_rate: float = 1.0, way: Callable[[Gradients], Gradients] | None = None
-    ) -> None:
+    def __init__(self, snn: SpikingModel, scale_rate: float = 1.0) -> None:
         """Makes the network trainable.
 
         Args:
             snn: the network.
             scale_rate: learning rate of thresholds and weight steps over that of weights.
-            way: the way gradients take instead of the one they have, such as :meth:`FinetuneConfig.way`.
-
-        Raises:
-            ConfigurationError: if gradients can't take that way through some neurons.
         """
         self.module: nn.Module = snn.train()
-        if way is not None:
-            snn.gradients = way(default_gradients(snn.network))
         self._snn = snn
         self._scale_rate = scale_rate
         self._blocks: tuple[BlockDistillation, float] | None = None

@@ -10,7 +10,7 @@ from snnconvert.trainable.gradients import Gradients
 from snnconvert.trainable.surrogate import Surrogate
 from snnconvert.training.config import FinetuneConfig
 from snnconvert.training.finetune import finetune
-from snnconvert.training.trainee import SpikingTrainee
+from snnconvert.training.sparsity import trainee_for
 
 
 def _converted(neuron):
@@ -24,10 +24,10 @@ def _converted(neuron):
 def test_auto_takes_what_suits_the_network():
     config = FinetuneConfig(surrogate="triangle", surrogate_alpha=1.0, truncation=2)
     snn, _ = _converted("packed")
-    assert SpikingTrainee(snn, way=config.way).network.gradients.through == "window"
+    assert trainee_for(snn, config).network.gradients.through == "window"
     snn, _ = _converted("lif:leak=0.9")
     expected = Gradients("time", Surrogate("triangle", 1.0), 2)
-    assert SpikingTrainee(snn, way=config.way).network.gradients == expected
+    assert trainee_for(snn, config).network.gradients == expected
 
 
 def test_the_way_that_was_told_is_taken():

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from snnconvert.errors import ConfigurationError, InputError
+from snnconvert.trainable.surrogate import Surrogate
 from snnconvert.training.direct.gradients import Threshold, quantized
 from snnconvert.training.direct.settings import NeuronSettings
-from snnconvert.training.surrogate import Surrogate
 
 if TYPE_CHECKING:
     from collections.abc import Callable

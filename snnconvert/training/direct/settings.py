@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from snnconvert.errors import ConfigurationError
 from snnconvert.neurons.code import MAX_SPIKE_BITS, MAX_STEPS, check_range
+from snnconvert.trainable.surrogate import Surrogate
 from snnconvert.training.direct.steps import rectified_step
-from snnconvert.training.surrogate import Surrogate
 
 NEURONS = ("if", "lif", "packed")
 

@@ -5,11 +5,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snnconvert.errors import ConfigurationError, InputError
+from snnconvert.trainable.surrogate import Surrogate
 from snnconvert.training.direct.gradients import Threshold, quantized
 from snnconvert.training.direct.neuron import IntegratingNeuron
 from snnconvert.training.direct.packed import PackedNeuron
 from snnconvert.training.direct.settings import NeuronSettings
-from snnconvert.training.surrogate import Surrogate
 
 
 def currents(T, *shape, seed=0, scale=1.0):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snnconvert.errors import ConfigurationError
-from snnconvert.training.surrogate import SURROGATES, Surrogate
+from snnconvert.trainable.surrogate import SURROGATES, Surrogate
 
 
 @pytest.mark.parametrize("name", SURROGATES)
