@@ -5,6 +5,10 @@ import torch
 from smoothed import assert_gradients, smooth_network
 from trainable_networks import converted
 
+from snnconvert.trainable.gradients import Gradients
+from snnconvert.trainable.surrogate import SURROGATES, Surrogate
+from snnconvert.trainable.through_time import ThroughTime
+
 KINDS = {
     "default": ("resnet", {}),
     "smoothed": ("resnet", {"threshold_granularity": "smoothed", "channel_shift": True}),
@@ -23,18 +27,14 @@ def test_packed_gradients_are_those_of_the_smooth_network(kind, monkeypatch):
     assert "weight_step" in kinds or kind == "depthwise"
 
 
-@pytest.mark.parametrize("surrogate", ["atan", "sigmoid", "triangle"])
+BINARY = [("if", 1, 4), ("lif:leak=0.8", 1, 4), ("if:reset=hard", 1, 3)]
+BURSTS = [("if", 2, 3, "atan"), ("lif:leak=0.9,v0=0.25", 2, 3, "atan")]
+
+
 @pytest.mark.parametrize(
-    ("neuron", "bits", "T"),
-    [("if", 1, 4), ("lif:leak=0.8", 1, 4), ("if:reset=hard", 1, 3), ("if", 2, 3), ("lif:leak=0.9,v0=0.25", 2, 3)],
+    ("neuron", "bits", "T", "surrogate"), [(*code, surrogate) for code in BINARY for surrogate in SURROGATES] + BURSTS
 )
 def test_gradients_through_time_are_those_of_the_smooth_network(neuron, bits, T, surrogate, monkeypatch):
-    from snnconvert.trainable.gradients import Gradients
-    from snnconvert.trainable.surrogate import Surrogate
-    from snnconvert.trainable.through_time import ThroughTime
-
-    if bits > 1 and surrogate != "atan":
-        pytest.skip("bursts have no surrogate")
     snn, images = converted("resnet", neuron=neuron, bits=bits, T=T)
     trained = smooth_network(snn, monkeypatch)
     run = ThroughTime(snn.network, trained.graph, Gradients("time", Surrogate(surrogate, 1.0)))
