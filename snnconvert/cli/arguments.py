@@ -135,8 +135,8 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     """The network to convert."""
     parser.add_argument(
         "model",
-        help='a timm model name, the path of an .onnx file, or "digits" for the small network that comes with the '
-        "package",
+        help='a timm model name, the path of an .onnx file, "digits" for the small network that comes with the '
+        "package, or small/NAME for one of the networks in snnconvert.models.small, such as small/resnet20",
     )
 
 

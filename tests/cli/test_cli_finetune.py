@@ -113,3 +113,27 @@ def test_two_processes_train_together(folder):
     assert done.code == 0, done.err
     assert len(done.out.splitlines()) == 1
     assert done.last_line["metric"]["images"] == 60
+
+
+def test_widths_are_learned_towards_their_targets(cli, folder):
+    done = cli("finetune", "digits", "--bits", "3", "--T", "1", "--weight-bits", "3", "--learn-bits",
+               "--target-weight-bits", "2.5", "--target-spike-bits", "2", "--train-images", "300", "--epochs", "4",
+               "--eval-images", "100", "-q", "-o", "out")  # fmt: skip
+    assert done.code == 0, done.err
+    assert done.last_line["training"]["learned_bits"]["target_spike_bits"] == 2
+    inner = [layer for layer in snnconvert.load(folder / "out").report.layers if layer.name not in ("stem.0", "fc")]
+    weights = sum(layer.weights for layer in inner)
+    assert sum(layer.weight_bits * layer.weights for layer in inner) / weights <= 2.5
+    inputs = sum(layer.inputs for layer in inner)
+    assert sum(layer.spike_bits * layer.inputs for layer in inner) / inputs <= 2
+    assert done.last_line["metric"]["snn"] > 0.9
+    assert_one_error(cli("finetune", "digits", "--target-T", "1"), "--target-T", "--learn-bits")
+    assert_one_error(cli("finetune", "digits", "--learn-bits", "--from", "out"), "--from")
+
+
+def test_small_networks_are_found_by_name(cli, folder):
+    for arguments, words in [(["small/resnet21"], ["resnet20", "vgg16"]), (["small/vgg8"], ["--checkpoint"])]:
+        assert_one_error(cli(*arguments, "-o", "out"), *words)
+    done = cli("small/resnet20", "--random-weights", "--dry-run", "-q")
+    assert done.code == 0
+    assert done.last_line["totals"]["macs"] == 40_551_040
