@@ -77,10 +77,8 @@ class SpikingModel(nn.Module):
         ``train()`` gives the model parameters, the first time: weights, biases and weight steps of its synapses and
         thresholds of its neurons, which start at the integers it has, so make the optimizer after it. What it then
         returns is what it returned before, with gradients. ``eval()`` rounds what was learned into the integers, which
-        everything else runs. :attr:`gradients` says whether that takes one pass or all time steps.
-
-        Raises:
-            ConfigurationError: if one of its inputs is of any size and none was seen, so that shapes can't be followed.
+        everything else runs; simulating, compiling and saving in between round it, too. :attr:`gradients` says whether
+        training takes one pass or all time steps.
         """
         if mode and self.trainable is None:
             trial = [spec.trial(2).to(self._device) for spec in self.signature.tensors]
@@ -184,6 +182,7 @@ class SpikingModel(nn.Module):
             ConfigurationError: on an unknown option or layer name.
             ConversionError: if anything but spikes of its code would reach a synapse, naming the layer.
         """
+        self._settle()
         frames, events = self._frames(args, kwargs)
         result = run_stepwise(self.network, frames, record=record, latency=latency, schedule=schedule, events=events)
         return dataclasses.replace(result, output=self._returned(result.output), readout=self._returned(result.readout))
@@ -227,6 +226,7 @@ class SpikingModel(nn.Module):
                 "only a network with one input and one output can be fed with event frames, this one takes "
                 f"{', '.join(spec.name for spec in self.signature.tensors)} and returns {self.signature.result}"
             )
+        self._settle()
         given = 0
 
         def checked() -> Iterator[Tensor]:
@@ -271,6 +271,7 @@ class SpikingModel(nn.Module):
             ConfigurationError: on an unknown engine or a setting out of range.
             EngineError: if the runtime isn't installed, or can't run the network exactly, naming the layer.
         """
+        self._settle()
         options = RuntimeOptions(threads, batch, lean)
         return compile_network(self.network, self.signature, self._returned, engine, options, cache)
 
@@ -295,6 +296,7 @@ class SpikingModel(nn.Module):
         Raises:
             InputError: if the folder exists and isn't empty, unless ``force`` replaces it.
         """
+        self._settle()
         artifact = Artifact(self.network, self.plan, self.config, self.report, self.signature, self.output_dtype)
         save_artifact(artifact, Path(directory), force=force)
 

@@ -64,7 +64,7 @@ def find_links(network: fx.GraphModule, trial: Sequence[Tensor]) -> Links:
     for node in network.graph.nodes:
         module = _module(node)
         if isinstance(module, SpikingNeuron):
-            if all(source.op == "placeholder" for source in node.all_input_nodes):
+            if _reads_input(node):
                 links.inputs.add(str(node.target))
             found = _spike_readers(node)
             for reader in found or _first_synapses(node):
@@ -102,6 +102,13 @@ def _module(node: fx.Node) -> object:
 def _carries(node: fx.Node) -> bool:
     """Whether a node moves values of one tensor about, or keeps the largest of them."""
     return node.op == "call_function" and kind_of(node) in _CARRIERS and len(node.all_input_nodes) == 1
+
+
+def _reads_input(node: fx.Node) -> bool:
+    """Whether a node reads nothing but an input of the network, moved about or not."""
+    return all(
+        source.op == "placeholder" or (_carries(source) and _reads_input(source)) for source in node.all_input_nodes
+    )
 
 
 def _spike_readers(node: fx.Node) -> list[str] | None:
