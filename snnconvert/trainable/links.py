@@ -79,17 +79,20 @@ def find_links(network: fx.GraphModule, trial: Sequence[Tensor]) -> Links:
 
 
 class _Shapes(fx.Interpreter):
-    """Runs a graph and keeps the shapes of its tensors."""
+    """Runs a graph and keeps the shapes of its tensors, and its sizes."""
 
     def __init__(self, network: fx.GraphModule) -> None:
         super().__init__(network)
         self.extra_traceback = False
         self.found: dict[fx.Node, tuple[int, ...]] = {}
+        self.sizes: dict[fx.Node, int] = {}
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
         if isinstance(value, Tensor):
             self.found[n] = tuple(value.shape)
+        elif isinstance(value, int):
+            self.sizes[n] = value
         return value
 
 
@@ -101,14 +104,21 @@ def _module(node: fx.Node) -> object:
 
 def _carries(node: fx.Node) -> bool:
     """Whether a node moves values of one tensor about, or keeps the largest of them."""
-    return node.op == "call_function" and kind_of(node) in _CARRIERS and len(node.all_input_nodes) == 1
+    return node.op == "call_function" and kind_of(node) in _CARRIERS and len(_values_read(node)) == 1
 
 
 def _reads_input(node: fx.Node) -> bool:
     """Whether a node reads nothing but an input of the network, moved about or not."""
     return all(
-        source.op == "placeholder" or (_carries(source) and _reads_input(source)) for source in node.all_input_nodes
+        source.op == "placeholder" or (_carries(source) and _reads_input(source)) for source in _values_read(node)
     )
+
+
+def _values_read(node: fx.Node) -> list[fx.Node]:
+    """What a node reads beside sizes."""
+    return [
+        source for source in node.all_input_nodes if source.op != "call_function" or kind_of(source) is not OpKind.SHAPE
+    ]
 
 
 def _spike_readers(node: fx.Node) -> list[str] | None:
@@ -169,7 +179,9 @@ def _axis_of_marks(user: fx.Node, node: fx.Node, axis: int, shapes: _Shapes) -> 
     """Where channels that carry their numbers end up."""
     shape = shapes.found[node]
     marks = torch.arange(shape[axis]).view([-1 if dim == axis else 1 for dim in range(len(shape))]).expand(shape)
-    args, kwargs = fx.map_arg((user.args, user.kwargs), lambda arg: marks.contiguous() if arg is node else None)
+    args, kwargs = fx.map_arg(
+        (user.args, user.kwargs), lambda arg: marks.contiguous() if arg is node else shapes.sizes.get(arg)
+    )
     try:
         moved = user.target(*args, **kwargs)  # type: ignore[operator]
     except (RuntimeError, TypeError, IndexError):
