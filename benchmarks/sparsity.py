@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _runs(options: argparse.Namespace) -> list[tuple[str, str, FinetuneConfig]]:
     """Name of each run, of the run it goes on from, and its settings."""
-    common: dict[str, Any] = {"augmentation": "flip-crop"}
+    common: dict[str, Any] = {"augmentation": "flip-crop", "gradients": "window"}
     baseline = FinetuneConfig(epochs=options.baseline_epochs, learning_rate=_BASELINE_RATE, **common)
     common |= {"epochs": options.epochs, "learning_rate": options.learning_rate}
     runs = [("baseline", "", baseline)]

@@ -13,6 +13,7 @@ import snnconvert
 from snnconvert.errors import ConfigurationError
 from snnconvert.models.digits import load_digits_net
 from snnconvert.neurons.activity import activity_of_words
+from snnconvert.trainable.gradients import Gradients
 from snnconvert.training.config import FinetuneConfig
 from snnconvert.training.finetune import Samples, finetune
 from snnconvert.training.loop import Course, train
@@ -49,7 +50,10 @@ class InterruptedAt(Kept):
 
 
 def sparse(snn, **settings):
-    return SparseTrainee(snn, 1.0, SparsityConfig(**settings))
+    """A network that is trained as for constant currents, so that what it fires has a closed form."""
+    trainee = SparseTrainee(snn, 1.0, SparsityConfig(**settings))
+    trainee.network.gradients = Gradients("window")
+    return trainee
 
 
 def seen(trainee, inputs):
