@@ -164,7 +164,7 @@ def test_a_gram_penalty_lowers_the_gram_matrices():
         for _, synapse in trainee.network.synapses():
             synapse.weight -= 0.01 * synapse.weight.grad
     trainee.module(training_digits(8)[0])
-    assert float(trainee.penalties(0.0)["gram penalty"]) < float(before)
+    assert float(trainee.penalties(0.0)["gram penalty"].detach()) < float(before.detach())
 
 
 @pytest.mark.slow
