@@ -1,7 +1,8 @@
 """Peak memory of inference, each engine in a process of its own: ``python -m benchmarks.engine_memory``.
 
 What counts is the largest resident set while an engine is loaded and run, less what the process held before it loaded
-the model. Weights and images are random; nothing is downloaded. Linux only.
+the model. The ANN runs in the runtimes as they come; in onnxruntime the spiking network runs in the session that its
+engine makes, which plans memory otherwise. Weights and images are random; nothing is downloaded. Linux only.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from typing import Any
 import torch
 
 import snnconvert
-from benchmarks.engine_models import has_openvino, onnxruntime_run, openvino_run, write_ann
+from benchmarks.engine_models import Run, has_openvino, onnxruntime_run, openvino_run, write_ann
 from benchmarks.markdown import replace_block, table_lines
 from benchmarks.random_networks import RandomImages, build_network, side_of
 from benchmarks.real_data import emit, emit_json, emit_table
 from snnconvert.conversion import convert_whole
+from snnconvert.engines.integer.onnxruntime_runtime import OnnxRuntime
+from snnconvert.engines.integer.runtime import RuntimeOptions
 from snnconvert.export.onnx_export import export_onnx
 
 TARGET = 0.5
@@ -51,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--models", nargs="+", default=list(_MODELS), help="timm names or cifar_resnet20")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--child", nargs=5, help=argparse.SUPPRESS)
+    parser.add_argument("--child", nargs=6, help=argparse.SUPPRESS)
     parser.add_argument("--markdown", type=Path, metavar="PAGE", help="write the table into a page, too")
     return parser
 
@@ -69,7 +72,7 @@ def _rows_of(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
             export_onnx(network, snn, dialect=runtime)
             for batch in options.batch_sizes:
                 peaks = {
-                    kind: _peak(runtime, path, side_of(name), batch, options.threads)
+                    kind: _peak(kind, runtime, path, side_of(name), batch, options.threads)
                     for kind, path in (("ann", files.float32), ("int8", files.int8), ("snn", snn))
                 }
                 rows.append({"network": name, "batch": batch, "runtime": runtime, "peak_bytes": peaks})
@@ -77,14 +80,14 @@ def _rows_of(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
-def _peak(runtime: str, path: Path, side: int, batch: int, threads: int) -> int:
-    told = [runtime, str(path), str(side), str(batch), str(threads)]
+def _peak(kind: str, runtime: str, path: Path, side: int, batch: int, threads: int) -> int:
+    told = [kind, runtime, str(path), str(side), str(batch), str(threads)]
     command = [sys.executable, "-m", "benchmarks.engine_memory", "--child", *told]
     result = subprocess.run(command, check=True, capture_output=True, text=True)
     return int(json.loads(result.stdout.splitlines()[-1])["peak_bytes"])
 
 
-def _measure(runtime: str, path: str, side: str, batch: str, threads: str) -> None:
+def _measure(kind: str, runtime: str, path: str, side: str, batch: str, threads: str) -> None:
     """In the child: loads one file, runs it, and prints its peak."""
     images = torch.zeros(int(batch), 3, int(side), int(side))
     if runtime == "openvino":
@@ -92,11 +95,19 @@ def _measure(runtime: str, path: str, side: str, batch: str, threads: str) -> No
 
         openvino.Core()
     before = _status("VmRSS")
-    load = openvino_run if runtime == "openvino" else onnxruntime_run
-    run = load(Path(path), int(threads))
+    run = _loaded(kind, runtime, Path(path), int(threads))
     for _ in range(_RUNS):
         run(images)
     emit(json.dumps({"peak_bytes": _status("VmHWM") - before}))
+
+
+def _loaded(kind: str, runtime: str, path: Path, threads: int) -> Run:
+    if runtime == "openvino":
+        return openvino_run(path, threads)
+    if kind != "snn":
+        return onnxruntime_run(path, threads)
+    engine = OnnxRuntime(path.read_bytes(), RuntimeOptions(threads=threads))
+    return lambda images: engine.run([images])
 
 
 def _status(field: str) -> int:

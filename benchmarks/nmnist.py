@@ -10,47 +10,25 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import snnconvert
 from benchmarks.real_data import emit, emit_json, emit_table, require_data
 from snnconvert.conversion import convert_whole
+from snnconvert.data.event_archive import EventArchive
 from snnconvert.data.events import event_batches
 
 SENSOR = (34, 34, 2)
 _EPOCHS, _BATCH = 15, 32
 
 
-class Recordings:
-    """N-MNIST recordings of one file, with the items that tonic's NMNIST has."""
-
-    _TYPE = np.dtype([("x", int), ("y", int), ("t", int), ("p", int)])
-
-    def __init__(self, path: Path) -> None:
-        with np.load(path, allow_pickle=False) as archive:
-            self._arrays: dict[str, NDArray[Any]] = {name: archive[name] for name in archive.files}
-
-    def __len__(self) -> int:
-        return len(self._arrays["label"])
-
-    def __getitem__(self, index: int) -> tuple[NDArray[Any], int]:
-        """Events of one recording, and its label."""
-        first, last = self._arrays["offset"][index : index + 2]
-        events = np.empty(last - first, self._TYPE)
-        for field, name in (("x", "x"), ("y", "y"), ("t", "t_us"), ("p", "p")):
-            events[field] = self._arrays[name][first:last]
-        return events, int(self._arrays["label"][index])
-
-
-def load_recordings(folder: Path, part: str) -> Recordings:
+def load_recordings(folder: Path, part: str) -> EventArchive:
     """The recordings for training ("train") or testing ("test")."""
-    return Recordings(folder / {"train": "train1000.npz", "test": "test100.npz"}[part])
+    return EventArchive(folder / {"train": "train1000.npz", "test": "test100.npz"}[part])
 
 
-def summed(recordings: Recordings) -> tuple[Tensor, Tensor]:
+def summed(recordings: EventArchive) -> tuple[Tensor, Tensor]:
     """Event counts of whole recordings [N, P, H, W], and labels."""
     batches = list(event_batches(recordings, SENSOR, 1))
     return torch.cat([frames[0] for frames, _ in batches]), torch.cat([labels for _, labels in batches])
@@ -107,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _row(network: nn.Module, images: Tensor, test: Recordings, neuron: str, steps: int) -> dict[str, Any]:
+def _row(network: nn.Module, images: Tensor, test: EventArchive, neuron: str, steps: int) -> dict[str, Any]:
     name, _, bits = neuron.partition("/")
     T = 8 // int(bits) if name == "packed" else steps
     config = snnconvert.ConversionConfig(neuron=name, bits=int(bits), T=T)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from benchmarks.cifar_resnet import CifarResNet
+from benchmarks.cifar_resnet import cifar_resnet
 
 CIFAR_RESNET20 = "cifar_resnet20"
 _SETTLING_BATCHES = 3
@@ -48,7 +48,7 @@ def build_network(name: str, seed: int = 0) -> nn.Module:
     """
     torch.manual_seed(seed)
     if name == CIFAR_RESNET20:
-        network: nn.Module = CifarResNet(20)
+        network: nn.Module = cifar_resnet(20)
     else:
         import timm
 

@@ -1,6 +1,8 @@
 """Sphinx: README, docs/, notebooks and the reference from docstrings.
 
 ``sphinx-build -W --keep-going -c docs . build/site`` writes build/site/docs/index.html.
+``sphinx-build -b linkcheck -c docs . build/links`` asks for every external link; it needs a network, and is no part of
+the tests.
 """
 
 from snnconvert.version import __version__
@@ -31,3 +33,6 @@ napoleon_use_ivar = True
 html_theme = "furo"
 html_title = f"snnconvert {release}"
 linkcheck_anchors = False
+linkcheck_timeout = 15
+linkcheck_retries = 2
+linkcheck_workers = 2

@@ -23,6 +23,9 @@ from snnconvert.report.report import Report
 from snnconvert.spiking_model import SpikingModel, load
 from snnconvert.tasks.evaluate import evaluate
 from snnconvert.tasks.evaluation import TaskEvaluation
+from snnconvert.training.config import FinetuneConfig
+from snnconvert.training.finetune import finetune
+from snnconvert.training.loop import Course
 from snnconvert.version import __version__
 
 __all__ = [
@@ -33,7 +36,9 @@ __all__ = [
     "ConfigurationError",
     "ConversionConfig",
     "ConversionError",
+    "Course",
     "EngineError",
+    "FinetuneConfig",
     "HybridModel",
     "InputError",
     "Inputs",
@@ -50,6 +55,7 @@ __all__ = [
     "convert",
     "convert_parts",
     "evaluate",
+    "finetune",
     "load",
     "plan",
     "search",

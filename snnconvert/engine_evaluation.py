@@ -6,6 +6,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -19,12 +20,13 @@ from snnconvert.errors import ConfigurationError, InputError
 from snnconvert.evaluation import Evaluation, compare_outputs
 from snnconvert.report.statistics import proportion_ci95
 from snnconvert.spiking_model import SpikingModel
+from snnconvert.tasks.engine_scores import TaskScore, TaskScorer
 
 SCHEMA = "snnconvert.eval/1"
 PACKED, STEPWISE = "packed", "stepwise"
 ALL_ENGINES: tuple[str, ...] = (PACKED, STEPWISE, *ENGINES)
 
-Batches = Iterable[tuple[Tensor, Tensor | None]]
+Batches = Iterable[tuple[Any, Any]]
 
 
 @dataclass(frozen=True)
@@ -62,13 +64,14 @@ class EngineReport:
     Attributes:
         engine: its name.
         images: number of images.
-        accuracy: None without labels.
+        accuracy: None without labels, and where the task has metrics of its own.
         packed: the comparison with the packed network; None if it wasn't asked for.
         seconds: in the engine alone, after a first batch that doesn't count, on this machine.
         compile_seconds: how long building and loading took; None where nothing is compiled.
         from_cache: whether the built model came from the cache; None where nothing is compiled.
         notes: what the engine says about this machine.
         float_operations: what it computes in floating point, by its own account.
+        metrics: of the task, where it isn't classification; empty where nothing defines one.
     """
 
     engine: str
@@ -80,6 +83,7 @@ class EngineReport:
     from_cache: bool | None = None
     notes: tuple[str, ...] = ()
     float_operations: tuple[FloatOperation, ...] = ()
+    metrics: tuple[TaskScore, ...] = ()
 
     @property
     def images_per_second(self) -> float:
@@ -105,7 +109,13 @@ def names_by_kind(operations: Iterable[FloatOperation]) -> dict[str, list[str]]:
 
 
 def evaluate_engine(
-    snn: SpikingModel, engine: str, batches: Batches, *, threads: int | None = None, verify: bool = False
+    snn: SpikingModel,
+    engine: str,
+    batches: Batches,
+    *,
+    threads: int | None = None,
+    verify: bool = False,
+    scorer: TaskScorer | None = None,
 ) -> EngineReport:
     """Runs a network on images in an engine.
 
@@ -113,6 +123,7 @@ def evaluate_engine(
         snn: the network.
         engine: one of ALL_ENGINES.
         batches: (images, labels or None). Unlabelled ones are compared with the packed network.
+        scorer: what judges outputs by labels of another kind than classes; None: the largest logit decides.
         threads: of one call; None: what the engine thinks best.
         verify: whether to compare all words and outputs with the packed network.
 
@@ -121,27 +132,39 @@ def evaluate_engine(
         EngineError: if the engine isn't installed, or can't run the network exactly, naming the layer.
         InputError: if there are no images, or words are to be compared that there aren't.
     """
-    if engine not in ALL_ENGINES:
-        raise ConfigurationError(f"engine must be one of {', '.join(ALL_ENGINES)}, got {engine!r}")
+    check_engine(engine, verify=verify)
     compiled = None if engine in (PACKED, STEPWISE) else snn.compile(engine, threads=threads)
-    if verify and compiled is None:
-        raise InputError(
-            f"--verify compares integer engines with the packed network, {engine} is none: choose {', '.join(ENGINES)}"
-        )
-    run = _Run(snn, _caller(snn, engine, compiled), compiled if verify else None, compares=engine != PACKED)
+    observed = compiled if verify else None
+    run = _Run(snn, _caller(snn, engine, compiled), observed, compares=engine != PACKED, scorer=scorer)
     with torch.no_grad():
         evaluation, is_labelled = run.over(batches)
     return EngineReport(
         engine=engine,
         images=evaluation.images,
-        accuracy=_accuracy(evaluation) if is_labelled else None,
+        accuracy=_accuracy(evaluation) if is_labelled and scorer is None else None,
         packed=run.comparison(evaluation),
         seconds=run.seconds,
         compile_seconds=None if compiled is None else compiled.compile_seconds,
         from_cache=None if compiled is None else compiled.from_cache,
         notes=_notes(snn, engine, compiled),
         float_operations=() if compiled is None else compiled.float_operations(),
+        metrics=() if scorer is None else scorer.scores(),
     )
+
+
+def check_engine(engine: str, *, verify: bool) -> None:
+    """Refuses an engine that there isn't, or one whose words can't be compared with the packed network's.
+
+    Raises:
+        ConfigurationError: on an unknown engine.
+        InputError: if words are to be compared that there aren't.
+    """
+    if engine not in ALL_ENGINES:
+        raise ConfigurationError(f"engine must be one of {', '.join(ALL_ENGINES)}, got {engine!r}")
+    if verify and engine not in ENGINES:
+        raise InputError(
+            f"--verify compares integer engines with the packed network, {engine} is none: choose {', '.join(ENGINES)}"
+        )
 
 
 def _caller(snn: SpikingModel, engine: str, compiled: CompiledNetwork | None) -> Callable[[Tensor], Any]:
@@ -182,8 +205,10 @@ class _Run:
         observed: CompiledNetwork | None,
         *,
         compares: bool,
+        scorer: TaskScorer | None,
     ) -> None:
         self._snn, self._call, self._observed, self._compares = snn, call, observed, compares
+        self._scorer = scorer
         self._layers: list[LayerAgreement] = []
         self._largest = 0.0
         self._compared = False
@@ -209,26 +234,32 @@ class _Run:
         share = None if evaluation.agreeing is None else evaluation.agreeing / evaluation.images
         return PackedComparison(share, self._largest, tuple(self._layers) or None)
 
-    def _outputs(self, images: Tensor, labels: Tensor | None) -> _Outputs:
+    def _outputs(self, images: Tensor, targets: Any) -> _Outputs:
         start = time.perf_counter()
         output = self._call(images)
         self.seconds += time.perf_counter() - start
-        if self._observed is None and (labels is not None or not self._compares):
+        packed = cache(lambda: self._snn(images))
+        if self._scorer is not None:
+            self._scorer.add(output, targets, packed)
+        labels = targets if self._scorer is None else None
+        if self._observed is None and (targets is not None or not self._compares):
             return _Outputs(len(images), output, output, labels)
         self._compared = True
-        reference = self._snn(images)
-        self._largest = max(self._largest, _largest_difference(reference, output))
+        reference = packed()
+        self._largest = max(self._largest, largest_difference(reference, output))
         if self._observed is not None:
-            self._layers = _added(self._layers, self._observed.agreement(images))
+            self._layers = added_layers(self._layers, self._observed.agreement(images))
         return _Outputs(len(images), reference, output, labels)
 
 
-def _largest_difference(reference: Any, output: Any) -> float:
+def largest_difference(reference: Any, output: Any) -> float:
+    """The largest difference of any element of two outputs' floating tensors."""
     pairs = zip(flatten(reference, "the output")[0], flatten(output, "the output")[0], strict=True)
     return max((float((a - b).abs().max()) for a, b in pairs if a.is_floating_point() and a.numel()), default=0.0)
 
 
-def _added(before: list[LayerAgreement], now: Iterable[LayerAgreement]) -> list[LayerAgreement]:
+def added_layers(before: list[LayerAgreement], now: Iterable[LayerAgreement]) -> list[LayerAgreement]:
+    """The counts of both, layer by layer."""
     if not before:
         return list(now)
     return [

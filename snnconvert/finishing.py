@@ -21,7 +21,7 @@ from snnconvert.comparison import compare_graphs
 from snnconvert.config import ConversionConfig
 from snnconvert.convert.channels import Steps
 from snnconvert.convert.currents import folded_parameters
-from snnconvert.convert.insert import insert_neurons
+from snnconvert.convert.insert import ExactSums, insert_neurons
 from snnconvert.convert.layer_sizes import layer_sizes
 from snnconvert.convert.operations import count_operations
 from snnconvert.convert.shifting import shiftable_sites
@@ -58,27 +58,53 @@ def finish(prepared: PreparedConversion, statistics: Statistics, *, progress: bo
     """
     if prepared.config.objective is not None:
         raise ConfigurationError(f"{prepared.config.objective[0]} takes snnconvert.convert, which allocates widths")
-    graph, conversion_plan, config = prepared.graph, prepared.plan, prepared.config
     thresholds, threshold_notes = thresholds_of(prepared, statistics)
     widths = _widths(prepared, thresholds, statistics)
-    network, sums = insert_neurons(graph, conversion_plan, thresholds, prepared.channels, widths)
+    network, sums = insert_neurons(prepared.graph, prepared.plan, thresholds, prepared.channels, widths)
     measured, notes = _repaired(prepared, network, thresholds, statistics, progress=progress)
+    notes = (*threshold_notes, *widths_note(widths), *notes)
+    return assembled(prepared, (network, sums), thresholds, statistics, measured, widths=widths, notes=notes)
+
+
+def assembled(
+    prepared: PreparedConversion,
+    inserted: tuple[fx.GraphModule, ExactSums],
+    thresholds: Mapping[int, Threshold],
+    statistics: Statistics,
+    measured: Measurement,
+    *,
+    widths: Mapping[str, Tensor] | None = None,
+    notes: tuple[str, ...] = (),
+) -> SpikingModel:
+    """The model and its report, once its synapses are what they shall be.
+
+    Args:
+        prepared: the network; fidelity is to its graph, the ANN's.
+        inserted: what :func:`~snnconvert.convert.insert.insert_neurons` gave, repaired or trained.
+        thresholds: threshold of each family of sites.
+        statistics: of the calibration pass.
+        measured: its synapses, on the calibration pass's sample.
+        widths: weight bits of each output channel [O] of the synapses that don't have the plan's, by node name.
+        notes: for the report.
+    """
+    graph, conversion_plan = prepared.graph, prepared.plan
+    network, sums = inserted
     finish_synapses(network)
     sums.widen()
-    fidelity = _fidelity(prepared, network, statistics, measured)
     evidence = Evidence(
         thresholds=thresholds,
         histograms=statistics.histograms,
         measurements=measured.layers,
-        widths=widths,
+        widths={} if widths is None else widths,
         sizes=layer_sizes(graph, conversion_plan),
         operations=count_operations(graph.graph, conversion_plan),
         readers=site_readers(graph.graph, conversion_plan),
     )
-    report = build_report(conversion_plan, evidence, fidelity, config, statistics.count)
-    notes = (*conversion_plan.notes, *prepared.channels.notes(), *threshold_notes, *widths_note(widths), *notes)
+    fidelity = _fidelity(prepared, network, statistics, measured)
+    report = build_report(conversion_plan, evidence, fidelity, prepared.config, statistics.count)
+    notes = (*conversion_plan.notes, *prepared.channels.notes(), *notes)
     report = dataclasses.replace(report, notes=(*report.notes, *prepared.notes, *statistics.notes, *notes))
-    return SpikingModel(network, conversion_plan, config, report, prepared.signature, prepared.dtype).eval()
+    return SpikingModel(network, conversion_plan, prepared.config, report, prepared.signature, prepared.dtype).eval()
 
 
 def _widths(

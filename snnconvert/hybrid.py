@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,9 +91,17 @@ class HybridModel(nn.Module):
         """
         settings: dict[str, Any] = {"threads": threads, "batch": batch, "lean": lean, "cache": cache}
         compiled = {name: _compiled_part(name, part, engine, settings) for name, part in self.parts.items()}
-        places = {id(self.parts[name]): _Place(network).eval() for name, network in compiled.items()}
-        model = copy.deepcopy(self.model, dict(places))
+        model = self.with_calls(compiled)
         return CompiledHybrid(model if engine == "torch" else model.cpu(), compiled)
+
+    def with_calls(self, calls: Mapping[str, Callable[..., Any]]) -> nn.Module:
+        """A copy of the model with functions in the places of its parts.
+
+        Args:
+            calls: a function for every part, called like it, by the part's name.
+        """
+        places = {id(self.parts[name]): _Place(call).eval() for name, call in calls.items()}
+        return copy.deepcopy(self.model, dict(places))
 
     def save(self, directory: str | Path, *, force: bool = False, report: PartsReport | None = None) -> None:
         """Writes a folder for each part and an index; :meth:`load` reads them. The rest is not saved.
@@ -155,14 +163,14 @@ class CompiledHybrid:
 
 
 class _Place(nn.Module):
-    """A compiled network in the place of a submodule."""
+    """A function, such as a compiled network, in the place of a submodule."""
 
-    def __init__(self, network: CompiledNetwork) -> None:
+    def __init__(self, call: Callable[..., Any]) -> None:
         super().__init__()
-        self._network = network
+        self._call = call
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self._network(*args, **kwargs)
+        return self._call(*args, **kwargs)
 
 
 def _compiled_part(name: str, part: SpikingModel, engine: str, settings: Mapping[str, Any]) -> CompiledNetwork:

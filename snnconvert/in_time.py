@@ -19,8 +19,11 @@ from snnconvert.engines.timeline import Adapter, Latency
 from snnconvert.errors import ArtifactError, InputError, first_line
 from snnconvert.neurons.registry import spelled
 from snnconvert.spiking_model import SpikingModel
+from snnconvert.tasks.engine_scores import ReadoutOverlaps
+from snnconvert.tasks.segmentation import logits_of
 
 SCHEMA = "snnconvert.simulation/1"
+METRICS = ACCURACY, MIOU, MAP = "accuracy", "mIoU", "mAP"
 
 
 @dataclass(frozen=True)
@@ -29,15 +32,17 @@ class AnytimeCurve:
 
     Attributes:
         ticks: ticks at which it can be read out, ascending.
-        accuracy: share of images decided right at each tick; None without labels.
-        agreement: share of images whose decision is the final one already.
+        accuracy: share of images decided right at each tick, or the task's own metric; None without labels.
+        agreement: share of images, or of their pixels, whose decision is the final one already.
         images: number of images.
+        metric: what ``accuracy`` is: "accuracy", "mIoU" or "mAP".
     """
 
     ticks: tuple[int, ...]
     accuracy: tuple[float, ...] | None
     agreement: tuple[float, ...]
     images: int
+    metric: str = ACCURACY
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> AnytimeCurve:
@@ -52,6 +57,8 @@ class AnytimeCurve:
         accuracy = None if data["accuracy"] is None else tuple(map(float, data["accuracy"]))
         if not ticks or any(len(shares) != len(ticks) for shares in (agreement, accuracy) if shares is not None):
             raise ValueError("there must be as many shares as ticks")
+        if data.get("metric", ACCURACY) not in METRICS:
+            raise ValueError(f"there is no metric {data['metric']!r}")
         return cls(**{**data, "ticks": ticks, "accuracy": accuracy, "agreement": agreement})
 
 
@@ -118,7 +125,11 @@ class TimeReport:
 
 
 def measure_in_time(
-    snn: SpikingModel, batches: Iterable[tuple[Tensor, Tensor | None]], *, latency: Latency = "streaming"
+    snn: SpikingModel,
+    batches: Iterable[tuple[Tensor, Any]],
+    *,
+    latency: Latency = "streaming",
+    overlaps: ReadoutOverlaps | None = None,
 ) -> TimeReport:
     """Simulates every batch and counts; the counts don't depend on the batches.
 
@@ -127,11 +138,13 @@ def measure_in_time(
         batches: (inputs as :meth:`SpikingModel.simulate` takes them, labels int64 [N] or None), on the network's
             device; a label below 0 counts as wrong.
         latency: see :meth:`~snnconvert.spiking_model.SpikingModel.simulate`.
+        overlaps: of a network for segmentation, whose output is [N, classes, H, W]; labels are masks int64 [H, W]
+            then, and mIoU and the share of pixels take the place of accuracy and the share of images.
 
     Raises:
         InputError: if there are no images, labels don't fit them, or the output isn't [N, classes].
     """
-    tally = _Tally()
+    tally = _Tally(overlaps)
     for inputs, labels in batches:
         if inputs.numel():
             tally.add(snn.simulate(inputs, latency=latency, record=("counts", "unevenness")), labels)
@@ -139,50 +152,73 @@ def measure_in_time(
 
 
 class _Tally:
-    def __init__(self) -> None:
+    def __init__(self, overlaps: ReadoutOverlaps | None) -> None:
+        self._overlaps = overlaps
         self._last: Simulation | None = None
         self._images = 0
         self._labelled = True
         self._right: Tensor | int = 0
         self._agreeing: Tensor | int = 0
-        self._layers: dict[str, _LayerTally] = {}
+        self._layers: dict[str, LayerTally] = {}
 
-    def add(self, simulation: Simulation, labels: Tensor | None) -> None:
-        readout = simulation.readout
-        if readout.dim() != 3:
-            raise InputError(
-                f"accuracy in time needs logits [N, classes], the network returns {tuple(readout.shape[1:])}"
-            )
-        decisions = readout.argmax(2).cpu()
-        if labels is not None and labels.shape != decisions.shape[1:]:
-            raise InputError(f"{tuple(labels.shape)} labels for {decisions.shape[1]} images: give one label an image")
+    def add(self, simulation: Simulation, labels: Any) -> None:
+        readout = simulation.readout if self._overlaps is None else logits_of(simulation.readout)
+        decisions = self._decisions(readout)
+        self._labelled &= labels is not None
+        if labels is not None and self._overlaps is not None:
+            self._overlaps.add(readout, labels)
+        elif labels is not None:
+            self._right = self._right + _right(decisions, labels)
         self._last = simulation
         self._images += decisions.shape[1]
-        self._agreeing = self._agreeing + (decisions == decisions[-1]).sum(1)
-        self._labelled &= labels is not None
-        if labels is not None:
-            self._right = self._right + (decisions == labels.cpu()).sum(1)
+        self._agreeing = self._agreeing + (decisions == decisions[-1]).flatten(2).double().mean(2).sum(1)
         for name, record in simulation.layers.items():
-            self._layers.setdefault(name, _LayerTally()).add(record)
+            self._layers.setdefault(name, LayerTally()).add(record)
 
     def report(self) -> TimeReport:
         if self._last is None:
             raise InputError("there are no images to simulate")
         last = self._last
-        accuracy = self._shares(self._right) if self._labelled else None
+        curve = AnytimeCurve(
+            last.readout_ticks,
+            self._accuracy() if self._labelled else None,
+            self._shares(self._agreeing),
+            self._images,
+            ACCURACY if self._overlaps is None else MIOU,
+        )
         return TimeReport(
             latency=last.latency,
             ticks=last.ticks,
-            curve=AnytimeCurve(last.readout_ticks, accuracy, self._shares(self._agreeing), self._images),
+            curve=curve,
             layers=tuple(self._layers[name].layer(name, record) for name, record in last.layers.items()),
             adapters=last.adapters,
         )
+
+    def _decisions(self, readout: Tensor) -> Tensor:
+        """Of each tick and image, int64 [K, N, 1] or [K, N, H, W]."""
+        if readout.dim() == (3 if self._overlaps is None else 5):
+            decisions = readout.argmax(2).cpu()
+            return decisions[:, :, None] if decisions.dim() == 2 else decisions
+        wanted = "accuracy in time needs logits [N, classes]"
+        if self._overlaps is not None:
+            wanted = "mIoU in time needs logits [N, classes, H, W]"
+        raise InputError(f"{wanted}, the network returns {tuple(readout.shape[1:])}")
+
+    def _accuracy(self) -> tuple[float, ...] | None:
+        return self._shares(self._right) if self._overlaps is None else self._overlaps.shares()
 
     def _shares(self, counts: Tensor | int) -> tuple[float, ...]:
         return tuple(count / self._images for count in torch.as_tensor(counts).tolist())
 
 
-class _LayerTally:
+def _right(decisions: Tensor, labels: Tensor) -> Tensor:
+    """How many images are decided right at each tick."""
+    if labels.shape != decisions.shape[1:2]:
+        raise InputError(f"{tuple(labels.shape)} labels for {decisions.shape[1]} images: give one label an image")
+    return (decisions[:, :, 0] == labels.cpu()).sum(1)
+
+
+class LayerTally:
     """Sums over batches of one layer."""
 
     def __init__(self) -> None:
@@ -192,6 +228,7 @@ class _LayerTally:
         self._compared = False
 
     def add(self, record: LayerRecord) -> None:
+        """One batch."""
         windows = record.neurons * record.samples
         counts = record.counts or ()
         self._counts = [a + b for a, b in zip(self._counts or [0] * len(counts), counts, strict=True)]
@@ -203,6 +240,12 @@ class _LayerTally:
             self._square += record.unevenness.rms**2 * windows
 
     def layer(self, name: str, record: LayerRecord) -> LayerInTime:
+        """What all batches come to.
+
+        Args:
+            name: the layer's.
+            record: of one batch, for its code and its first tick.
+        """
         windows = max(self._windows, 1)
         rates = tuple(count / windows for count in self._counts)
         uneven = Unevenness(self._differing / windows, self._error / windows, math.sqrt(self._square / windows))

@@ -26,6 +26,8 @@ from snnconvert.errors import InputError
 from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.neurons.synapse import Synapse
 from snnconvert.report.report import Report
+from snnconvert.trainable.gradients import Gradients
+from snnconvert.trainable.network import TrainableNetwork
 
 
 class SpikingModel(nn.Module):
@@ -67,6 +69,61 @@ class SpikingModel(nn.Module):
         self.report = report
         self.signature = signature
         self.output_dtype = output_dtype
+        self.trainable: TrainableNetwork | None = None
+
+    def train(self, mode: bool = True) -> SpikingModel:
+        """Between training, with real parameters and straight-through gradients, and the integers they stand for.
+
+        ``train()`` gives the model parameters, the first time: weights, biases and weight steps of its synapses and
+        thresholds of its neurons, which start at the integers it has, so make the optimizer after it. What it then
+        returns is what it returned before, with gradients. ``eval()`` rounds what was learned into the integers, which
+        everything else runs; simulating, compiling and saving in between round it, too. :attr:`gradients` says whether
+        training takes one pass or all time steps.
+        """
+        if mode and self.trainable is None:
+            trial = [spec.trial(2).to(self._device) for spec in self.signature.tensors]
+            self.trainable = TrainableNetwork(self.network, trial)
+        if not mode:
+            self._settle()
+        return super().train(mode)
+
+    @property
+    def gradients(self) -> Gradients:
+        """How it computes in training: one pass through the "window", or all steps in "time".
+
+        Networks of packed neurons take one pass; those of rate-coded ones ("if", "lif") all steps, as simulate does,
+        unless told otherwise. Ternary, multi-threshold and differential neurons only know the window: there they fire
+        in training as for a constant current. Set it after ``train()``.
+
+        Raises:
+            InputError: before ``train()``.
+            ConfigurationError: when set to "time", if gradients can't go through the steps of some neurons.
+        """
+        return self._trainable.gradients
+
+    @gradients.setter
+    def gradients(self, gradients: Gradients) -> None:
+        self._trainable.gradients = gradients
+
+    @property
+    def _trainable(self) -> TrainableNetwork:
+        if self.trainable is None:
+            raise InputError("the network has no gradients before train()")
+        return self.trainable
+
+    def finish_training(self) -> SpikingModel:
+        """Rounds what was learned into the integers and drops the parameters; in evaluation mode."""
+        self.eval()
+        self.trainable = None
+        return self
+
+    def _settle(self) -> None:
+        if self.trainable is not None:
+            self.trainable.settle()
+
+    @property
+    def _device(self) -> torch.device:
+        return next((tensor.device for tensor in self.network.buffers()), torch.device("cpu"))
 
     @property
     def input_shape(self) -> tuple[int | None, ...]:
@@ -85,6 +142,8 @@ class SpikingModel(nn.Module):
             InputError: if arguments or shapes aren't those the network was converted for.
         """
         leaves = self.signature.flatten(args, kwargs)
+        if self.training and self.trainable is not None:
+            return self._returned(self.trainable(*leaves))
         output = self.network(*leaves) if self._is_exact else run_stepwise(self.network, [leaves]).output
         return self._returned(output)
 
@@ -123,6 +182,7 @@ class SpikingModel(nn.Module):
             ConfigurationError: on an unknown option or layer name.
             ConversionError: if anything but spikes of its code would reach a synapse, naming the layer.
         """
+        self._settle()
         frames, events = self._frames(args, kwargs)
         result = run_stepwise(self.network, frames, record=record, latency=latency, schedule=schedule, events=events)
         return dataclasses.replace(result, output=self._returned(result.output), readout=self._returned(result.readout))
@@ -166,6 +226,7 @@ class SpikingModel(nn.Module):
                 "only a network with one input and one output can be fed with event frames, this one takes "
                 f"{', '.join(spec.name for spec in self.signature.tensors)} and returns {self.signature.result}"
             )
+        self._settle()
         given = 0
 
         def checked() -> Iterator[Tensor]:
@@ -210,6 +271,7 @@ class SpikingModel(nn.Module):
             ConfigurationError: on an unknown engine or a setting out of range.
             EngineError: if the runtime isn't installed, or can't run the network exactly, naming the layer.
         """
+        self._settle()
         options = RuntimeOptions(threads, batch, lean)
         return compile_network(self.network, self.signature, self._returned, engine, options, cache)
 
@@ -234,6 +296,7 @@ class SpikingModel(nn.Module):
         Raises:
             InputError: if the folder exists and isn't empty, unless ``force`` replaces it.
         """
+        self._settle()
         artifact = Artifact(self.network, self.plan, self.config, self.report, self.signature, self.output_dtype)
         save_artifact(artifact, Path(directory), force=force)
 

@@ -138,7 +138,7 @@ class Groups:
 
 def group_layers(plan: Plan, config: ConversionConfig, choices: Choices) -> Groups:
     """The groups of a plan; what the settings' own overrides say is kept."""
-    roots = _joined_families(plan)
+    roots = joined_families(plan)
     families: defaultdict[int, set[int]] = defaultdict(set)
     for family, root in roots.items():
         families[root].add(family)
@@ -170,7 +170,7 @@ def _layer(
     return WeightLayer(name, tuple(items), group, options, given is not None)
 
 
-def _joined_families(plan: Plan) -> dict[int, int]:
+def joined_families(plan: Plan) -> dict[int, int]:
     """The smallest family of the group of each family."""
     roots = {site.family: site.family for site in plan.sites}
     by_name: dict[str, int] = {}

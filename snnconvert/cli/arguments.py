@@ -135,8 +135,8 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     """The network to convert."""
     parser.add_argument(
         "model",
-        help='a timm model name, the path of an .onnx file, or "digits" for the small network that comes with the '
-        "package",
+        help='a timm model name, the path of an .onnx file, "digits" for the small network that comes with the '
+        "package, or small/NAME for one of the networks in snnconvert.models.small, such as small/resnet20",
     )
 
 
@@ -356,7 +356,8 @@ def check_task(options: argparse.Namespace) -> None:
         raise ConfigurationError("--annotations names boxes of images: give their folder with --data DIR")
 
 
-def _add_run(group: argparse._ArgumentGroup) -> None:
+def add_output(group: argparse._ArgumentGroup) -> None:
+    """Where the network goes, and the hardware of its energies."""
     group.add_argument(
         "-o",
         "--out",
@@ -369,6 +370,10 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
         "--hardware", default=DEFAULT_PROFILE, metavar="NAME|TOML",
         help=f"hardware of the energies: {', '.join(shipped_profiles())}, or a .toml file (default %(default)s)",
     )  # fmt: skip
+
+
+def _add_run(group: argparse._ArgumentGroup) -> None:
+    add_output(group)
     group.add_argument(
         "--dry-run", action="store_true", help="print the plan and stop: no calibration, nothing written"
     )

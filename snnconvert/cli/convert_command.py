@@ -84,8 +84,8 @@ def _run(options: argparse.Namespace, share: Share) -> None:
     share.wait()
     if not share.is_first:
         return
-    evaluation = _evaluate(ann, snn, images, options)
-    snn.report = _completed(snn.report, evaluation, images, loaded)
+    evaluation = evaluate(ann, snn, images, options)
+    snn.report = completed(snn.report, evaluation, images, loaded)
     if options.hardware != DEFAULT_PROFILE:
         snn.report = on_hardware(snn.report, hardware)
     snn.save(target, force=options.force)
@@ -229,7 +229,12 @@ def image_loader(dataset: Any, options: argparse.Namespace) -> DataLoader[Any]:
     return DataLoader(dataset, batch_size=options.batch_size, num_workers=options.workers)
 
 
-def _evaluate(ann: nn.Module, snn: SpikingModel, images: ImageSets, options: argparse.Namespace) -> Evaluation:
+def evaluate(ann: nn.Module, snn: SpikingModel, images: ImageSets, options: argparse.Namespace) -> Evaluation:
+    """Both networks on the images for evaluation.
+
+    Raises:
+        InputError: if one holds NaN or Inf.
+    """
     device = next(snn.buffers()).device
     loader = image_loader(images.evaluation, options)
 
@@ -244,7 +249,7 @@ def _evaluate(ann: nn.Module, snn: SpikingModel, images: ImageSets, options: arg
     return compare(ann, snn, batches())
 
 
-def _completed(report: Report, evaluation: Evaluation, images: ImageSets, loaded: LoadedModel) -> Report:
+def completed(report: Report, evaluation: Evaluation, images: ImageSets, loaded: LoadedModel) -> Report:
     """The report with what only the command knows: the evaluation, the data and the weights."""
     unlabelled = () if images.labelled else ("no labels: fidelity to the ANN is reported instead of accuracy",)
     unread = "" if report.calibration_images else " Those for calibration were left unread."

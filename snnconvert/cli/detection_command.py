@@ -49,7 +49,9 @@ def run(options: argparse.Namespace, share: Share) -> None:
     hybrid = convert_parts(ann, calibration, (), work.config, progress=not options.quiet)
     batches = loader_of(sets.evaluation, options, batch_size=None)
     evaluation = evaluate_detection(ann, hybrid, work.progress(batches), seed=options.seed)
-    report = _report(hybrid, evaluation, sets, detector)
+    for part in hybrid.parts.values():
+        part.report = work.priced(part.report)
+    report = dataclasses.replace(_report(hybrid, evaluation, sets, detector), source=work.request.to_dict())
     hybrid.save(work.target, force=options.force, report=report)
     say(options, f"{parts_table(report)}\n\nwritten to {work.target}{os.sep}\n")
     emit_json(report.summary())
@@ -61,7 +63,7 @@ def _sets(work: TaskRun, detector: LoadedDetector) -> TaskSets:
         return work.photographs(detector.model.preprocessing)
     sets = open_boxes(
         options.data,
-        _in_full,
+        in_full,
         labels=detector.labels,
         names=detector.names,
         annotations=options.annotations,
@@ -70,7 +72,7 @@ def _sets(work: TaskRun, detector: LoadedDetector) -> TaskSets:
     return check_sets(sets, "torchmetrics", "pycocotools.cocoeval")
 
 
-def _in_full(image: Image.Image) -> torch.Tensor:
+def in_full(image: Image.Image) -> torch.Tensor:
     """The whole image in 0..1; the detector resizes it."""
     return image_to_tensor(to_channels(image, 3))
 

@@ -18,6 +18,7 @@ _COMMANDS = {
     "search": "snnconvert.cli.search_command",
     "report": "snnconvert.cli.report_command",
     "compare": "snnconvert.cli.compare_command",
+    "finetune": "snnconvert.cli.finetune_command",
 }
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130

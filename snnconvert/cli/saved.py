@@ -19,7 +19,7 @@ from snnconvert.models.source import DIGITS
 from snnconvert.spiking_model import SpikingModel, load
 from snnconvert.tasks.evaluation import CLASSIFICATION
 
-_PHOTOGRAPH_CROPS = 128
+PHOTOGRAPH_CROPS = 128
 
 
 def add_saved_network(parser: argparse.ArgumentParser, images: int | None, option: str = "--images") -> None:
@@ -34,8 +34,18 @@ def add_saved_network(parser: argparse.ArgumentParser, images: int | None, optio
     parser.add_argument("network", type=Path, help="folder of a converted network")
     parser.add_argument("--data", type=Path, metavar="DIR|NPZ", help="images, as for a conversion")
     parser.add_argument(
-        option, dest="images", type=int, default=images, metavar="N", help=f"images to run (default {default})"
+        option,
+        "--eval-images",
+        dest="images",
+        type=int,
+        default=images,
+        metavar="N",
+        help=f"images to run (default {default})",
     )
+    parser.add_argument(
+        "--calib-images", type=int, metavar="N",
+        help="images that were kept for calibration (default: as many as calibrated)",
+    )  # fmt: skip
     parser.set_defaults(images_option=option)
     parser.add_argument("-b", "--batch-size", type=int, default=32, metavar="N", help="images a batch")
     parser.add_argument("--seed", type=int, default=0, help="seed of the choice of images (default %(default)s)")
@@ -49,9 +59,7 @@ def load_network(options: argparse.Namespace) -> SpikingModel:
         InputError: if a number is out of its range, or the folder holds parts of a network.
         ArtifactError: if the folder holds no network.
     """
-    for option, value in ((options.images_option, options.images), ("--batch-size", options.batch_size)):
-        if value is not None and value < 1:
-            raise InputError(f"{option} must be at least 1, got {value}")
+    check_counts(options)
     if is_hybrid(options.network):
         folders = ", ".join(f"{folder} ({name})" for name, folder in load_parts(options.network).folders.items())
         raise InputError(
@@ -59,6 +67,22 @@ def load_network(options: argparse.Namespace) -> SpikingModel:
             f"takes whole spiking networks; give a part's folder ({folders}), or use HybridModel.load from Python"
         )
     return load(options.network)
+
+
+def check_counts(options: argparse.Namespace) -> None:
+    """Refuses numbers of images below one.
+
+    Raises:
+        InputError: naming the option.
+    """
+    counts = {
+        options.images_option: options.images,
+        "--batch-size": options.batch_size,
+        "--calib-images": options.calib_images,
+    }
+    for option, value in counts.items():
+        if value is not None and value < 1:
+            raise InputError(f"{option} must be at least 1, got {value}")
 
 
 def saved_images(snn: SpikingModel, options: argparse.Namespace) -> ImageSets:
@@ -77,6 +101,7 @@ def saved_images(snn: SpikingModel, options: argparse.Namespace) -> ImageSets:
         names = ", ".join(spec.name for spec in snn.signature.tensors)
         raise InputError(f"{options.network} takes {names}: this command gives images alone, run it from Python")
     preprocessing = Preprocessing.from_description(snn.report.preprocessing)
+    calibration_images = options.calib_images or max(snn.report.calibration_images, 1)
     if options.data is not None and snn.report.task != CLASSIFICATION:
         raise InputError(
             f"{options.network} is for {snn.report.task}, and --data takes images of classes here: leave it out, or "
@@ -87,11 +112,10 @@ def saved_images(snn: SpikingModel, options: argparse.Namespace) -> ImageSets:
             options.data,
             preprocessing,
             num_classes=_classes(snn),
-            calibration_images=max(snn.report.calibration_images, 1),
+            calibration_images=calibration_images,
             evaluation_images=options.images,
             seed=options.seed,
         )
-    calibration_images = max(snn.report.calibration_images, 1)
     if snn.report.model == DIGITS:
         return digits_images(
             preprocessing,
@@ -102,7 +126,7 @@ def saved_images(snn: SpikingModel, options: argparse.Namespace) -> ImageSets:
     return sample_photographs(
         preprocessing,
         calibration_images=calibration_images,
-        evaluation_images=options.images or _PHOTOGRAPH_CROPS,
+        evaluation_images=options.images or PHOTOGRAPH_CROPS,
         seed=options.seed,
     )
 

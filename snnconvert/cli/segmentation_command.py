@@ -50,10 +50,10 @@ def run(options: argparse.Namespace, share: Share) -> None:
     share.wait()
     if not share.is_first:
         return
-    collate = _with_masks if sets.labelled else None
+    collate = with_masks if sets.labelled else None
     batches = loader_of(sets.evaluation, options, batch_size=options.batch_size, collate_fn=collate)
     evaluation = evaluate_segmentation(ann, snn, work.progress(batches), void=_void(options), seed=options.seed)
-    snn.report = _completed(snn.report, evaluation, sets, loaded)
+    snn.report = work.priced(_completed(snn.report, evaluation, sets, loaded))
     snn.save(work.target, force=options.force)
     say(options, f"{report_table(snn.report)}\n\nwritten to {work.target}{os.sep}\n")
     emit_json(snn.report.summary())
@@ -76,7 +76,7 @@ def _sets(work: TaskRun, loaded: LoadedModel) -> TaskSets:
     return check_sets(sets, "torchmetrics")
 
 
-def _with_masks(items: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, list[Tensor]]:
+def with_masks(items: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, list[Tensor]]:
     """A batch of images of one size and masks of their own sizes."""
     return torch.stack([image for image, _ in items]), [mask for _, mask in items]
 

@@ -18,7 +18,10 @@ from snnconvert.data.division import Wishes
 from snnconvert.data.plain import without_labels
 from snnconvert.data.preprocessing import Preprocessing
 from snnconvert.data.sets import TaskSets
+from snnconvert.energy.profile import DEFAULT_PROFILE, HardwareProfile, load_profile
 from snnconvert.models.task_models import ModelRequest
+from snnconvert.report.hardware import on_hardware
+from snnconvert.report.report import Report
 from snnconvert.tasks.evaluation import tasks_module
 
 
@@ -31,12 +34,14 @@ class TaskRun:
         config: the settings they stand for.
         device: where to compute.
         target: folder of the results.
+        hardware: of the reports' energies.
     """
 
     options: argparse.Namespace
     config: ConversionConfig
     device: torch.device
     target: Path
+    hardware: HardwareProfile
 
     @property
     def request(self) -> ModelRequest:
@@ -60,6 +65,10 @@ class TaskRun:
         """Crops of photographs, where no data are given."""
         return without_labels(photographs(self.options, preprocessing))
 
+    def priced(self, report: Report) -> Report:
+        """The report with the energies of the hardware asked for."""
+        return report if self.options.hardware == DEFAULT_PROFILE else on_hardware(report, self.hardware)
+
     def progress(self, loader: DataLoader[Any]) -> Iterator[Any]:
         """The items of a loader behind a progress bar."""
         yield from tqdm(loader, desc="evaluating", unit="batch", disable=True if self.options.quiet else None)
@@ -72,7 +81,8 @@ def task_run(options: argparse.Namespace) -> TaskRun:
         SnnConvertError: on anything the user has to change.
     """
     config, device = settled(options)
-    return TaskRun(options, config, device, checked_target(options))
+    hardware = load_profile(options.hardware)
+    return TaskRun(options, config, device, checked_target(options), hardware)
 
 
 def check_sets(sets: TaskSets, *modules: str) -> TaskSets:

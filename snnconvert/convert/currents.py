@@ -17,7 +17,7 @@ from snnconvert.convert.ops import TRANSPOSED, OpKind, groups_of, kind_of
 from snnconvert.convert.plan import Plan, SynapsePlan
 from snnconvert.convert.shapes import hinted_shape, most_terms
 from snnconvert.convert.units import FloatArray, IntArray, Source, UnitProblem
-from snnconvert.convert.weights import natural_scale, quantize
+from snnconvert.convert.weights import countable_scale, natural_scale, quantize
 from snnconvert.neurons.code import SpikeCode
 from snnconvert.neurons.synapse import BIAS_RESERVE, FLOAT32_EXACT, accumulator_bound, outputs_first
 from snnconvert.neurons.threshold import Threshold
@@ -52,6 +52,7 @@ def solve_currents(
     thresholds: Mapping[int, Threshold],
     channels: SpikeChannels,
     widths: Mapping[str, Tensor],
+    scales: Mapping[str, Tensor],
 ) -> Currents:
     """Finds units and multipliers for every current of the graph.
 
@@ -62,8 +63,9 @@ def solve_currents(
         thresholds: threshold of each family of sites.
         channels: where spikes of thresholds per channel have their channels.
         widths: weight bits of each output channel [O] of the synapses that don't have the plan's, by node name.
+        scales: of synapses whose scales aren't to be searched; see :func:`~snnconvert.convert.insert.insert_neurons`.
     """
-    builder = _Builder(graph_module, plan, flows, thresholds, channels, widths)
+    builder = _Builder(graph_module, plan, flows, thresholds, channels, widths, scales)
     builder.build()
     return builder.solve()
 
@@ -130,9 +132,10 @@ class _Builder:
         thresholds: Mapping[int, Threshold],
         channels: SpikeChannels,
         widths: Mapping[str, Tensor],
+        scales: Mapping[str, Tensor],
     ) -> None:
         self.graph_module, self.flows, self.thresholds = graph_module, flows, thresholds
-        self.widths = widths
+        self.widths, self.scales = widths, scales
         self.steps = Steps(thresholds, channels)
         self.plans = {item.node: item for item in plan.synapses}
         self.sites = {site.node: site for site in plan.sites}
@@ -201,7 +204,11 @@ class _Builder:
         steps, shifts = self.steps.at(plan.source, plan.family), self.steps.shifts(plan.source, plan.family)
         weight, bias = folded_parameters(self.graph_module, node, steps, shifts)
         bits = self.widths.get(node.name, plan.weight_bits)
-        scale = natural_scale(weight, bias, bits)
+        given = self.scales.get(node.name)
+        if given is None:
+            scale = natural_scale(weight, bias, bits)
+        else:
+            scale = countable_scale(weight, bias, given.to(weight.device).double() * self.thresholds[plan.family].step)
         bound = _bound(weight, bias, scale, bits, threshold.code)
         excess = bound / FLOAT32_EXACT
         slightly = (excess > 1) & (excess <= _WORTH_COARSENING)

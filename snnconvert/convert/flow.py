@@ -11,7 +11,7 @@ import torch
 from torch import fx
 
 from snnconvert.convert.arguments import as_int, as_ints, with_defaults
-from snnconvert.convert.ops import CONVOLUTIONS, LINEAR, TRANSPOSED, OpKind, kind_of
+from snnconvert.convert.ops import CONVOLUTIONS, LINEAR, NEAREST, TRANSPOSED, OpKind, kind_of
 from snnconvert.convert.shapes import hinted_shape, is_fixed
 
 aten = torch.ops.aten
@@ -174,6 +174,8 @@ def _keeps_channels(node: fx.Node, source: fx.Node, axis: int) -> bool:
         return axis == 1 and before[:2] == after[:2] and single
     if node.target is aten.slice.Tensor:
         return as_int(with_defaults(node, 0)[0]) % len(before) not in (0, axis)
+    if node.target in NEAREST:
+        return axis == 1
     if node.target in (aten.constant_pad_nd.default, aten.pad.default):
         return len(with_defaults(node)[0]) // 2 <= len(before) - 1 - axis
     return False

@@ -49,7 +49,14 @@ COPY = "copy"
 ROLE = "role"
 NORMALIZATION = "normalization"
 
-_LAYOUTS = frozenset(
+NEAREST = frozenset(
+    {
+        aten.upsample_nearest1d.vec, aten.upsample_nearest2d.vec, aten.upsample_nearest3d.vec,
+        aten.upsample_nearest1d.default, aten.upsample_nearest2d.default, aten.upsample_nearest3d.default,
+        aten._upsample_nearest_exact1d.vec, aten._upsample_nearest_exact2d.vec, aten._upsample_nearest_exact3d.vec,
+    }
+)  # fmt: skip
+_LAYOUTS = NEAREST | frozenset(
     {
         aten.view.default, aten.reshape.default, aten._unsafe_view.default, aten.flatten.using_ints,
         aten.unflatten.int, aten.permute.default, aten.transpose.int, aten.t.default, aten.unsqueeze.default,
@@ -60,12 +67,9 @@ _LAYOUTS = frozenset(
         aten.index_select.default, aten.movedim.int, aten.movedim.intlist, aten.contiguous.default,
         aten.clone.default, operator.getitem, aten.reflection_pad1d.default, aten.reflection_pad2d.default,
         aten.reflection_pad3d.default, aten.replication_pad1d.default, aten.replication_pad2d.default,
-        aten.replication_pad3d.default, aten.upsample_nearest1d.vec, aten.upsample_nearest2d.vec,
-        aten.upsample_nearest3d.vec, aten.upsample_nearest1d.default, aten.upsample_nearest2d.default,
-        aten.upsample_nearest3d.default, aten.im2col.default, aten.unfold.default, aten.tile.default,
+        aten.replication_pad3d.default, aten.im2col.default, aten.unfold.default, aten.tile.default,
         aten.repeat_interleave.self_int, aten.expand_as.default, aten.view_as.default, aten.reshape_as.default,
-        aten.gather.default, aten._upsample_nearest_exact1d.vec, aten._upsample_nearest_exact2d.vec,
-        aten._upsample_nearest_exact3d.vec, aten.unsafe_split.Tensor, aten.unsafe_split_with_sizes.default,
+        aten.gather.default, aten.unsafe_split.Tensor, aten.unsafe_split_with_sizes.default,
         aten.unsafe_chunk.default,
     }
 )  # fmt: skip

@@ -36,9 +36,23 @@ def natural_scale(weight: Tensor, bias: Tensor, bits: int | Tensor) -> Tensor:
     searched = (widths > 1) & (widths < _SEARCH_BELOW_BITS)
     if bool(searched.any()):
         scale = torch.where(searched, _least_squares_scale(flat, widest, largest), scale)
-    raised = torch.maximum(scale.double(), bias.double().abs() / _LARGEST_BIAS)
-    empty = flat.abs().amax(1) == 0
-    return torch.where(empty, bias.double().abs() / _LARGEST_BIAS, raised)
+    return countable_scale(weight, bias, scale)
+
+
+def countable_scale(weight: Tensor, bias: Tensor, scale: Tensor) -> Tensor:
+    """Scales [O] raised where a channel's bias would exceed 2^21 counts; 0, for any, without a bias if it is all zeros.
+
+    Args:
+        weight: [O, ...].
+        bias: [O].
+        scale: [O], positive.
+
+    Returns:
+        float64 [O], not negative.
+    """
+    least = bias.double().abs() / _LARGEST_BIAS
+    empty = weight.reshape(weight.shape[0], -1).abs().amax(1) == 0
+    return torch.where(empty, least, torch.maximum(scale.double(), least))
 
 
 def quantize(values: Tensor, scale: Tensor, bits: int | Tensor) -> Tensor:

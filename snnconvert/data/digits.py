@@ -13,7 +13,7 @@ from snnconvert.data.preprocessing import Preprocessing
 from snnconvert.data.sets import ImageSets
 from snnconvert.data.splits import check_counts, choose_indices
 
-DIGITS_CLASSES = 10
+DIGITS_CLASSES, DIGITS_TRAINING = 10, 1257
 _HELD_OUT = 540
 _BRIGHTEST = 16.0
 

@@ -52,8 +52,8 @@ class ProductCell(Cell):
         """The current this tick's spikes add to the product."""
         messages = [inputs[name] for name in self._sources]
         for message, course in zip(messages, self._courses, strict=True):
-            if message is not None and course.spike_range is not None:
-                check_spikes(self._layer, message.values, course.spike_range)
+            if message is not None:
+                self._check(message.values, course)
         if self._decodes:
             return self._decoded(tick, messages)
         if not self._incremental:
@@ -73,6 +73,10 @@ class ProductCell(Cell):
             spikes = [message.values for message in inputs[self._sources[0]].values()]
             self._watcher.multiplied(self._origin, self._product, spikes, window.estimate())
         return sent
+
+    def _check(self, spikes: Tensor, course: Course) -> None:
+        if course.spike_range is not None:
+            check_spikes(self._layer, spikes, course.spike_range)
 
     def _grown(self, left: Message, right: Message) -> Message:
         """Integers, the largest digit first: a_t∘B_t + ρ_t·A_{t−1}∘b_t."""

@@ -10,6 +10,7 @@ from typing import Literal, get_args
 import torch
 from torch import fx
 
+from snnconvert.convert.ops import NEAREST
 from snnconvert.engines.course import Carrier, Course, product_course, whole
 from snnconvert.errors import ConfigurationError, ConversionError
 from snnconvert.neurons.code import SpikeCode
@@ -25,7 +26,7 @@ MAX_POOLS = frozenset({aten.max_pool1d.default, aten.max_pool2d.default, aten.ma
 _WORDS_AND_SPIKES = "multiplies one side's complete words by the other side's spikes"
 _WHOLE_WORDS = "multiplies both sides' complete words, one of them decoded from its number"
 _JOINS = frozenset({aten.add.Tensor, aten.cat.default})
-_LAYOUTS = frozenset(
+_LAYOUTS = NEAREST | frozenset(
     {
         aten.view.default, aten.reshape.default, aten.permute.default, aten.transpose.int, aten.unsqueeze.default,
         aten.squeeze.dim, aten.squeeze.dims, aten.slice.Tensor, aten.clone.default, aten.contiguous.default,

@@ -16,9 +16,12 @@ from snnconvert.errors import InputError
 from snnconvert.models.checkpoint import apply_state_dict, load_state_dict
 from snnconvert.models.digits import DigitsNet, load_digits_net
 from snnconvert.models.onnx.classifier import is_onnx, load_image_network
+from snnconvert.models.small.catalogue import SMALL_NETWORKS
+from snnconvert.models.small.config import SmallNetConfig
 from snnconvert.models.timm_models import build_pretrained, build_untrained, load_checkpoint, resolve_name
 
-DIGITS = "digits"
+DIGITS, SMALL = "digits", "small/"
+_SMALL_SIZE, _SMALL_CLASSES = 32, 10
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -58,7 +61,8 @@ def load_model(
 
     Args:
         name: "digits" for the embedded network, else a timm name such as `resnet50`, `timm/resnet50` or
-            `resnet50.a1_in1k`, or the path of an .onnx file.
+            `resnet50.a1_in1k`, the path of an .onnx file, or a network of :mod:`snnconvert.models.small` such as
+            `small/resnet20`, whose weights are a checkpoint or random.
         checkpoint: Weights to load instead of the pretrained ones.
         random_weights: Take seeded random weights instead of the pretrained ones.
         num_classes: Classes of the classifier; None for the network's own.
@@ -78,6 +82,8 @@ def load_model(
         load = _load_digits
     elif is_onnx(name):
         load = _load_onnx
+    elif name.startswith(SMALL):
+        load = _load_small
     return load(
         name,
         checkpoint=checkpoint,
@@ -161,6 +167,39 @@ def _load_onnx(
         preprocessing=preprocessing,
         weights=f"onnx {name}",
         notes=(f"{Path(name).name} doesn't say how images are prepared for it: {assumption}.",),
+    )
+
+
+def _load_small(
+    name: str,
+    *,
+    checkpoint: Path | None,
+    random_weights: bool,
+    num_classes: int | None,
+    image_size: int | None,
+    seed: int,
+) -> LoadedModel:
+    builder = SMALL_NETWORKS.get(name.removeprefix(SMALL))
+    if builder is None:
+        raise InputError(f"there is no model '{name}': the small networks are {', '.join(SMALL_NETWORKS)}")
+    if checkpoint is None and not random_weights:
+        raise InputError(f"{name} comes without weights: give --checkpoint FILE, or --random-weights")
+    classes, size = num_classes or _SMALL_CLASSES, image_size or _SMALL_SIZE
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        module = builder(SmallNetConfig(form="ann", classes=classes))
+    if checkpoint is not None:
+        apply_state_dict(module, load_state_dict(checkpoint), source=str(checkpoint))
+    mean, std = _IMAGENET_MEAN, _IMAGENET_STD
+    preprocessing = Preprocessing((3, size, size), mean, std, interpolation="bilinear", crop_pct=1.0)
+    return LoadedModel(
+        name=name,
+        module=_ready(module),
+        input_size=preprocessing.input_size,
+        num_classes=classes,
+        preprocessing=preprocessing,
+        weights=_weights(checkpoint, random_weights, "random"),
+        notes=_random_note(name, seed) if random_weights else (),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import difflib
 import io
 from collections.abc import Mapping
@@ -54,6 +55,24 @@ class ModelRequest:
                 raise InputError(f"{name} is {value}: it must be {low} or more")
         if self.seed < 0:
             raise InputError(f"seed is {self.seed}: it must be 0 or more")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON-able form."""
+        return {
+            **dataclasses.asdict(self),
+            "checkpoint": None if self.checkpoint is None else str(self.checkpoint),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ModelRequest:
+        """Reads what :meth:`to_dict` gave.
+
+        Raises:
+            TypeError: if a field is missing, unknown or of another kind.
+            InputError: if one is out of its range.
+        """
+        checkpoint = data.get("checkpoint")
+        return cls(**{**data, "checkpoint": None if checkpoint is None else Path(checkpoint)})
 
     @property
     def source(self) -> str:

@@ -87,11 +87,11 @@ class ToReal(nn.Module):
     def forward(self, counts: Tensor) -> Tensor:
         """float32 values u·c, each rounded once."""
         if counts.dtype == torch.float64:
-            return _plain((counts * self.unit).to(torch.float32))
-        return _plain(counts * self.unit.to(torch.float32))
+            return plain((counts * self.unit).to(torch.float32))
+        return plain(counts * self.unit.to(torch.float32))
 
 
-def _plain(values: Tensor) -> Tensor:
+def plain(values: Tensor) -> Tensor:
     """Values in the memory order the ANN has, so that floating-point reductions add up in the same order."""
     is_reordered = values.dim() == 4 and values.is_contiguous(memory_format=torch.channels_last)
     return values.contiguous() if is_reordered else values

@@ -50,7 +50,16 @@ def integrate_and_fire_step(
         leak: λ, the share of the distance to rest that stays from step to step.
         rest: v_r, the potential a leaky neuron without input settles at.
     """
-    potential = state.potential + current if leak == 1.0 else (state.potential - rest) * leak + (current + rest)
+    return fire_and_reset(charged(current, state.potential, leak, rest), threshold, largest, reset)
+
+
+def charged(current: Tensor, potential: Tensor, leak: float, rest: float) -> Tensor:
+    """V_r + λ·(v − v_r) + i, the potential before firing; a new tensor."""
+    return potential + current if leak == 1.0 else (potential - rest) * leak + (current + rest)
+
+
+def fire_and_reset(potential: Tensor, threshold: float, largest: int, reset: Reset) -> tuple[Tensor, MembraneState]:
+    """Spikes of a charged potential, which is reset in place; see :func:`integrate_and_fire_step`."""
     if largest == 1:
         spikes = (potential >= threshold).view(torch.uint8)
     else:

@@ -209,7 +209,11 @@ class Synapse(nn.Module):
         """The current (W·z + b)·m with other weights [O, ...] and bias [O], in their type: nothing is proven exact."""
         multiplier = self.multiplier.to(weight.dtype)
         scaled = weight * self.channelwise(multiplier, weight.dim(), axis=0)
-        return self._sum(words.to(weight.dtype), self._as_run(scaled), bias.to(weight.dtype) * multiplier)
+        return self.with_weights(scaled, bias.to(weight.dtype) * multiplier, words)
+
+    def with_weights(self, weight: Tensor, bias: Tensor | None, words: Tensor) -> Tensor:
+        """W·z + b with other weights [O, ...] and bias [O] or none, in their type, without the multiplier."""
+        return self._sum(words.to(weight.dtype), self._as_run(weight), bias)
 
     def integrate(self, spikes: Tensor, rest: Tensor | None = None, *, wide: bool = False) -> Tensor:
         """The current W·(s − r)·m of the spikes of one step, without the bias, in the type of :meth:`forward`.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from snnconvert.allocation.pareto import ParetoPoint
-from snnconvert.in_time import AnytimeCurve
+from snnconvert.in_time import ACCURACY, AnytimeCurve
 from snnconvert.plots.curves import accuracy_curve
 from snnconvert.plots.pareto import pareto_curve
 from snnconvert.report.pictures.svg import inline_svg
@@ -48,8 +48,9 @@ def time_curve(curve: AnytimeCurve, ann_accuracy: float | None = None) -> Curve:
         curve: of ``snnconvert simulate``.
         ann_accuracy: the original network's accuracy, 0..1.
     """
-    what = "Agreement with the final decision" if curve.accuracy is None else "Accuracy"
-    heads = (Column("tick"), Column("accuracy"), Column("agreement", "share of images decided as in the end"))
+    what = "Agreement with the final decision" if curve.accuracy is None else curve.metric.replace(ACCURACY, "Accuracy")
+    decided = "images" if curve.metric == ACCURACY else "pixels"
+    heads = (Column("tick"), Column(curve.metric), Column("agreement", f"share of {decided} decided as in the end"))
     accuracy = [None] * len(curve.ticks) if curve.accuracy is None else list(curve.accuracy)
     rows = tuple(
         (Cell(str(tick)), Cell(percent(right, 2)), Cell(percent(same, 2)))
@@ -57,7 +58,7 @@ def time_curve(curve: AnytimeCurve, ann_accuracy: float | None = None) -> Curve:
     )
     svg = inline_svg(accuracy_curve(curve, ann_accuracy), "time", f"{what} against time")
     return Curve(
-        title="Accuracy in time",
+        title=f"{curve.metric.replace(ACCURACY, 'Accuracy')} in time",
         sentence=f"{what} of {curve.images:,} images when the answer is read out early, tick by tick.",
         svg=svg,
         table=Table("points in time", heads, rows),

@@ -30,6 +30,7 @@ class PartsReport:
         data: words for the images.
         notes: what the reader has to know.
         versions: of what produced the figures.
+        source: how the rest of the network is had again; empty if nobody knows.
     """
 
     task: str
@@ -43,6 +44,7 @@ class PartsReport:
     data: str
     notes: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
+    source: Mapping[str, Any] = field(default_factory=dict)
     schema: str = SCHEMA
 
     @property
@@ -81,6 +83,7 @@ class PartsReport:
             values["coverage"] = float(data["coverage"]["macs_on_spikes"])
             values["parts"] = {str(name): Report.from_dict(item) for name, item in data["parts"].items()}
             values["notes"] = tuple(data["notes"])
+            values["source"] = dict(data.get("source", {}))
             return cls(**values)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             if isinstance(error, ArtifactError):
@@ -102,4 +105,5 @@ class PartsReport:
             "data": self.data,
             "notes": list(self.notes),
             "versions": dict(self.versions),
+            "source": dict(self.source),
         }

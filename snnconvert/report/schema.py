@@ -137,6 +137,7 @@ class ReportData:
     notes: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     allocation: Allocation | None = None
+    training: Mapping[str, Any] | None = None
     task: str = "classification"
     schema: str = SCHEMA
 
@@ -146,10 +147,11 @@ class ReportData:
         return workload_of(self.layers, self.analog, self.totals)
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON-able form; the schema comes first, and there is no "allocation" where nothing was allocated."""
+        """The JSON-able form; the schema comes first, and what was neither allocated nor trained isn't named."""
         values = dataclasses.asdict(self)
-        if self.allocation is None:
-            del values["allocation"]
+        for name in ("allocation", "training"):
+            if values[name] is None:
+                del values[name]
         return {"schema": values.pop("schema"), **values}
 
     def summary(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Paired bootstrap over images, for metrics that are no mean over them."""
+"""Bootstrap over images, paired where there are two networks, for metrics that are no mean over them."""
 
 from __future__ import annotations
 
@@ -74,6 +74,21 @@ def bootstrapped_difference(
     counts = drawn_counts(images, resamples, seed)
     differences = second(counts) - first(counts)
     return None if bool(differences.isnan().all()) else _percentiles(differences)
+
+
+def bootstrapped(metric: Statistic, images: int, *, resamples: int, seed: int = 0) -> tuple[float, float] | None:
+    """95 % percentile interval of one network's metric over resampled images; None of a single image.
+
+    Args:
+        metric: of images that count several times each.
+        images: how many there are.
+        resamples: how often they are drawn anew.
+        seed: of the draws.
+    """
+    if images < 2:
+        return None
+    values = metric(drawn_counts(images, resamples, seed))
+    return None if bool(values.isnan().all()) else _percentiles(values)
 
 
 def once(images: int) -> Tensor:

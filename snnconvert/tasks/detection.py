@@ -26,7 +26,7 @@ from snnconvert.tasks.evaluation import (
 
 SURE = 0.5
 _Interval: TypeAlias = Callable[[Sequence[Ranking], Sequence[Ranking]], "tuple[float, float] | None"]
-_MOST = 100  # detections of one class in one image, COCO's number
+MOST = 100  # detections of one class in one image, COCO's number
 
 
 def evaluate_detection(
@@ -63,7 +63,7 @@ def evaluate_detection(
     for index, item in items(loader):
         images = [image.to(device) for image in detector_inputs(item, index).args[0]]
         with torch.no_grad():
-            found.add(_detections(ann(images)), _detections(snn(images)), _targets(item, len(images), index))
+            found.add(detections_of(ann(images)), detections_of(snn(images)), targets_of(item, len(images), index))
     if not found.images:
         raise no_images()
     interval = partial(_interval, images=found.images, resamples=resamples, seed=seed)
@@ -100,7 +100,7 @@ def _labelled_metrics(found: _Found, interval: _Interval) -> tuple[tuple[Metric,
     ann, snn = coco_average_precision(found.ann, found.truth), coco_average_precision(found.snn, found.truth)
     metrics = []
     for name, levels in (("mAP", IOU_LEVELS), ("mAP50", IOU_LEVELS[:1])):
-        ranked = [rankings(boxes, found.truth, levels, _MOST) for boxes in (found.ann, found.snn)]
+        ranked = [rankings(boxes, found.truth, levels, MOST) for boxes in (found.ann, found.snn)]
         metrics.append(Metric(name, ann[name], snn[name], found.images, interval(*ranked)))
     return tuple(metrics), ()
 
@@ -143,13 +143,18 @@ def coco_average_precision(found: Sequence[Boxes], truth: Sequence[Boxes]) -> di
     return {"mAP": float(values["map"]), "mAP50": float(values["map_50"])}
 
 
-def _detections(output: Any) -> list[Boxes]:
+def detections_of(output: Any) -> list[Boxes]:
+    """The boxes of every image from what a detector returns.
+
+    Raises:
+        InputError: if it is no list of dicts of boxes, labels and scores.
+    """
     if not isinstance(output, (tuple, list)):
         raise InputError(f"the detector returns {type(output).__name__}: expected a list of dicts of boxes")
     return [_boxes(found, "the detector's output", ("boxes", "labels", "scores")) for found in output]
 
 
-def _targets(item: Any, images: int, index: int) -> list[Boxes]:
+def targets_of(item: Any, images: int, index: int) -> list[Boxes]:
     """The labels an item of a loader brings, one for each image; none if it brings none."""
     if not isinstance(item, (tuple, list)) or len(item) != 2 or isinstance(item[1], Tensor):
         return []

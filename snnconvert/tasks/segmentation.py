@@ -75,6 +75,18 @@ def segmentation_logits(output: Any) -> Tensor:
     Raises:
         InputError: if there are none.
     """
+    found = logits_of(output)
+    if found.dim() != 4 or not found.is_floating_point():
+        raise InputError(f"segmentation needs logits [N, classes, H, W], the network returns {tuple(found.shape)}")
+    return found
+
+
+def logits_of(output: Any) -> Tensor:
+    """The tensor of an output that holds the logits: itself, a dict's "out" or "logits", or a tuple's first tensor.
+
+    Raises:
+        InputError: if there is none.
+    """
     found = output
     if isinstance(output, Mapping):
         found = next((output[key] for key in _LOGITS if key in output), None)
@@ -83,9 +95,8 @@ def segmentation_logits(output: Any) -> Tensor:
             raise InputError(f"the network returns a dict of {keys}: segmentation needs 'out' or 'logits'")
     elif isinstance(output, (tuple, list)) and output:
         found = output[0]
-    if not isinstance(found, Tensor) or found.dim() != 4 or not found.is_floating_point():
-        shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-        raise InputError(f"segmentation needs logits [N, classes, H, W], the network returns {shape}")
+    if not isinstance(found, Tensor):
+        raise InputError(f"segmentation needs logits [N, classes, H, W], the network returns {type(found).__name__}")
     return found
 
 
@@ -109,7 +120,7 @@ class _Overlaps:
         """None if no pixel counts."""
         if not self.images:
             return None
-        ann, snn = (_statistic(part) for part in self.found)
+        ann, snn = (overlap_statistic(part) for part in self.found)
         before, after = float(ann(once(self.images))), float(snn(once(self.images)))
         if math.isnan(before):
             return None
@@ -117,7 +128,8 @@ class _Overlaps:
         return Metric("mIoU", before, after, self.images, interval)
 
 
-def _statistic(overlaps: Sequence[tuple[Tensor, Tensor]]) -> Statistic:
+def overlap_statistic(overlaps: Sequence[tuple[Tensor, Tensor]]) -> Statistic:
+    """Mean IoU of resampled images, from the intersections and unions of each."""
     intersections, unions = (torch.stack([pair[which] for pair in overlaps]) for which in (0, 1))
     return partial(mean_iou, intersections, unions)
 
@@ -177,7 +189,7 @@ def _outputs(
             raise InputError("some images have masks and some have none: give all or none")
         total += len(images)
         for number, mask in enumerate(masks):
-            _check_classes(mask, logits[0].shape[1], overlaps.void, f"mask {number} of batch {index}")
+            check_classes(mask, logits[0].shape[1], overlaps.void, f"mask {number} of batch {index}")
             overlaps.add((logits[0][number], logits[1][number]), mask.to(device))
         yield len(images), *logits, None
 
@@ -209,7 +221,12 @@ def _mask(mask: Any, index: int) -> Tensor:
     return mask.long()
 
 
-def _check_classes(mask: Tensor, classes: int, void: int, where: str) -> None:
+def check_classes(mask: Tensor, classes: int, void: int, where: str) -> None:
+    """Refuses a mask that holds a value which is neither a class nor void.
+
+    Raises:
+        InputError: naming it.
+    """
     wrong = mask[(mask != void) & ((mask < 0) | (mask >= classes))]
     if len(wrong):
         raise InputError(

@@ -8,13 +8,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from benchmarks import peer_accuracy
-from benchmarks.cifar_resnet import CifarResNet
+from benchmarks.cifar_resnet import cifar_resnet
 from benchmarks.spikingjelly_recipes import with_modules
 
 
 def test_modules_in_place_of_functions_compute_the_same():
     torch.manual_seed(0)
-    ann = CifarResNet(20).eval()
+    ann = cifar_resnet(20).eval()
     images = torch.randn(2, 3, 32, 32)
     rewritten = with_modules(ann)
     with torch.no_grad():

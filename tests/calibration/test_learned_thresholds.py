@@ -13,10 +13,11 @@ import snnconvert
 import snnconvert.finishing
 from snnconvert.calibration.reconstruction import reconstruct
 from snnconvert.calibration.reconstruction.blocks import find_blocks
-from snnconvert.calibration.reconstruction.channels import channel_shapes, on_grid
+from snnconvert.calibration.reconstruction.channels import channel_shapes
 from snnconvert.calibration.reconstruction.reconstruct import learn_weights
 from snnconvert.calibration.reconstruction.soft import SoftNeuron, SoftSynapse
 from snnconvert.calibration.reconstruction.trainer import Schedule
+from snnconvert.neurons.gain_grid import on_grid
 from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.neurons.packed import PackedCode
 from snnconvert.neurons.synapse import Synapse

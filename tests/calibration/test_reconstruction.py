@@ -186,6 +186,82 @@ def test_a_step_may_take_as_many_samples_as_it_likes():
         assert torch.equal(snn(sample), snn.simulate(sample).output)
 
 
+class Pyramid(nn.Module):
+    """Two levels and a head for the sum of both, as in detectors; any height and width."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.down, self.top, self.side, self.tower, self.head = (
+            nn.Conv2d(3, 12, 3, padding=1),
+            nn.Conv2d(12, 12, 3, stride=2, padding=1),
+            nn.Conv2d(12, 10, 1),
+            nn.Conv2d(12, 10, 1),
+            nn.Conv2d(10, 12, 3, padding=1),
+            nn.Conv2d(12, 5, 1),
+        )
+        self.eval()
+
+    def forward(self, x):
+        fine = torch.relu(self.stem(x))
+        coarse = self.top(torch.relu(self.down(fine)))
+        both = self.side(fine) + nn.functional.interpolate(coarse, size=fine.shape[2:], mode="nearest")
+        return self.head(torch.relu(self.tower(both))).permute(0, 2, 3, 1).flatten(1, 2)
+
+
+class Detector(nn.Module):
+    """A network with a part whose inputs' heights and widths are dynamic."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = Pyramid()
+
+    def forward(self, x):
+        return self.body(x)
+
+
+def test_parts_of_dynamic_sizes_are_cut_into_the_same_blocks_and_trained():
+    net, sample, unseen = Detector(), images(48), images(32, seed=1, size=12)
+    settings = {"bits": 2, "T": 3, "weight_bits": 2, "first_last_weight_bits": 2}
+    hybrids = {}
+    for steps in (0, 100):
+        config = snnconvert.ConversionConfig(**settings, reconstruction_steps=steps)
+        hybrids[steps] = snnconvert.convert_parts(net, sample.split(16), ("body",), config, progress=False)
+    assert sqnr(net, hybrids[100], unseen) > sqnr(net, hybrids[0], unseen) + 0.5
+    body = hybrids[100].parts["body"]
+    assert body.input_shape == (3, None, None)
+    assert any("trained block by block" in note for note in body.report.notes)
+    fixed, sources, _ = converted(net.body, sample, **settings)
+    dynamic = prepare(net.body, sample[:2], body.config, sizes="dynamic").graph.graph.nodes
+    cut = [
+        [block.synapses for block in find_blocks(network, {node.name: node for node in nodes})]
+        for network, nodes in ((fixed.network, sources.values()), (body.network, dynamic))
+    ]
+    assert cut[0] == cut[1]
+    assert len(cut[0]) > 2
+
+
+def test_tensors_that_fold_other_sizes_into_their_first_are_no_border():
+    class Windows(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.first, self.second, self.head = nn.Linear(4, 12), nn.Linear(12, 12), nn.Linear(12, 5)
+            self.eval()
+
+        def forward(self, x):
+            x = self.first(x.flatten(0, 1))
+            return self.head(torch.relu(self.second(torch.relu(x)))).unflatten(0, (-1, 6))
+
+    net, sample = Windows(), torch.randn(32, 6, 4, generator=torch.Generator().manual_seed(0))
+    settings = {"bits": 1, "T": 4, "weight_bits": 2, "first_last_weight_bits": 2}
+    trained, sources, _ = converted(net, sample, **settings, reconstruction_steps=100)
+    plain, *_ = converted(net, sample, **settings)
+    (block,) = [block for block in find_blocks(trained.network, sources) if block.synapses]
+    assert len(block.synapses) == 3
+    assert sqnr(net, trained, sample) > sqnr(net, plain, sample)
+
+
 def test_weights_of_one_bit_move_between_minus_one_and_one():
     bits = torch.tensor([1, 1, 2, 3])
     weight = torch.tensor([[-1, 1, 1], [0, 0, 0], [-1, 0, 1], [-3, 0, 2]])

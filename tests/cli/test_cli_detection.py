@@ -1,6 +1,7 @@
 """``--task detection`` on tiny data: a detector of torchvision with a tiny backbone, and SSDLite."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -10,12 +11,15 @@ from tiny_detectors import build
 from torchmetrics.detection import MeanAveragePrecision
 
 import snnconvert
+from snnconvert.cli.main import main
 from snnconvert.data.boxes import LabelRange
 from snnconvert.data.detection_sets import open_boxes
 from snnconvert.data.division import Wishes
 from snnconvert.data.pixels import image_to_tensor
+from snnconvert.energy.profile import load_profile
 from snnconvert.errors import ArtifactError
 from snnconvert.models import task_models
+from snnconvert.report.hardware import on_hardware
 from snnconvert.report.parts_report import PartsReport
 
 NAMES = ("background", "person", "dog", "airplane")
@@ -80,7 +84,103 @@ def test_map_of_both_networks(cli, folder, tiny):
     for damaged in ({**report, "schema": "snnconvert.report/2"}, {**report, "metrics": None}, {**report, "more": 1}):
         with pytest.raises(ArtifactError):
             PartsReport.from_dict(damaged)
-    assert_one_error(cli("eval", "out"), "parts of a network")
+
+
+@pytest.fixture(scope="module")
+def conversion(tmp_path_factory):
+    """A folder with the tiny detector in out/ and its images in data/."""
+    place = tmp_path_factory.mktemp("detector")
+    write_coco(place / "data", 8)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        patch.setattr(task_models, "_build", lambda *_: (livened("retinanet"), NAMES, 4))
+        words = "retinanet_resnet50_fpn --task detection --random-weights --data data --calib-images 3 --bits 4 --T 2"
+        assert main([*words.split(), "-o", "out", "-q"]) == 0
+    return place
+
+
+@pytest.fixture
+def converted(conversion, folder, tiny):
+    """The same in the working directory: what the conversion reported."""
+    shutil.copytree(conversion, folder, dirs_exist_ok=True)
+    return json.loads((folder / "out/report.json").read_text())
+
+
+@pytest.mark.parametrize("engine", ["packed", "stepwise", "torch", "onnxruntime"])
+def test_map_in_an_engine(cli, folder, converted, engine):
+    done = cli("eval", "out", "--task", "detection", "--data", "data", "--engine", engine, "-b", 1)
+    assert done.code == 0, done.err
+    assert (done.last_line["task"], done.last_line["images"], done.last_line["engine"]) == ("detection", 5, engine)
+    assert done.last_line["accuracy"] is None
+    scores = {score["name"]: score for score in done.last_line["metrics"]}
+    assert list(scores) == ["mAP", "mAP50"]
+    for metric in converted["metrics"][:2]:
+        score = scores[metric["name"]]
+        assert score["value"] == pytest.approx(metric["snn"], abs=1e-6)
+        assert score["ci95"][0] <= score["ci95"][1]
+    assert "mAP50: " in done.out
+    assert done.last_line["data"] == converted["data"]
+
+
+def test_words_of_the_parts_in_an_engine(cli, folder, converted):
+    done = cli("eval", "out", "--data", "data", "--engine", "torch", "--verify", "--limit", 2)
+    assert done.code == 0, done.err
+    packed = done.last_line["packed"]
+    assert packed["mismatches"] == 0
+    assert packed["largest_difference"] < 1e-4
+    hybrid = snnconvert.HybridModel.load(folder / "out", livened("retinanet"))
+    names = [f"{part}: {layer}" for part, snn in hybrid.parts.items() for layer, _ in snn.neurons()]
+    assert [layer["layer"] for layer in packed["layers"]] == names
+    assert all(layer["words"] > 0 for layer in packed["layers"])
+
+
+def test_detection_in_time(cli, folder, converted):
+    done = cli("simulate", "out", "--task", "detection", "--data", "data", "--eval-images", 5)
+    assert done.code == 0, done.err
+    curve = done.last_line["curve"]
+    assert (curve["metric"], curve["images"], curve["ticks"]) == ("mAP", 5, [done.last_line["ticks"]])
+    assert curve["accuracy"] == [pytest.approx(converted["metric"]["snn"], abs=1e-6)]
+    names = [layer["name"] for layer in done.last_line["layers"]]
+    assert {name.partition(": ")[0] for name in names} == {"backbone", "head"}
+    assert all(layer["unevenness"]["differing"] == 0 for layer in done.last_line["layers"])
+    assert "mAP" in done.out
+
+
+def test_a_detector_without_labels_in_an_engine(cli, folder, converted):
+    done = cli("eval", "out", "--eval-images", 2, "--engine", "stepwise", "-q")
+    assert done.code == 0, done.err
+    (score,) = done.last_line["metrics"]
+    assert "packed network's boxes" in score["name"]
+    assert score["value"] > 0.98  # what it is unsure of ranks among what it is sure of
+
+
+def test_what_a_saved_detector_refuses(cli, folder, converted):
+    assert_one_error(cli("eval", "out", "--task", "segmentation"), "converted for detection")
+    assert_one_error(cli("eval", "out", "--void", 3), "--void")
+    assert_one_error(cli("eval", "out", "--engine", "packed", "--verify"), "--verify")
+    assert_one_error(cli("simulate", "out", "--plots", "pictures"), "--plots")
+    assert_one_error(cli("export", "out", "--to", "onnx"), "parts of a network")
+    report = json.loads((folder / "out/report.json").read_text())
+    (folder / "out/report.json").write_text(json.dumps({**report, "source": {}}))
+    assert_one_error(cli("eval", "out"), "parts of a network", "HybridModel.load")
+    (folder / "out/report.json").write_text(json.dumps({**report, "source": {"nom": 3}}))
+    assert_one_error(cli("eval", "out"), "damaged")
+
+
+def test_energies_are_those_of_the_hardware(cli, folder, tiny):
+    arguments = [*tiny, "--calib-images", 2, "--eval-images", 2, "-q"]
+    assert cli(*arguments, "-o", "usual").code == 0
+    done = cli(*arguments, "--hardware", "edge_cpu", "-o", "out")
+    assert done.code == 0, done.err
+    usual, whole = (
+        PartsReport.from_dict(json.loads((folder / name / "report.json").read_text())) for name in ("usual", "out")
+    )
+    parts = snnconvert.HybridModel.load(folder / "out", livened("retinanet")).report
+    for name, report in whole.parts.items():
+        assert report.energy == on_hardware(usual.parts[name], load_profile("edge_cpu")).energy
+        assert report.energy.summary()["totals"] != usual.parts[name].energy.summary()["totals"]
+        assert report.energy == parts[name].energy
+    assert_one_error(cli(*arguments, "--hardware", "cmos1", "-o", "none"), "cmos1")
 
 
 def test_without_labels(cli, folder, tiny):

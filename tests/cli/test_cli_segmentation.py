@@ -14,8 +14,12 @@ from task_data import write_image, write_mask, write_masked
 from torchmetrics.classification import MulticlassJaccardIndex
 
 import snnconvert
+from snnconvert.data.division import Wishes
+from snnconvert.data.masks import open_masks
 from snnconvert.data.preprocessing import Preprocessing
+from snnconvert.energy.profile import load_profile
 from snnconvert.models.onnx.model import load_onnx
+from snnconvert.report.hardware import on_hardware
 
 SIZE = (24, 32)
 
@@ -81,8 +85,76 @@ def test_miou_of_both_networks(cli, folder):
     assert report["calibration_images"] == 6
     assert 0 < report["fidelity"]["top1_agreement"] <= 1
     assert "mIoU" in done.out
-    again = cli("eval", "out", "--data", root)
-    assert_one_error(again, "segmentation", "snnconvert.evaluate")
+    for engine in ("packed", "stepwise", "torch", "onnxruntime"):
+        again = cli("eval", "out", "--task", "segmentation", "--data", root, "--engine", engine, "-b", 2)
+        assert again.code == 0, again.err
+        (score,) = again.last_line["metrics"]
+        assert (score["name"], score["images"], again.last_line["engine"]) == ("mIoU", 5, engine)
+        assert score["value"] == pytest.approx(metric["snn"], abs=1e-6)
+        assert score["ci95"][0] <= score["value"] <= score["ci95"][1]
+        assert "mIoU: " in again.out
+    assert again.last_line["data"] == done.last_line["data"]
+
+
+def test_miou_in_time(cli, folder):
+    net, root = write_onnx(folder / "net.onnx"), write_masked(folder / "data", 6)
+    done = cli(net, "--task", "segmentation", "--data", root, "--neuron", "if", "--bits", 2, "--T", 3, "-o", "out")
+    assert done.code == 0, done.err
+    timed = cli("simulate", "out", "--task", "segmentation", "--data", root, "--plots", "pictures", "-b", 2)
+    assert timed.code == 0, timed.err
+    curve = timed.last_line["curve"]
+    assert curve["metric"] == "mIoU"
+    assert curve["images"] == done.last_line["metric"]["images"] == 3
+    assert curve["accuracy"][-1] == pytest.approx(done.last_line["metric"]["snn"], abs=1e-6)
+    assert curve["agreement"][-1] == 1.0
+    snn = snnconvert.load(folder / "out")
+    preprocessing = Preprocessing.from_description(snn.report.preprocessing)
+    sets = open_masks(root, preprocessing, num_classes=4, void=255, wishes=Wishes(snn.report.calibration_images))
+    first = MulticlassJaccardIndex(4, average="macro", ignore_index=255)
+    same = 0.0
+    for image, mask in (sets.evaluation[index] for index in range(3)):
+        readout = snn.simulate(image[None]).readout[:, 0]
+        logits = torch.nn.functional.interpolate(readout[:1], mask.shape, mode="bilinear")
+        first.update(logits.argmax(1), mask[None])
+        same += float((readout[0].argmax(0) == readout[-1].argmax(0)).double().mean()) / 3
+    assert curve["accuracy"][0] == pytest.approx(float(first.compute()), abs=1e-6)
+    assert curve["agreement"][0] == pytest.approx(same)
+    assert (folder / "pictures/curve.png").stat().st_size > 0
+    page = cli("report", "out", "--simulation", save_line(folder / "time.json", timed))
+    assert page.code == 0, page.err
+    assert "mIoU in time" in (folder / "out/report.html").read_text()
+
+
+def save_line(path, outcome):
+    path.write_text(json.dumps(outcome.last_line))
+    return path
+
+
+def test_what_a_saved_segmenter_refuses(cli, folder):
+    net, root = write_onnx(folder / "net.onnx"), write_masked(folder / "data", 4)
+    assert cli(net, "--task", "segmentation", "--data", root, "-o", "out", "-q").code == 0
+    assert_one_error(cli("eval", "out", "--task", "detection"), "converted for segmentation")
+    assert_one_error(cli("eval", "out", "--checkpoint", "a.pth"), "--checkpoint")
+    assert_one_error(cli("eval", "out", "--calib-images", 0), "--calib-images")
+    assert_one_error(cli("eval", "out", "--data", root, "--void", 0), "void is 0")
+    alone = cli("eval", "out", "--eval-images", 2, "--engine", "stepwise", "-q")
+    assert alone.last_line["metrics"] == []
+    assert alone.last_line["packed"]["top1_agreement"] == 1.0
+
+
+def test_energies_are_those_of_the_hardware(cli, folder):
+    net, root = write_onnx(folder / "net.onnx"), write_masked(folder / "data", 4)
+    arguments = [net, "--task", "segmentation", "--data", root, "-q"]
+    usual = cli(*arguments, "-o", "usual")
+    done = cli(*arguments, "--hardware", "edge_cpu", "-o", "out")
+    assert done.code == 0, done.err
+    report = snnconvert.load(folder / "out").report
+    before = snnconvert.load(folder / "usual").report
+    assert report.energy == on_hardware(before, load_profile("edge_cpu")).energy
+    assert report.energy.summary()["totals"] != before.energy.summary()["totals"]
+    assert (report.metric, report.totals) == (before.metric, before.totals)
+    assert usual.last_line["metric"] == done.last_line["metric"]
+    assert_one_error(cli(*arguments, "--hardware", "cmos1", "-o", "none"), "cmos1")
 
 
 @pytest.mark.parametrize("labelled", [False, None])

@@ -280,6 +280,27 @@ def windows():
 
 
 IMAGE = (3, 8, 8)
+
+
+def pyramid():
+    """Currents of three levels, brought to the next one's size by an integer factor and by another, are added up."""
+
+    def forward(n, x):
+        fine = F.relu(n.stem(x))
+        middle = F.relu(n.down(fine))
+        coarse = F.relu(n.deep(middle))
+        sides = n.side(middle) + F.interpolate(n.top(coarse), size=middle.shape[2:], mode="nearest")
+        whole = n.lateral(fine) + F.interpolate(sides, scale_factor=2.0, mode="nearest-exact")
+        both = F.relu(n.smooth(whole)).mean((2, 3)) + F.relu(n.rough(sides)).mean((2, 3))
+        return n.head(both)
+
+    return Net(
+        forward, stem=normed(3, 6), down=normed(6, 8, stride=2), deep=conv(8, 8, stride=3, padding=0),
+        top=conv(8, 5, 1), side=conv(8, 5, 1), lateral=conv(6, 5, 1), smooth=conv(5, 6), rough=conv(5, 6),
+        head=nn.Linear(6, 5),
+    )  # fmt: skip
+
+
 NETWORKS = {
     "chain": (chain, IMAGE),
     "residual": (residual, IMAGE),
@@ -301,6 +322,7 @@ NETWORKS = {
     "gates": (gates, IMAGE),
     "layouts": (layouts, IMAGE),
     "windows": (windows, IMAGE),
+    "pyramid": (pyramid, (3, 10, 10)),
 }
 SPIKING_THROUGHOUT = [name for name in NETWORKS if name not in ("attention", "class_token", "gates")]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import fx
@@ -52,7 +53,8 @@ def find_blocks(network: fx.GraphModule, sources: Mapping[str, fx.Node]) -> list
     # With several inputs, neurons on the first stand in front of the placeholder of the next.
     nodes = [*network.graph.find_nodes(op="placeholder"), *computed]
     live = _live_after(network, nodes)
-    width = [_width(values, sources) for values in live]
+    batches = _batch_sizes(sources)
+    width = [_width(values, sources, batches) for values in live]
     cuts = _cuts(nodes, width, 0, len(nodes), 1)
     edges = [_last_placeholder(nodes), *cuts, len(nodes) - 1]
     blocks = []
@@ -63,9 +65,8 @@ def find_blocks(network: fx.GraphModule, sources: Mapping[str, fx.Node]) -> list
 
 
 def is_batched(node: fx.Node, sources: Mapping[str, fx.Node]) -> bool:
-    """Whether a tensor's first dimension grows with the batch."""
-    value = sources[source_of(node)].meta.get("val")
-    return isinstance(value, torch.Tensor) and value.dim() > 0 and isinstance(value.shape[0], torch.SymInt)
+    """Whether a tensor's first dimension is the batch."""
+    return _has_batch_first(sources[source_of(node)].meta.get("val"), _batch_sizes(sources))
 
 
 def source_of(node: fx.Node) -> str:
@@ -95,8 +96,30 @@ def _live_after(network: fx.GraphModule, nodes: Sequence[fx.Node]) -> list[list[
     return live
 
 
-def _width(values: Sequence[fx.Node], sources: Mapping[str, fx.Node]) -> int | None:
-    """How many tensors pass; None where spikes would, or tensors whose batch isn't their first dimension."""
+def _batch_sizes(sources: Mapping[str, fx.Node]) -> frozenset[Any]:
+    """The symbols of the inputs' first dimensions."""
+    values = [node.meta.get("val") for node in sources.values() if node.op == "placeholder"]
+    firsts: list[object] = [value.shape[0] for value in values if isinstance(value, torch.Tensor) and value.dim() > 0]
+    return frozenset(size.node.expr for size in firsts if isinstance(size, torch.SymInt))
+
+
+def _has_batch_first(value: object, batches: frozenset[Any]) -> bool:
+    return isinstance(value, torch.Tensor) and value.dim() > 0 and _is_batch(value.shape[0], batches)
+
+
+def _is_batch(size: object, batches: frozenset[Any]) -> bool:
+    return isinstance(size, torch.SymInt) and size.node.expr in batches
+
+
+def _depends_on_batch(size: object, batches: frozenset[Any]) -> bool:
+    return isinstance(size, torch.SymInt) and not size.node.expr.free_symbols.isdisjoint(batches)
+
+
+def _width(values: Sequence[fx.Node], sources: Mapping[str, fx.Node], batches: frozenset[Any]) -> int | None:
+    """How many tensors pass; None where spikes would, or tensors whose batch isn't their first dimension.
+
+    Other sizes may be symbols: all samples have those of the first one.
+    """
     count = 0
     for node in values:
         source = sources.get(source_of(node))
@@ -105,7 +128,8 @@ def _width(values: Sequence[fx.Node], sources: Mapping[str, fx.Node]) -> int | N
             continue
         if not isinstance(value, torch.Tensor) or (node.op != "placeholder" and UNIT not in node.meta):
             return None
-        if any(isinstance(size, torch.SymInt) for size in value.shape[1:]):
+        first = 1 if _has_batch_first(value, batches) else 0
+        if any(_depends_on_batch(size, batches) for size in value.shape[first:]):
             return None
         count += 1
     return count

@@ -1,12 +1,10 @@
-"""Where the neurons of a block can have gains of their own in each channel, and the gains that they may have."""
+"""Where the neurons of a block can have gains of their own in each channel."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
-import torch
-from torch import Tensor, fx
+from torch import fx
 
 from snnconvert.calibration.reconstruction.blocks import Block, source_of
 from snnconvert.convert.ops import OpKind, kind_of
@@ -17,7 +15,6 @@ from snnconvert.neurons.transfer import LeakyTransfer, TableTransfer
 
 _CARRYING = frozenset({OpKind.ADD, OpKind.CONCAT, OpKind.MAX_POOL})
 _PASSING = frozenset({OpKind.LAYOUT, OpKind.MAX_POOL})
-_FEWEST_BITS, _MOST_BITS, _SIGNIFICAND, _USUAL = 4, 8, 24, 16
 
 
 def channel_shapes(network: fx.GraphModule, block: Block, sources: Mapping[str, fx.Node]) -> dict[str, tuple[int, ...]]:
@@ -39,30 +36,6 @@ def channel_shapes(network: fx.GraphModule, block: Block, sources: Mapping[str, 
             if axis is not None and isinstance(sizes[axis], int) and _is_read(network, node):
                 found[str(node.target)] = tuple(sizes[axis] if dim == axis else 1 for dim in range(len(sizes)))
     return found
-
-
-def on_grid(gain: Tensor, before: Tensor, neuron: SpikingNeuron) -> Tensor:
-    """Gains of 4 to 8 bits for which v·g is exact in float32 up to saturation, if those before are of few bits.
-
-    Multiples of 2^−16, which suffices for words of 8 bits, stay such; others are as fine as their words allow.
-
-    Args:
-        gain: g.
-        before: the gains before.
-        neuron: the neurons, for the span of their words.
-    """
-    if bool((_of_few_bits(before, torch.full_like(before, _MOST_BITS)) != before).any()):
-        return gain
-    exact = bool((before * 2.0**_USUAL % 1 == 0).all())
-    finest = _USUAL if exact else _SIGNIFICAND - math.ceil(neuron.code.span).bit_length()
-    exponent = torch.frexp(gain)[1]
-    return _of_few_bits(gain, (finest + exponent).clamp(_FEWEST_BITS, _MOST_BITS))
-
-
-def _of_few_bits(gain: Tensor, bits: Tensor) -> Tensor:
-    mantissa, exponent = torch.frexp(gain)
-    scale = torch.exp2(bits.to(gain.dtype))
-    return torch.ldexp((mantissa * scale).round() / scale, exponent)
 
 
 def _channel_axis(network: fx.GraphModule, node: fx.Node, sources: Mapping[str, fx.Node]) -> int | None:

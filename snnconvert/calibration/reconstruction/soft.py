@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from snnconvert.calibration.reconstruction.channels import on_grid
+from snnconvert.neurons.gain_grid import on_grid
 from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.neurons.synapse import Synapse
 from snnconvert.neurons.transfer import TableTransfer

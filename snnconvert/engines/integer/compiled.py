@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import onnxscript
 import torch
 from torch import Tensor, fx, nn
 
@@ -21,6 +22,7 @@ from snnconvert.engines.integer.lowering import StoredWords
 from snnconvert.engines.integer.onnxruntime_runtime import OnnxRuntime
 from snnconvert.engines.integer.openvino_runtime import OpenVino, openvino_package
 from snnconvert.engines.integer.runtime import ENGINES, FloatOperation, LayerWords, Runtime, RuntimeOptions
+from snnconvert.engines.integer.source_digest import package_digest
 from snnconvert.engines.integer.torch_runtime import TorchRuntime
 from snnconvert.errors import ArtifactError, ConfigurationError, InputError
 from snnconvert.neurons.neuron import SpikingNeuron
@@ -197,7 +199,7 @@ def _serialized(network: fx.GraphModule, signature: Signature, dialect: Dialect,
 
 def _key(network: fx.GraphModule, signature: Signature, dialect: Dialect, options: RuntimeOptions) -> str | None:
     """What a built model is found by; None for a graph with operators that have no saved form."""
-    versions = (__version__, torch.__version__, onnx.__version__)
+    versions = (__version__, package_digest(), torch.__version__, onnx.__version__, onnxscript.__version__)
     try:
         return content_key(network, (dialect, options.batch, signature, *versions))
     except ArtifactError:

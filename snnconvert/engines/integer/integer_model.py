@@ -10,6 +10,7 @@ from torch import fx
 
 from snnconvert.convert.signature import Signature
 from snnconvert.engines.integer.dialect import Dialect
+from snnconvert.engines.integer.early_firing import early_firings
 from snnconvert.engines.integer.lowering import StoredWords, lower
 from snnconvert.engines.integer.onnx_model import to_onnx
 from snnconvert.engines.integer.proof import check_accumulators, check_words
@@ -50,7 +51,8 @@ def integer_model(
     """
     check_words(network)
     check_accumulators(network)
-    lowered = lower(network, dialect, _pooled_channels(network, signature), observed=observed)
+    early = early_firings(network, signature) if dialect.fires_early else {}
+    lowered = lower(network, dialect, _pooled_channels(network, signature), early, observed=observed)
     names = output_names(network)
     model = to_onnx(lowered.graph, signature, [*names, *(f"words.{item.layer}" for item in lowered.words)], batch=batch)
     layers = {

@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 
 from snnconvert.convert.ops import OpKind, kind_of
 from snnconvert.engines.integer.dialect import Dialect
+from snnconvert.engines.integer.early_firing import EarlyFiring
 from snnconvert.engines.integer.folding import Folds, fold_gains
 from snnconvert.engines.integer.logarithmic_twins import FireValues, SplitForm
 from snnconvert.engines.integer.module_calls import call_for
@@ -70,7 +71,12 @@ class LoweredNetwork:
 
 
 def lower(
-    network: fx.GraphModule, dialect: Dialect, channels: Mapping[str, int], *, observed: bool = False
+    network: fx.GraphModule,
+    dialect: Dialect,
+    channels: Mapping[str, int],
+    early: Mapping[fx.Node, EarlyFiring],
+    *,
+    observed: bool = False,
 ) -> LoweredNetwork:
     """Writes a packed network in a runtime's dialect.
 
@@ -78,17 +84,25 @@ def lower(
         network: the spiking graph, on the CPU; it is left as it is.
         dialect: the runtime's.
         channels: of what each window sum reads, by node name.
+        early: neurons that fire before what they read is moved, by the node it is moved from.
         observed: whether to return the bytes of every layer of neurons, too.
 
     Raises:
         EngineError: naming the layer, if its logarithmic words, or sums of their products, are beyond float32.
     """
-    return _Lowering(network, dialect, channels).run(observed=observed)
+    return _Lowering(network, dialect, channels, early).run(observed=observed)
 
 
 class _Lowering:
-    def __init__(self, network: fx.GraphModule, dialect: Dialect, channels: Mapping[str, int]) -> None:
-        self.old, self.dialect, self.channels = network, dialect, channels
+    def __init__(
+        self,
+        network: fx.GraphModule,
+        dialect: Dialect,
+        channels: Mapping[str, int],
+        early: Mapping[fx.Node, EarlyFiring],
+    ) -> None:
+        self.old, self.dialect, self.channels, self.early = network, dialect, channels, early
+        self.fired_early = {neuron for firing in early.values() for neuron in firing.neurons}
         self.modules: dict[fx.Node, nn.Module] = {
             node: network.get_submodule(str(node.target)) for node in network.graph.nodes if node.op == "call_module"
         }
@@ -113,6 +127,8 @@ class _Lowering:
                 self.values[node] = self.graph.node_copy(node)
             elif not self._is_pooled_later(node):
                 self._emit_function(node)
+            if node in self.early:
+                self._fire_early(node, self.early[node])
         whole = fx.GraphModule(self.root, self.graph)
         whole.graph.eliminate_dead_code()
         used = {str(node.target) for node in whole.graph.nodes if node.op in ("get_attr", "call_module")}
@@ -181,8 +197,7 @@ class _Lowering:
             sums = WindowSum(module.geometry, module.multiplier * self._factor(node), self.channels.get(node.name, 0))
             self.values[node] = self.call(node, "", sums, self.values[source])
         elif isinstance(module, Product):
-            form = self._product(node, module)
-            self.values[node] = self.call(node, "", form, *(self.values[arg] for arg in _operands(node)))
+            self._emit_product(node, module)
         elif isinstance(module, ToReal):
             folded = node in self.folds.readers
             self.values[node] = self.values[source] if folded else self._times(node, source, module.unit)
@@ -201,6 +216,18 @@ class _Lowering:
             along = scale.view(-1, *[1] * (synapse.weight.dim() - 2))
             return self.call(node, "_scaled", Scaled(along), self.call(node, "", counts, words))
         return self.call(node, "", twin, words)
+
+    def _emit_product(self, node: fx.Node, product: Product) -> None:
+        left, *others = _operands(node)
+        form, first = self._product(node, product), self.values[left]
+        if isinstance(form, BilinearForm) and self._reads_scaled(left, product, form.scale):
+            form, first = BilinearForm(product, _ONE), self._times(node, left, form.scale)
+        self.values[node] = self.call(node, "", form, first, *(self.values[arg] for arg in others))
+
+    def _reads_scaled(self, left: fx.Node, product: Product, scale: Tensor) -> bool:
+        """Whether a product's scale can as well be that of its left words, whose kernel multiplies its sums by it."""
+        is_matrix = product.operation == "matmul" and scale.numel() == 1
+        return self.dialect.fires_early and is_matrix and self.fired.get(left, (None, None))[1] is not None
 
     def _product(self, node: fx.Node, product: Product) -> nn.Module:
         if product.bound <= FLOAT32_EXACT or not any(map(self._is_logarithmic, _operands(node))):
@@ -228,9 +255,24 @@ class _Lowering:
         self.values[node] = self.call(node, "_fire", fire, potential)
         self.fired[node] = self.values[node], None
 
+    def _fire_early(self, node: fx.Node, firing: EarlyFiring) -> None:
+        """Puts the bytes that neurons behind moves fire in a node's place."""
+        neuron = self.modules[firing.neurons[0]]
+        assert isinstance(neuron, SpikingNeuron)
+        fire = FireWords(self._early_bytes(neuron), clips_bytes=self.dialect.clips_bytes, rounds=False)
+        scaled = self.call(node, "_scaled", Scaled(firing.gain), self.values[node])
+        self.values[node] = self.call(node, "_fire", fire, scaled)
+
+    @staticmethod
+    def _early_bytes(neuron: SpikingNeuron) -> Bytes:
+        return Bytes(neuron.code.offset, neuron.ceiling, signed=False)
+
     def _emit_neuron(self, node: fx.Node, neuron: SpikingNeuron, source: fx.Node) -> None:
         if isinstance(neuron.code, LogarithmicCode):
             self._emit_logarithmic(node, neuron, source)
+            return
+        if node in self.fired_early:
+            self._note_fired(node, self.values[source], self._early_bytes(neuron))
             return
         stored = self._bytes(node, neuron)
         if source in self.modules and self._fires_from_table(source):

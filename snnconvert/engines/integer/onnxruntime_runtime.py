@@ -90,8 +90,8 @@ def _session(
     settings.inter_op_num_threads = 1
     if options.threads is not None:
         settings.intra_op_num_threads = options.threads
-    if options.lean:
-        settings.enable_mem_pattern = False
+    settings.enable_mem_pattern = False  # a second block of all there is room for in the first
+    settings.enable_mem_reuse = False  # would hold buffers of each size until the last layer that has one
     if precise:
         settings.add_session_config_entry(_PRECISE, "1")
     if optimized is not None:

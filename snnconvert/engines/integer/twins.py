@@ -175,22 +175,34 @@ def _shared_by_groups(scale: Tensor, groups: int) -> Tensor:
 class WordTable(nn.Module):
     """k = table[clip(rne(p), first, first + K − 1) − first]: neurons that fire on a function of their potential.
 
+    Flat tables that hold position 0 start with it, and positions below it follow those above, where negative indices
+    find them: nothing is subtracted.
+
     Buffers:
         table: bytes [K].
+        low, high: float32, the first and the last position.
     """
 
     table: Tensor
+    low: Tensor
+    high: Tensor
 
     def __init__(self, table: Tensor, first: int, stored: Bytes, *, flat: bool) -> None:
         super().__init__()
-        self.first, self.stored, self.flat = first, stored, flat
-        self.register_buffer("table", (table.to(torch.int64) + int(stored.zero_point)).to(stored.dtype))
+        last = first + len(table) - 1
+        self.flat, self.origin = flat, 0 if flat and first <= 0 <= last else first
+        entries = (table.to(torch.int64) + int(stored.zero_point)).to(stored.dtype)
+        self.register_buffer("table", entries.roll(first - self.origin))
+        self.register_buffer("low", torch.tensor(float(first)))
+        self.register_buffer("high", torch.tensor(float(last)))
 
     def forward(self, positions: Tensor) -> Tensor:
         """Bytes of the shape of float grid positions p."""
-        last = self.first + len(self.table) - 1
-        index = (positions.round().clamp(self.first, last) - self.first).to(torch.int32)
-        return looked_up(self.table, index, flat=self.flat)
+        clipped = onnx_node("Clip", (positions, self.low, self.high), positions, torch.float32)
+        index = clipped.round()
+        if self.origin:
+            index = index - self.origin
+        return looked_up(self.table, index.to(torch.int32), flat=self.flat)
 
 
 def looked_up(table: Tensor, index: Tensor, *, flat: bool) -> Tensor:

@@ -141,6 +141,18 @@ def test_built_models_are_found_again_unless_damaged(chain, tmp_path, monkeypatc
     assert not other.compile(cache=tmp_path).from_cache
 
 
+def test_models_that_other_code_built_are_built_again(chain, tmp_path, monkeypatch):
+    snn, _ = chain
+    assert not snn.compile(cache=tmp_path).from_cache
+    assert snn.compile(cache=tmp_path).from_cache
+    with monkeypatch.context() as patch:
+        patch.setattr(compiled_module, "package_digest", lambda: "other code")
+        assert not snn.compile(cache=tmp_path).from_cache
+        assert snn.compile(cache=tmp_path).from_cache
+    assert snn.compile(cache=tmp_path).from_cache
+    assert len(list(tmp_path.glob("*.onnx"))) == 2
+
+
 def test_folders_of_the_cache(monkeypatch, tmp_path):
     monkeypatch.delenv("SNNCONVERT_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

@@ -48,6 +48,8 @@ MORE = [
     ("gates", SMOOTHED),
     ("layouts", {}),
     ("windows", FREE),
+    ("pyramid", FREE),
+    ("pyramid", COARSE),
 ]
 
 

@@ -1,0 +1,1 @@
+"""Differentiable forms of spiking networks: they give what the integers do, and gradients pass straight through."""

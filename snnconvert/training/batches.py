@@ -1,0 +1,130 @@
+"""The order of training samples: the same for any number of processes, from any step on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from snnconvert.errors import InputError
+from snnconvert.training.augmentation import augmented
+
+
+class Indexed(Protocol):
+    """A data set: its items are inputs, or (input, label) pairs."""
+
+    def __len__(self) -> int:
+        """How many items it has."""
+
+    def __getitem__(self, index: int) -> Any:
+        """One of them."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples of one step, or one process's share of them.
+
+    Attributes:
+        inputs: [N, ...].
+        labels: int64 [N], or None.
+    """
+
+    inputs: Tensor
+    labels: Tensor | None
+
+
+@dataclass(frozen=True)
+class Order:
+    """Which samples a step takes.
+
+    Every epoch is a permutation of all samples of its own, drawn from the seed and the epoch; a step takes the next
+    ``batch_size`` of them, what remains at an epoch's end waits for another. Of each step's samples process r of P
+    takes every P-th from r on, so that all processes together take what one would.
+
+    Attributes:
+        samples: how many there are.
+        batch_size: samples a step, over all processes; at most as many as there are.
+        seed: of the permutations and augmentations.
+        rank: r.
+        processes: P.
+    """
+
+    samples: int
+    batch_size: int
+    seed: int
+    rank: int = 0
+    processes: int = 1
+
+    def __post_init__(self) -> None:
+        if self.samples < 1:
+            raise InputError("there are no training samples: give at least one")
+        object.__setattr__(self, "batch_size", min(self.batch_size, self.samples))
+        if self.batch_size % self.processes:
+            raise InputError(
+                f"a batch of {self.batch_size} samples can't be shared by {self.processes} processes: choose a batch "
+                "size that is a multiple of their number"
+            )
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch."""
+        return self.samples // self.batch_size
+
+    def indices(self, epoch: int, step: int) -> list[int]:
+        """All samples of one step, by number."""
+        order = torch.randperm(self.samples, generator=generator_of(self.seed, "order", epoch))
+        return order[step * self.batch_size : (step + 1) * self.batch_size].tolist()
+
+    def share(self, items: Sequence[Any]) -> Sequence[Any]:
+        """This process's items of a step."""
+        return items[self.rank :: self.processes]
+
+
+def generator_of(seed: int, *what: object) -> torch.Generator:
+    """Random numbers of a seed for one purpose."""
+    digest = hashlib.sha256(repr((seed, *what)).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))
+
+
+def training_batches(data: Indexed, order: Order, epoch: int, first_step: int, augmentation: str) -> Iterator[Batch]:
+    """This process's samples of the steps of an epoch.
+
+    Args:
+        data: the samples.
+        order: which of them when.
+        epoch: from 0.
+        first_step: the step to begin with.
+        augmentation: see :class:`~snnconvert.training.config.FinetuneConfig`.
+
+    Raises:
+        InputError: if an item isn't a tensor or a pair of a tensor and a label, or holds NaN or Inf.
+    """
+    for step in range(first_step, order.steps):
+        chosen = order.indices(epoch, step)
+        items = [_item(data, index) for index in order.share(chosen)]
+        inputs = torch.stack([item[0] for item in items])
+        if not torch.isfinite(inputs).all():
+            raise InputError(f"training samples of step {step} hold NaN or Inf: clean the data")
+        if augmentation != "none":
+            random = generator_of(order.seed, "augmentation", epoch, step)
+            inputs = augmented(inputs, augmentation, random, len(chosen), order.share(range(len(chosen))))
+        labels = [item[1] for item in items]
+        known = all(label is not None for label in labels)
+        yield Batch(inputs, torch.tensor(labels) if known else None)
+
+
+def _item(data: Indexed, index: int) -> tuple[Tensor, int | None]:
+    item = data[index]
+    label = None
+    if isinstance(item, (tuple, list)) and len(item) == 2:
+        item, label = item
+        label = int(label)
+    if not isinstance(item, Tensor) or not item.is_floating_point():
+        raise InputError(
+            f"training sample {index} is {type(item).__name__}, expected a floating-point tensor or (tensor, label)"
+        )
+    return item, None if label is None or label < 0 else label

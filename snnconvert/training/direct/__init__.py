@@ -1,0 +1,1 @@
+"""Layers of spiking networks that are trained from scratch, and a plain training loop."""
