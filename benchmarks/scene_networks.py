@@ -15,7 +15,12 @@ from snnconvert.data.scenes import Scene
 from snnconvert.hybrid import HybridModel
 from snnconvert.models.scene_detector import SceneDetector
 from snnconvert.models.scene_scores import detection_scores, segmentation_scores
-from snnconvert.models.scenes import load_scene_detector, load_scene_retinanet, load_scene_segmenter
+from snnconvert.models.scenes import (
+    load_scene_detector,
+    load_scene_lraspp,
+    load_scene_retinanet,
+    load_scene_segmenter,
+)
 from snnconvert.spiking_model import SpikingModel
 
 Scores = dict[str, float]
@@ -64,6 +69,7 @@ SCENE_NETWORKS: Mapping[str, SceneNetwork] = {
     ),
     "retinanet": SceneNetwork("torchvision's RetinaNet", load_scene_retinanet, _itself, _itself, detection_scores),
     "segmenter": SceneNetwork("encoder-decoder", load_scene_segmenter, _itself, _itself, segmentation_scores),
+    "lraspp": SceneNetwork("torchvision's LR-ASPP", load_scene_lraspp, _itself, _itself, segmentation_scores),
 }
 
 

@@ -1,4 +1,4 @@
-"""Detectors and a segmenter on procedural scenes, before and after conversion: ``python -m benchmarks.scenes``.
+"""Detectors and segmenters on procedural scenes, before and after conversion: ``python -m benchmarks.scenes``.
 
 Nothing is downloaded: scenes are rendered, the trained networks come with the package. Needs the extra ``tasks``.
 """

@@ -1,4 +1,4 @@
-"""What the scene detector and the scene segmenter are trained on."""
+"""What the scene detector and the scene segmenters are trained on."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 
 import torch
@@ -39,7 +39,7 @@ def segmentation_scores(network: nn.Module, scenes: Iterable[Scene]) -> dict[str
     """Intersection over union of the pixels of all scenes, the mean over the classes with the background.
 
     Args:
-        network: Gives logits [N, classes, H, W].
+        network: Gives logits [N, classes, H, W], which may be a dict's "out".
         scenes: Images and truth.
 
     Returns:
@@ -50,9 +50,14 @@ def segmentation_scores(network: nn.Module, scenes: Iterable[Scene]) -> dict[str
     metric = MulticlassJaccardIndex(len(SCENE_CLASSES))
     with torch.inference_mode():
         for some in _batches(scenes):
-            decided = network(torch.stack([scene.image for scene in some])).argmax(1)
+            decided = dense_logits(network(torch.stack([scene.image for scene in some]))).argmax(1)
             metric.update(decided, torch.stack([scene.mask for scene in some]))
     return {"miou": float(metric.compute())}
+
+
+def dense_logits(output: Tensor | Mapping[str, Tensor]) -> Tensor:
+    """The logits [N, classes, H, W] of a segmenter: its output, or "out" of the dict that torchvision's give."""
+    return output["out"] if isinstance(output, Mapping) else output
 
 
 def _batches(scenes: Iterable[Scene]) -> Iterable[Sequence[Scene]]:

@@ -20,8 +20,9 @@ from snnconvert.data.scenes import HELD_OUT_SEED, SCENE_SIZE, TRAINING_SEED, Sce
 from snnconvert.models.reproducible import reproducible
 from snnconvert.models.scene_detector import SceneDetector
 from snnconvert.models.scene_losses import detection_loss, segmentation_loss
+from snnconvert.models.scene_lraspp import scene_lraspp
 from snnconvert.models.scene_retinanet import scene_retinanet
-from snnconvert.models.scene_scores import detection_scores, segmentation_scores
+from snnconvert.models.scene_scores import dense_logits, detection_scores, segmentation_scores
 from snnconvert.models.scene_segmenter import SceneSegmenter
 
 _HELD_OUT = 500
@@ -134,6 +135,11 @@ def _segmenter_loss(segmenter: nn.Module, batch: SceneBatch) -> Tensor:
     return segmentation_loss(logits.float(), batch.masks)
 
 
+def _lraspp_loss(lraspp: nn.Module, batch: SceneBatch) -> Tensor:
+    """In float32: bfloat16 makes convolutions of single channels slower, not faster."""
+    return segmentation_loss(dense_logits(lraspp(batch.images)), batch.masks)
+
+
 def _retinanet_loss(retinanet: nn.Module, batch: SceneBatch) -> Tensor:
     pairs = zip(batch.boxes, batch.labels, strict=True)
     targets = [{"boxes": boxes, "labels": labels} for boxes, labels in pairs]
@@ -148,6 +154,7 @@ RECIPES: Mapping[str, Recipe] = {
         scene_retinanet, _retinanet_loss, detection_scores, SceneTraining(epochs=36, learning_rate=2e-3)
     ),
     "segmenter": Recipe(SceneSegmenter, _segmenter_loss, segmentation_scores, SceneTraining(epochs=30)),
+    "lraspp": Recipe(scene_lraspp, _lraspp_loss, segmentation_scores, SceneTraining(epochs=5, batch_size=8)),
 }
 
 

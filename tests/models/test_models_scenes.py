@@ -10,6 +10,7 @@ from snnconvert.data.scenes import CALIBRATION_SEED, HELD_OUT_SEED, SCENE_CLASSE
 from snnconvert.errors import InputError
 from snnconvert.models import scenes
 from snnconvert.models.scene_detector import SceneDetector, SceneDetectorNetwork
+from snnconvert.models.scene_scores import dense_logits
 from snnconvert.models.train_scenes import (
     RECIPES,
     SceneTraining,
@@ -36,11 +37,17 @@ NETWORKS = {
         scenes.SEGMENTER_WEIGHTS,
         "232e7f247342aaecfdafedb058107a3c039e39525a34bc0ede26906a83f362e0",
     ),
+    "lraspp": (
+        scenes.load_scene_lraspp,
+        scenes.LRASPP_WEIGHTS,
+        "642001e0b70e8c7dcf8e69e41b04409ca3fe23c81d2be4bda71731007ba52610",
+    ),
 }
 FLOORS = {
     "detector": {"map": 0.75, "map_50": 0.93},
     "retinanet": {"map": 0.75, "map_50": 0.93},
     "segmenter": {"miou": 0.92},
+    "lraspp": {"miou": 0.86},
 }
 
 
@@ -106,7 +113,7 @@ def test_sides_that_are_no_multiple_of_16(held_out):
 
 def test_everything_with_multiply_accumulates_becomes_spiking():
     image = torch.rand(1, 3, 128, 128)
-    for network in (SceneDetectorNetwork(), scenes.load_scene_segmenter()):
+    for network in (SceneDetectorNetwork(), scenes.load_scene_segmenter(), scenes.load_scene_lraspp()):
         plan = snnconvert.plan(network.eval(), image)
         assert plan.total_macs > 0
         assert sum(node.macs for node in plan.analog) == 0
@@ -115,11 +122,12 @@ def test_everything_with_multiply_accumulates_becomes_spiking():
 
 def decided(network, images):
     with torch.no_grad():
-        return network(images).argmax(1)
+        return dense_logits(network(images)).argmax(1)
 
 
-def test_converted_segmenter_decides_alike(held_out, calibration):
-    ann = scenes.load_scene_segmenter()
+@pytest.mark.parametrize("load", [scenes.load_scene_segmenter, scenes.load_scene_lraspp])
+def test_converted_segmenters_decide_alike(load, held_out, calibration):
+    ann = load()
     snn = snnconvert.convert(ann, calibration, progress=False)
     images = torch.stack([scene.image for scene in held_out[:8]])
     assert float((decided(ann, images) == decided(snn, images)).float().mean()) > 0.98
