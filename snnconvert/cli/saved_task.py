@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from snnconvert.artifact.hybrid_store import is_hybrid
+from snnconvert.artifact.hybrid_store import is_hybrid, load_parts
 from snnconvert.cli.arguments import check_task
 from snnconvert.cli.detection_command import in_full
 from snnconvert.cli.saved import PHOTOGRAPH_CROPS, check_counts
@@ -98,9 +98,11 @@ def saved_boxes(options: argparse.Namespace) -> tuple[HybridModel, PartsReport, 
     path = options.network / FILE_NAME
     report = PartsReport.from_dict(_report_of(options.network)) if path.is_file() else None
     if report is None or not report.source:
+        folders = ", ".join(f"{folder} ({name})" for name, folder in load_parts(options.network).folders.items())
         raise InputError(
             f"{options.network} holds parts of a network and doesn't say of which (it was not converted by this "
-            "command): put them into it with HybridModel.load and measure it from Python with snnconvert.evaluate"
+            f"command): give a part's folder ({folders}), or put them into it with HybridModel.load and measure it "
+            "from Python with snnconvert.evaluate"
         )
     detector = load_detector(_request(report, options))
     hybrid = HybridModel.load(options.network, detector.model.module)
