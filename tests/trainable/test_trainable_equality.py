@@ -38,7 +38,7 @@ def test_training_and_integers_agree_before_and_after(name, kind):
     assert torch.equal(output(snn.train(), images), learned)
 
 
-@pytest.mark.parametrize("name", ["digits", "vit"])
+@pytest.mark.parametrize("name", ["digits", pytest.param("vit", marks=pytest.mark.slow)])
 def test_starts_with_what_larger_networks_give(name):
     snn, images = converted(name)
     before = output(snn, images)

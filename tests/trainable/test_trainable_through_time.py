@@ -20,7 +20,7 @@ RATE = {
 }
 EVERYWHERE = [
     *(("resnet", kind) for kind in RATE), ("digits", "if"), ("digits", "lif"), ("depthwise", "if"), ("gelu", "bursts"),
-    ("transposed", "lif"), ("vit", "if"),
+    ("transposed", "lif"), pytest.param("vit", "if", marks=pytest.mark.slow),
 ]  # fmt: skip
 
 

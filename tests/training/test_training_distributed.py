@@ -53,7 +53,8 @@ def test_two_processes_learn_what_one_does(alone, tmp_path):
     assert accuracy(first) > accuracy(converted_digits()) + 0.05
 
 
-@pytest.mark.parametrize("afterwards", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("afterwards", [1, 2])
 def test_a_killed_run_goes_on_with_as_many_processes_or_others(afterwards, alone, tmp_path):
     folder = tmp_path / "run"
     killed = train(folder, 2, kill_at=4)

@@ -68,7 +68,10 @@ def test_sizes_are_the_published_ones(network, millions):
     assert count == pytest.approx(millions, rel=2e-3)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+_MARKS = dict.fromkeys(("resnet18", "sew_resnet18", "sew_resnet34", "vgg16"), pytest.mark.slow)
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=_MARKS.get(name, ())) for name in NETWORKS])
 def test_all_forms_have_the_same_weights_and_learn_all_of_them(name):
     ann = settled_ann(name)
     images = patches(2, 99)
