@@ -10,6 +10,7 @@ from snnconvert.cli import (
     compare_command,
     eval_command,
     export_command,
+    finetune_command,
     report_command,
     search_command,
     simulate_command,
@@ -62,6 +63,8 @@ def test_command_of_the_readme_has_valid_options(command):
         assert search_command.build_parser().parse_args(words[1:]).budgets
     elif words[0] == "report":
         assert report_command.build_parser().parse_args(words[1:]).network
+    elif words[0] == "finetune":
+        assert finetune_command.build_parser().parse_args(words[1:]).augmentation == "flip-crop"
     elif words[0] == "compare":
         assert compare_command.build_parser().parse_args(words[1:]).second
     else:

@@ -148,6 +148,7 @@ def _kept(snn, images):
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values() if tensor.numel() % len(images) == 0)
 
 
+@pytest.mark.slow
 def test_memory_of_a_packed_step_does_not_depend_on_steps():
     sizes, images = {}, torch.randn(13, 3, 8, 8)
     for T in (1, 8):

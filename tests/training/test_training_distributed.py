@@ -8,6 +8,7 @@ import torch
 from training_helpers import accuracy, converted_digits
 
 HERE = Path(__file__).resolve().parent
+pytestmark = pytest.mark.slow
 TWO = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
@@ -53,7 +54,6 @@ def test_two_processes_learn_what_one_does(alone, tmp_path):
     assert accuracy(first) > accuracy(converted_digits()) + 0.05
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("afterwards", [1, 2])
 def test_a_killed_run_goes_on_with_as_many_processes_or_others(afterwards, alone, tmp_path):
     folder = tmp_path / "run"
