@@ -8,7 +8,7 @@ from pathlib import Path
 
 from snnconvert.errors import ConfigurationError
 from snnconvert.trainable.surrogate import SURROGATES
-from snnconvert.training.config import AUGMENTATIONS, GRADIENTS, OPTIMIZERS, PRECISIONS, FinetuneConfig
+from snnconvert.training.config import AUGMENTATIONS, GRADIENTS, MATCHINGS, OPTIMIZERS, PRECISIONS, FinetuneConfig
 from snnconvert.training.learned_bits.config import LearnedBitsConfig
 
 _DEFAULTS, _WIDTHS = FinetuneConfig(), LearnedBitsConfig()
@@ -34,7 +34,7 @@ _HELP = {
 }
 _CHOICES = {
     "optimizer": OPTIMIZERS, "precision": PRECISIONS, "augmentation": AUGMENTATIONS, "gradients": GRADIENTS,
-    "surrogate": SURROGATES,
+    "surrogate": SURROGATES, "matching": MATCHINGS,
 }  # fmt: skip
 _RENAMED = {"train_batch_size": "batch_size"}
 

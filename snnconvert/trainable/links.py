@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, fx
 
 from snnconvert.convert.ops import OpKind, kind_of
-from snnconvert.neurons.current import SumPool, ToReal
+from snnconvert.neurons.current import IntegerScale, SumPool, ToReal
 from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.neurons.synapse import Synapse
 from snnconvert.neurons.transfer import LeakyTransfer, TableTransfer
 
 _CARRIERS = frozenset({OpKind.LAYOUT, OpKind.MAX_POOL})
+_TAKERS = (SpikingNeuron, LeakyTransfer, TableTransfer, ToReal)
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class Links:
 
     Attributes:
         folds: of each synapse all who read its current, if each can take a factor per channel.
-        readers: of neurons whose spikes nothing but synapses read, these synapses.
+        readers: of neurons all who read their spikes, if each may take a factor: synapses, one-to-one ones too, and
+            what reads a pool of these spikes alone.
         feeding: of each synapse the first neurons whose spikes it reads.
         inputs: neurons that fire on the network's own inputs.
     """
@@ -67,7 +69,7 @@ def find_links(network: fx.GraphModule, trial: Sequence[Tensor]) -> Links:
             if _reads_input(node):
                 links.inputs.add(str(node.target))
             found = _spike_readers(node)
-            for reader in found or _first_synapses(node):
+            for reader in _first_synapses(node):
                 links.feeding.setdefault(reader, str(node.target))
             if found:
                 links.readers[str(node.target)] = tuple(found)
@@ -122,15 +124,34 @@ def _values_read(node: fx.Node) -> list[fx.Node]:
 
 
 def _spike_readers(node: fx.Node) -> list[str] | None:
-    """The synapses that read spikes; None if anything else does, or if spikes of other neurons are among them."""
+    """All who read spikes; None if one can't take a factor, or if spikes of other neurons are among them."""
     found: list[str] = []
     for user in node.users:
-        if isinstance(_module(user), Synapse):
-            found.append(str(user.target))
-        elif _carries(user) and (behind := _spike_readers(user)) is not None:
-            found += behind
-        else:
+        behind = _readers_behind(user)
+        if behind is None:
             return None
+        found += behind
+    return found
+
+
+def _readers_behind(user: fx.Node) -> list[str] | None:
+    module = _module(user)
+    if isinstance(module, (Synapse, IntegerScale)):
+        return [str(user.target)]
+    if isinstance(module, SumPool):
+        return _pool_readers(user)
+    return _spike_readers(user) if _carries(user) else None
+
+
+def _pool_readers(node: fx.Node) -> list[str] | None:
+    """All who read the currents of a pool; None if one of them can't take a factor."""
+    found: list[str] = []
+    for user in node.users:
+        behind = [str(user.target)] if isinstance(_module(user), _TAKERS) else None
+        behind = _pool_readers(user) if _carries(user) else behind
+        if behind is None:
+            return None
+        found += behind
     return found
 
 
@@ -151,7 +172,7 @@ def _takers(node: fx.Node, axis: int, shapes: _Shapes) -> list[Fold] | None:
     rank = len(shapes.found[node])
     for user in node.users:
         module = _module(user)
-        if isinstance(module, (SpikingNeuron, LeakyTransfer, TableTransfer, ToReal)):
+        if isinstance(module, _TAKERS):
             found.append(Fold(str(user.target), axis, rank))
             continue
         after = _axis_behind(user, node, axis, shapes)

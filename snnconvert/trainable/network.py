@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from torch import Tensor, fx, nn
 
 from snnconvert.engines.stepwise import is_exact
-from snnconvert.neurons.current import ToReal
+from snnconvert.neurons.current import IntegerScale, ToReal
 from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.neurons.synapse import Synapse
 from snnconvert.neurons.transfer import LeakyTransfer, TableTransfer
@@ -16,10 +16,11 @@ from snnconvert.trainable.gradients import Gradients
 from snnconvert.trainable.links import Links, find_links
 from snnconvert.trainable.neuron import TrainableNeuron, TrainableReal, TrainableTransfer
 from snnconvert.trainable.proof import prove_sums
+from snnconvert.trainable.scale import TrainableScale
 from snnconvert.trainable.synapse import TrainableSynapse
 from snnconvert.trainable.through_time import ThroughTime, unfit_layers
 
-Trainable = TrainableSynapse | TrainableNeuron | TrainableTransfer | TrainableReal
+Trainable = TrainableSynapse | TrainableScale | TrainableNeuron | TrainableTransfer | TrainableReal
 
 
 class TrainableNetwork(nn.Module):
@@ -79,7 +80,7 @@ class TrainableNetwork(nn.Module):
         for node in self.graph.graph.nodes:
             if node.op == "call_module":
                 module = self.graph.get_submodule(str(node.target))
-                if isinstance(module, (TrainableSynapse, TrainableNeuron, TrainableTransfer, TrainableReal)):
+                if isinstance(module, Trainable):
                     yield str(node.meta.get("layer", node.target)), module
 
     def synapses(self) -> Iterator[tuple[str, TrainableSynapse]]:
@@ -113,11 +114,11 @@ def _made(network: fx.GraphModule, links: Links) -> dict[str, Trainable]:
     for name, module in made.items():
         if isinstance(module, TrainableNeuron):
             for reader in links.readers.get(name, ()) if module.stretches else ():
-                _synapse_of(made, reader).input_factor = module.factor
+                _lend(made[reader], module.factor)
         if isinstance(module, TrainableSynapse) and module.folds:
             for fold in links.folds[name]:
                 reader_of_current = made[fold.name]
-                assert not isinstance(reader_of_current, TrainableSynapse)
+                assert isinstance(reader_of_current, (TrainableNeuron, TrainableTransfer, TrainableReal))
                 reader_of_current.fold = _Shaped(module, fold.axis, fold.rank)
     return made
 
@@ -132,15 +133,18 @@ def _form(network: fx.GraphModule, name: str, links: Links) -> Trainable | None:
         readers = links.readers.get(name, ())
         free = bool(readers) and all(_is_free(network, reader, links) for reader in readers)
         return TrainableNeuron(module, learns=name not in links.inputs, stretches=free and name not in links.inputs)
+    if isinstance(module, IntegerScale):
+        return TrainableScale(module)
     if isinstance(module, (LeakyTransfer, TableTransfer)):
         return TrainableTransfer(module)
     return TrainableReal(module) if isinstance(module, ToReal) else None
 
 
 def _is_free(network: fx.GraphModule, name: str, links: Links) -> bool:
-    synapse = network.get_submodule(name)
-    assert isinstance(synapse, Synapse)
-    return name in links.folds or TrainableSynapse.is_fine(synapse)
+    reader = network.get_submodule(name)
+    if isinstance(reader, Synapse):
+        return name in links.folds or TrainableSynapse.is_fine(reader)
+    return not isinstance(reader, IntegerScale) or TrainableScale.is_fine(reader)
 
 
 def _step_of(neuron: nn.Module) -> float:
@@ -148,10 +152,12 @@ def _step_of(neuron: nn.Module) -> float:
     return float(neuron.step.double().max())
 
 
-def _synapse_of(made: dict[str, Trainable], name: str) -> TrainableSynapse:
-    synapse = made[name]
-    assert isinstance(synapse, TrainableSynapse)
-    return synapse
+def _lend(reader: Trainable, factor: Callable[[], Tensor]) -> None:
+    """Lets who reads spikes take what their step has grown by."""
+    if isinstance(reader, (TrainableSynapse, TrainableScale)):
+        reader.input_factor = factor
+    else:
+        reader.fold = factor
 
 
 class _Shaped:

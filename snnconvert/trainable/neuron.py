@@ -21,8 +21,9 @@ Fold = Callable[[], Tensor]
 class TrainableNeuron(nn.Module):
     """z = quantize((v + β/r)·g'), g' = g·r/φ on the grid of gains, with φ = θ over what it was.
 
-    r is what the synapse in front leaves to its readers. Where only synapses read the spikes that can take it, the
-    whole code grows with φ, what a spike stands for included; elsewhere only the potentials do at which neurons fire.
+    r is what is left to it by a synapse in front, or by neurons whose pooled spikes it reads. Where all who read its
+    own spikes can take it the whole code grows with φ, what a spike stands for included; elsewhere only the potentials
+    do at which neurons fire.
 
     Parameters:
         threshold: φ, scalar; its gradient is LSQ's (Esser et al., ICLR 2020), scaled by 1/√(N·q).

@@ -13,7 +13,7 @@ from snnconvert.neurons.weight_integers import largest_integer, nearest_integers
 from snnconvert.trainable.straight_through import replaced, rounded, with_scaled_gradient
 
 SMALLEST_FACTOR, LARGEST_FACTOR = 2.0**-6, 2.0**6
-_FINE_MULTIPLIER, _LARGEST_MULTIPLIER, _MOST = 16, 1 << 20, 0.9
+_FINE_MULTIPLIER, _LARGEST_MULTIPLIER, _MOST = 8, 1 << 20, 0.9
 
 
 class TrainableSynapse(nn.Module):
@@ -23,8 +23,8 @@ class TrainableSynapse(nn.Module):
     pass the roundings straight through; that of α is LSQ's (Esser et al., ICLR 2020), scaled by 1/√(N·q).
 
     A change of α, or of Δ, what an input step stands for, changes what a count of the current is worth by r = α·Δ over
-    what it was. Where the multiplier is fine enough it takes it, m' = rne(m·r); elsewhere those who read the current
-    do (``fold``), or α stays.
+    what it was. Where the multiplier is fine enough it takes it, m' = rne(m·r), and α becomes what m' makes of it;
+    elsewhere those who read the current do (``fold``), or α stays.
 
     Parameters:
         weight: w [O, ...], in the ANN's units.
@@ -81,7 +81,12 @@ class TrainableSynapse(nn.Module):
         return with_scaled_gradient(factor, self._gradient_scale)
 
     def count_factor(self) -> Tensor:
-        """r, what a count before the multiplier is worth over what it was, [O]."""
+        """r, what a count before the multiplier is worth over what it was, [O]; as far as m' can be r times m."""
+        if self.folds or not self.is_free:
+            return self._wanted_factor()
+        return self.multiplier() / self.base_multiplier.to(self.worth.dtype)
+
+    def _wanted_factor(self) -> Tensor:
         factor = self.step_factor()
         return factor if self.input_factor is None else factor * self.input_factor()
 
@@ -95,11 +100,13 @@ class TrainableSynapse(nn.Module):
         base = self.base_multiplier.to(self.worth.dtype)
         if self.folds or not self.is_free:
             return base
-        return rounded(base * self.count_factor()).clamp(1, _LARGEST_MULTIPLIER)
+        return rounded(base * self._wanted_factor()).clamp(1, _LARGEST_MULTIPLIER)
 
     def integers(self) -> Tensor:
         """k, [O, ...]."""
-        step = self.synapse.channelwise(self.worth * self.step_factor(), self.weight.dim(), axis=0)
+        worth = self.worth * self.count_factor()
+        worth = worth if self.input_factor is None else worth / self.input_factor()
+        step = self.synapse.channelwise(worth, self.weight.dim(), axis=0)
         counts = self.weight / step
         largest = largest_integer(self.get_buffer("widths")).to(counts.dtype)
         clipped = torch.minimum(torch.maximum(counts, -largest), largest)

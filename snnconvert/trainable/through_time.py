@@ -18,6 +18,7 @@ from snnconvert.neurons.integrate_and_fire import CountingCode
 from snnconvert.neurons.product import Product
 from snnconvert.trainable.gradients import Gradients
 from snnconvert.trainable.neuron import TrainableNeuron, TrainableReal, TrainableTransfer
+from snnconvert.trainable.scale import TrainableScale
 from snnconvert.trainable.synapse import TrainableSynapse
 from snnconvert.trainable.timed_cells import (
     ConstantWindow,
@@ -94,6 +95,8 @@ class _Assembly(Assembly):
 
     def _module_cell(self, node: fx.Node, module: nn.Module, courses: Mapping[str, Course]) -> Cell:
         form = self._forms.get_submodule(str(node.target))
+        if isinstance(form, TrainableScale):
+            return super()._module_cell(node, form, courses)
         is_trained = isinstance(form, (TrainableSynapse, TrainableNeuron, TrainableReal, TrainableTransfer))
         if not courses or not is_trained:
             return super()._module_cell(node, module, courses)

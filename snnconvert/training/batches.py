@@ -117,6 +117,15 @@ def training_batches(data: Indexed, order: Order, epoch: int, first_step: int, a
         yield Batch(inputs, torch.tensor(labels) if known else None)
 
 
+def first_inputs(data: Indexed, most: int) -> Tensor:
+    """The first few samples as they are, [n, ...].
+
+    Raises:
+        InputError: as :func:`training_batches`.
+    """
+    return torch.stack([_item(data, index)[0] for index in range(min(most, len(data)))])
+
+
 def _item(data: Indexed, index: int) -> tuple[Tensor, int | None]:
     item = data[index]
     label = None

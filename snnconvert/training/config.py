@@ -16,6 +16,7 @@ OPTIMIZERS = ("adamw", "sgd")
 PRECISIONS = ("float32", "bfloat16")
 AUGMENTATIONS = ("none", "flip", "crop", "flip-crop")
 GRADIENTS = ("auto", *WAYS)
+MATCHINGS = ("auto", "classes", "values")
 _LARGEST = 1 << 31
 
 
@@ -24,7 +25,8 @@ class FinetuneConfig:
     """How a converted network is trained.
 
     The loss of a batch is (1 − d)·CE(labels) + d·τ²·KL(ANN ‖ SNN) + f·Σ_blocks ‖SNN − ANN‖²/var(ANN) / blocks; without
-    an ANN d and f are 0, without labels d is 1.
+    an ANN d and f are 0, without labels d is 1. Of outputs that are values, no logits of classes, KL is replaced by the
+    mean of ‖SNN − ANN‖²/var(ANN) over outputs.
 
     Attributes:
         epochs: passes over the training data.
@@ -39,6 +41,8 @@ class FinetuneConfig:
         clip: largest norm of all gradients together; 0: any.
         distillation: d.
         temperature: τ.
+        matching: how outputs are compared with the ANN's: "classes", logits along dimension 1; "values", each output by
+            itself, what a detector needs; "auto": classes where there is one output, else values.
         block_distillation: f, where the ANN's graph is known.
         ema: decay a step of the average of parameters that is kept in the end; 0: the last ones.
         augmentation: of images: "flip" mirrors half of them, "crop" shifts them by up to an eighth of their size.
@@ -66,6 +70,7 @@ class FinetuneConfig:
     clip: float = 1.0
     distillation: float = 0.9
     temperature: float = 2.0
+    matching: str = "auto"
     block_distillation: float = 0.0
     ema: float = 0.0
     augmentation: str = "none"
@@ -104,6 +109,7 @@ class FinetuneConfig:
             ("precision", PRECISIONS),
             ("augmentation", AUGMENTATIONS),
             ("gradients", GRADIENTS),
+            ("matching", MATCHINGS),
         ):
             if getattr(self, name) not in known:
                 raise ConfigurationError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from snnconvert.errors import ConfigurationError, InputError
 from snnconvert.evaluation import compare
 from snnconvert.report.report import Report
 from snnconvert.spiking_model import SpikingModel
-from snnconvert.training.batches import Indexed
+from snnconvert.training.batches import Indexed, first_inputs
 from snnconvert.training.config import FinetuneConfig
 from snnconvert.training.loop import Course, train
 from snnconvert.training.remeasure import remeasured
@@ -78,21 +77,22 @@ def finetune(
 
     Raises:
         InputError: if samples can't be used, or there is nothing to learn from.
-        ConfigurationError: if the network has several inputs or outputs, or a checkpoint is of other settings.
+        ConfigurationError: if the network has several inputs, or a checkpoint is of other settings.
         ConversionError: if training diverges.
     """
     config = config or FinetuneConfig()
-    if snn.signature.one_input is None or not snn.signature.result.is_tensor:
+    if snn.signature.one_input is None:
         raise ConfigurationError(
-            "fine-tuning takes networks with one input and one output: train others in a loop of your own, with "
-            "snn.train() and snn.finish_training()"
+            "fine-tuning takes networks with one input: train others in a loop of your own, with snn.train() and "
+            "snn.finish_training()"
         )
     samples = as_indexed(data)
     trained = copy.deepcopy(snn)
     teacher = None if teacher is None else _frozen(teacher)
     trainee = trainee_for(trained, config)
+    trainee.begin(first_inputs(samples, _SAMPLE).to(next(trained.parameters()).device))
     if config.block_distillation and teacher is not None:
-        example = torch.stack([_input_of(samples[index % len(samples)]) for index in range(2)])
+        example = torch.cat([first_inputs(samples, 2)] * 2)[:2]
         teacher = trainee.distil_blocks(teacher, example, config.block_distillation)
     done = train(trainee, samples, config, teacher, course)
     trained.finish_training()
@@ -104,8 +104,7 @@ def _report(
     trained: SpikingModel, samples: Indexed, config: FinetuneConfig, teacher: nn.Module | None, done: int
 ) -> Report:
     device = next(trained.buffers()).device
-    count = min(_SAMPLE, len(samples))
-    sample = torch.stack([_input_of(samples[index]) for index in range(count)]).to(device)
+    sample = first_inputs(samples, _SAMPLE).to(device)
     note = f"fine-tuned for {done:,} steps of {min(config.batch_size, len(samples))} samples"
     report = dataclasses.replace(remeasured(trained, [sample], note), training=config.to_dict())
     if teacher is None:
@@ -130,10 +129,6 @@ def as_indexed(data: TrainingData) -> Indexed:
             f"{type(data).__name__}; of a DataLoader give its data set"
         )
     return data
-
-
-def _input_of(item: Tensor | Sequence[Tensor]) -> Tensor:
-    return item if isinstance(item, Tensor) else item[0]
 
 
 def _frozen(teacher: nn.Module) -> nn.Module:

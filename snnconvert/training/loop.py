@@ -16,16 +16,17 @@ from tqdm import tqdm
 
 from snnconvert.errors import ConfigurationError, ConversionError
 from snnconvert.training.averaging import Average
-from snnconvert.training.batches import Batch, Indexed, Order, training_batches
+from snnconvert.training.batches import Batch, Indexed, Order, first_inputs, training_batches
 from snnconvert.training.checkpoint import load_checkpoint, save_checkpoint
 from snnconvert.training.config import FinetuneConfig
 from snnconvert.training.logs import CsvLog, Log, Logs
-from snnconvert.training.objective import task_loss
+from snnconvert.training.objective import Objective
 from snnconvert.training.schedule import make_optimizer, set_rate
 from snnconvert.training.trainee import Trainee, are_finite, trained_parameters
 
 Validate = Callable[[nn.Module], Mapping[str, float]]
 LOG = "log.csv"
+_EXAMPLES = 16
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ class _Run:
             DistributedDataParallel(trainee.module, broadcast_buffers=False) if shared else trainee.module
         )
         self._steps = config.epochs * self._order.steps
+        self._objective = Objective(config, self._example())
 
     def go(self) -> int:
         first = self._resumed()
@@ -162,9 +164,16 @@ class _Run:
         with torch.autocast(self._device.type, reduced, enabled=reduced is not None):
             output = self._called(inputs)
         return {
-            "loss": task_loss(output, labels, reference, self._config),
+            "loss": self._objective(output, labels, reference),
             **self._trainee.penalties(progress),
         }
+
+    def _example(self) -> Any:
+        """What the ANN gives for a few samples, the same in every process."""
+        if self._teacher is None:
+            return None
+        with torch.no_grad():
+            return self._teacher(first_inputs(self._data, _EXAMPLES).to(self._device))
 
     def _mean(self, values: dict[str, float]) -> dict[str, float]:
         """The mean over all processes."""

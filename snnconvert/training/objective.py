@@ -1,13 +1,19 @@
-"""What fine-tuning minimizes: cross-entropy with the labels and divergence from the ANN."""
+"""What fine-tuning minimizes: cross-entropy with the labels and distance from the ANN."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from snnconvert.convert.structure import flatten
 from snnconvert.errors import InputError
 from snnconvert.training.config import FinetuneConfig
+
+_TINY = 1e-12
 
 
 def divergence(logits: Tensor, reference: Tensor, temperature: float) -> Tensor:
@@ -23,26 +29,91 @@ def divergence(logits: Tensor, reference: Tensor, temperature: float) -> Tensor:
     return temperature**2 * (teacher.exp() * (teacher - student)).sum(1).mean()
 
 
-def task_loss(logits: Tensor, labels: Tensor | None, reference: Tensor | None, config: FinetuneConfig) -> Tensor:
-    """(1 − d)·CE + d·τ²·KL; of outputs other than logits the squared error to the ANN's, relative to their variance.
+def spreads(reference: Any) -> list[float]:
+    """Variance of each floating output of the ANN, what :func:`value_error` is relative to."""
+    return [max(float(output.double().var(unbiased=False)), _TINY) for output in floating(reference)]
+
+
+def value_error(values: Sequence[Tensor], references: Sequence[Tensor], variances: Sequence[float]) -> Tensor:
+    """Mean of (y − r)²/σ², the mean over outputs: each counts alike, whatever its size and unit.
 
     Args:
-        logits: what the network gives.
-        labels: int64 [N, ...], or None.
-        reference: what the ANN gives, or None.
-        config: for d and τ.
+        values: y, the network's outputs.
+        references: r, the ANN's, of the same shapes.
+        variances: σ² of each.
+    """
+    terms = [
+        (value.float() - reference.float()).square().mean() / variance
+        for value, reference, variance in zip(values, references, variances, strict=True)
+    ]
+    return torch.stack(terms).mean()
+
+
+class Objective:
+    """(1 − d)·CE + d·τ²·KL of logits; of outputs that are values the error relative to the ANN's variance."""
+
+    def __init__(self, config: FinetuneConfig, example: Any = None) -> None:
+        """Decides how outputs are compared.
+
+        Args:
+            config: for d, τ and the comparison.
+            example: what the ANN gives for a few samples; None: there is no ANN.
+        """
+        self._config = config
+        several = example is not None and len(floating(example)) > 1
+        is_values = config.matching == "values" or (config.matching == "auto" and several)
+        self._variances = spreads(example) if is_values and example is not None else None
+
+    def __call__(self, output: Any, labels: Tensor | None, reference: Any) -> Tensor:
+        """The loss of a batch.
+
+        Args:
+            output: what the network gives: logits [N, classes, ...], or a structure of tensors.
+            labels: int64 [N, ...], or None.
+            reference: what the ANN gives, or None.
+
+        Raises:
+            InputError: if there are neither labels nor an ANN, a label names no class, or there are labels and several
+                outputs.
+        """
+        if labels is None and reference is None:
+            raise InputError("there is nothing to learn from: give labels, an ANN to distil from, or both")
+        outputs = floating(output)
+        share = 0.0 if reference is None else 1.0 if labels is None else self._config.distillation
+        total = torch.zeros((), device=outputs[0].device)
+        if labels is not None and share < 1:
+            total = total + (1 - share) * _cross_entropy(outputs, labels)
+        if reference is not None and share > 0:
+            total = total + share * self._distance(outputs, floating(reference))
+        return total
+
+    def _distance(self, outputs: Sequence[Tensor], references: Sequence[Tensor]) -> Tensor:
+        if self._variances is not None:
+            return value_error(outputs, references, self._variances)
+        pairs = zip(outputs, references, strict=True)
+        return torch.stack([divergence(*pair, self._config.temperature) for pair in pairs]).mean()
+
+
+def floating(output: Any) -> list[Tensor]:
+    """The floating tensors of an output.
 
     Raises:
-        InputError: if there are neither labels nor an ANN, or a label names no class.
+        InputError: if there are none.
     """
-    if labels is None and reference is None:
-        raise InputError("there is nothing to learn from: give labels, an ANN to distil from, or both")
-    total = torch.zeros((), device=logits.device)
-    share = 0.0 if reference is None else 1.0 if labels is None else config.distillation
-    if labels is not None and share < 1:
-        if int(labels.max()) >= logits.shape[1] or int(labels.min()) < 0:
-            raise InputError(f"labels must lie in 0..{logits.shape[1] - 1}, got {int(labels.min())}..{labels.max()}")
-        total = total + (1 - share) * F.cross_entropy(logits.float(), labels)
-    if reference is not None and share > 0:
-        total = total + share * divergence(logits, reference, config.temperature)
-    return total
+    leaves, _ = flatten(output, "the network's output")
+    found = [leaf for leaf in leaves if leaf.is_floating_point()]
+    if not found:
+        raise InputError("the network gives no floating point outputs: there is nothing to train")
+    return found
+
+
+def _cross_entropy(outputs: Sequence[Tensor], labels: Tensor) -> Tensor:
+    if len(outputs) > 1:
+        raise InputError(
+            f"the network gives {len(outputs)} outputs, labels belong to one: leave labels out and distil from the "
+            "ANN, or train in a loop of your own"
+        )
+    (logits,) = outputs
+    if int(labels.max()) >= logits.shape[1] or int(labels.min()) < 0:
+        raise InputError(f"labels must lie in 0..{logits.shape[1] - 1}, got {int(labels.min())}..{labels.max()}")
+    return F.cross_entropy(logits.float(), labels)

@@ -24,6 +24,7 @@ from snnconvert.training.penalties import gram
 from snnconvert.training.schedule import Group
 from snnconvert.training.sparsity_control import SparsityController
 from snnconvert.training.spike_counts import Busy
+from snnconvert.training.threshold_start import raise_thresholds
 from snnconvert.training.trainee import SpikingTrainee
 
 PAPER_GRADIENT_LIMIT = 100.0
@@ -110,6 +111,21 @@ class SparseTrainee(SpikingTrainee):
             dataclasses.replace(group, rate=self._config.threshold_rate) if group.name == "thresholds" else group
             for group in super().groups()
         ]
+
+    def begin(self, inputs: Tensor) -> None:
+        """Raises thresholds to where the target is met, before anything is learned.
+
+        Args:
+            inputs: a few samples.
+        """
+        if self._config.target is None:
+            return
+
+        def sparsity() -> float:
+            self.module(inputs)
+            return self._watch.busy().bit_sparsity
+
+        raise_thresholds([neuron for _, neuron in self.network.neurons()], sparsity, self._config.target)
 
     def penalties(self, progress: float) -> dict[str, Tensor]:
         """λ_a·Σ x of the batch just seen, and (β/2)·Σ ‖WᵀW − cI‖²; with what else was asked for."""

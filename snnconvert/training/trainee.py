@@ -62,6 +62,13 @@ class SpikingTrainee:
         self._scale_rate = scale_rate
         self._blocks: tuple[BlockDistillation, float] | None = None
 
+    def begin(self, inputs: Tensor) -> None:
+        """Called once before training.
+
+        Args:
+            inputs: a few samples.
+        """
+
     def distil_blocks(self, ann: nn.Module, example: Tensor, weight: float) -> nn.Module:
         """Adds the distance between both networks' blocks to the loss; gives the ANN to distil from.
 

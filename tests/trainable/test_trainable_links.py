@@ -1,7 +1,11 @@
+import pytest
 import torch
 from torch import nn
+from trainable_networks import converted as converted_as
+from trainable_networks import output
 
 import snnconvert
+from snnconvert.trainable.gradients import Gradients
 from snnconvert.trainable.links import find_links
 
 
@@ -57,3 +61,26 @@ def test_what_runs_between_steps_runs_what_was_learned(tmp_path):
     assert torch.equal(snnconvert.load(tmp_path / "snn")(inputs), expected)
     assert torch.equal(snn.finish_training()(inputs), expected)
     assert not list(snn.parameters())
+
+
+RISEN = {
+    "shortcut of spikes": ("resnet", {"bits": 8, "T": 1}),
+    "rate codes": ("resnet", {"bits": 4, "T": 15, "neuron": "if"}),
+    "pooled spikes": ("depthwise", {"bits": 8, "T": 1}),
+    "spiking residuals": ("resnet", {"bits": 8, "T": 1, "residuals": "spikes"}),
+}
+
+
+@pytest.mark.parametrize("kind", RISEN)
+def test_neurons_grow_coarser_and_no_weaker_as_thresholds_rise(kind):
+    name, settings = RISEN[kind]
+    snn, images = converted_as(name, **settings)
+    before = output(snn, images)
+    trained = snn.train().trainable
+    trained.gradients = Gradients("window")
+    risen = [neuron for _, neuron in trained.neurons() if neuron.learns]
+    assert all(neuron.stretches for neuron in risen)
+    for neuron in risen:
+        neuron.threshold.data.fill_(1.5)
+    after = output(snn, images)
+    assert 0 < (after - before).norm() < 0.05 * before.norm()

@@ -8,7 +8,7 @@ from torch import nn
 from snnconvert.errors import ConfigurationError, InputError
 from snnconvert.training.averaging import Average
 from snnconvert.training.config import FinetuneConfig
-from snnconvert.training.objective import divergence, task_loss
+from snnconvert.training.objective import Objective, divergence, value_error
 from snnconvert.training.schedule import Group, make_optimizer, rate_factor, set_rate
 
 
@@ -24,16 +24,40 @@ def test_divergence_is_kullback_leibler_at_a_temperature():
 def test_the_loss_mixes_labels_and_the_ann():
     logits, reference, labels = torch.randn(4, 3), torch.randn(4, 3), torch.tensor([0, 2, 1, 1])
     config = FinetuneConfig(distillation=0.25, temperature=2.0)
-    both = task_loss(logits, labels, reference, config)
+    loss = Objective(config, reference)
+    both = loss(logits, labels, reference)
     expected = 0.75 * F.cross_entropy(logits, labels) + 0.25 * divergence(logits, reference, 2.0)
     assert float(both) == pytest.approx(float(expected), rel=1e-5)
-    assert float(task_loss(logits, labels, None, config)) == pytest.approx(float(F.cross_entropy(logits, labels)))
-    alone = task_loss(logits, None, reference, config)
+    assert float(loss(logits, labels, None)) == pytest.approx(float(F.cross_entropy(logits, labels)))
+    alone = loss(logits, None, reference)
     assert float(alone) == pytest.approx(float(divergence(logits, reference, 2.0)))
     with pytest.raises(InputError, match="nothing to learn from"):
-        task_loss(logits, None, None, config)
+        loss(logits, None, None)
     with pytest.raises(InputError, match=r"0\.\.2, got 0\.\.3"):
-        task_loss(logits, torch.tensor([0, 3, 1, 1]), None, config)
+        loss(logits, torch.tensor([0, 3, 1, 1]), None)
+
+
+def test_several_outputs_are_compared_as_values():
+    few = {"boxes": torch.randn(16, 4, 3), "scores": 100 * torch.randn(16, 2)}
+    found = {name: value + 0.1 * value.std(unbiased=False) for name, value in few.items()}
+    loss = Objective(FinetuneConfig(), few)
+    assert float(loss(found, None, few)) == pytest.approx(0.01, rel=1e-4)
+    assert float(loss(few, None, few)) == 0
+    with pytest.raises(InputError, match="2 outputs, labels belong to one"):
+        loss(found, torch.zeros(16, dtype=torch.long), few)
+
+
+def test_what_outputs_are_taken_for_can_be_told():
+    logits, reference = torch.randn(8, 3), torch.randn(8, 3)
+    values = Objective(FinetuneConfig(matching="values"), reference)
+    variance = float(reference.var(unbiased=False))
+    assert float(values(logits, None, reference)) == pytest.approx(
+        float(value_error([logits], [reference], [variance]))
+    )
+    assert float(values(logits, None, reference)) == pytest.approx(float(F.mse_loss(logits, reference)) / variance)
+    pair = Objective(FinetuneConfig(matching="classes"), [reference, reference])
+    expected = float(divergence(logits, reference, 2.0))
+    assert float(pair([logits, logits], None, [reference, reference])) == pytest.approx(expected)
 
 
 def test_the_rate_rises_and_falls():
