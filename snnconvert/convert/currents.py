@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
+from snnconvert.convert.aligned_sums import common_unit
 from snnconvert.convert.channels import SpikeChannels, Steps
 from snnconvert.convert.flow import Carrier, Flow, average_pool_divisor
 from snnconvert.convert.graph_tools import constant_of
@@ -185,7 +186,18 @@ class _Builder:
             return np.concatenate(parts)
         for other in parts[1:]:
             self.problem.join(parts[0], other)
+        self._place_unit(operands, parts[0])
         return parts[0]
+
+    def _place_unit(self, operands: Sequence[fx.Node], channels: IntArray) -> None:
+        """Where words with one step each are added up: the unit that their steps have in common, if they have one."""
+        flows = [self.flows[operand.name] for operand in operands]
+        if len(operands) < 2 or any(flow.carrier is not Carrier.SPIKES for flow in flows):
+            return
+        steps = [self.steps.at(operand.name, flow.family) for operand, flow in zip(operands, flows, strict=True)]
+        unit = common_unit([float(step.flat[0]) for step in steps]) if all(step.size == 1 for step in steps) else None
+        if unit is not None:
+            self.problem.place(channels, unit)
 
     def _operand_channels(self, node: fx.Node, index: int, operand: fx.Node) -> IntArray:
         flow = self.flows[operand.name]

@@ -7,7 +7,8 @@ below 2^24, where float32 is exact; where that would cost precision the group is
 
 δ is placed on a grid that makes a neuron's gain δ/Δ a number of few mantissa bits: then v·(δ/Δ) is exact
 in float32 wherever the neuron doesn't saturate, in any engine and any order of operations. Where only spikes meet,
-whose scales are what they are, it is a power of two, so that each m_j·δ/Δ has few bits, too.
+whose scales are what they are, it is a power of two, so that each m_j·δ/Δ has few bits, too; unless their scales were
+brought a few bits apart before, and with them a unit that makes one m_j a power of two.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from snnconvert.convert.aligned_sums import is_short
 from snnconvert.errors import ConversionError
 from snnconvert.neurons.synapse import FLOAT32_EXACT
 
@@ -83,6 +85,7 @@ class UnitProblem:
         self._size = 0
         self._pairs: list[tuple[IntArray, IntArray]] = []
         self._readers: list[tuple[IntArray, FloatArray]] = []
+        self._placed: list[tuple[IntArray, float]] = []
 
     def add_source(
         self,
@@ -108,6 +111,10 @@ class UnitProblem:
         """States that a neuron with step Δ, or Δ_c [C], reads these channels; the first reader places the unit."""
         self._readers.append((channels, np.broadcast_to(step, channels.shape)))
 
+    def place(self, channels: IntArray, unit: float) -> None:
+        """States a unit that all scales of these channels are multiples of; taken where the gain has few bits, too."""
+        self._placed.append((channels, unit))
+
     def solve(self) -> None:
         """Sets ``multiplier``, ``unit`` and ``wide`` of every source.
 
@@ -117,6 +124,7 @@ class UnitProblem:
         """
         labels = self._labels()
         steps = self._reader_steps(labels)
+        placed = self._placed_units(labels, steps)
         units = np.zeros(steps.shape)
         bounds = np.zeros(steps.shape)
         wide = np.zeros(steps.shape, dtype=bool)
@@ -130,7 +138,7 @@ class UnitProblem:
             ready = [source for source in waiting if not blocked[labels[source.channels]].any()]
             if not ready:
                 raise ConversionError(f"{waiting[0].name}: pooled currents are added to what they are pooled from")
-            self._solve_classes(ready, labels, steps, units, bounds, wide)
+            self._solve_classes(ready, labels, steps, placed, units, bounds, wide)
             solved = {source.first for source in ready}
             waiting = [source for source in waiting if source.first not in solved]
 
@@ -174,6 +182,16 @@ class UnitProblem:
             steps[labels[channels]] = step
         return steps
 
+    def _placed_units(self, labels: IntArray, steps: FloatArray) -> FloatArray:
+        """The unit that was placed for each class, 0 where there is none or two differ."""
+        placed = np.zeros(steps.shape)
+        for channels, unit in self._placed:
+            classes = np.unique(labels[channels])
+            known = steps[classes]
+            fitting = classes[[step > 0 and is_short(unit / step) for step in known.tolist()]]
+            placed[fitting] = np.where((placed[fitting] == 0) | (placed[fitting] == unit), unit, np.nan)
+        return np.nan_to_num(placed)
+
     @staticmethod
     def _resolve_pool(source: Source, labels: IntArray, units: FloatArray, bounds: FloatArray) -> None:
         if source.scale is not None or source.pooled_from is None:
@@ -189,6 +207,7 @@ class UnitProblem:
         ready: list[Source],
         labels: IntArray,
         steps: FloatArray,
+        placed: FloatArray,
         units: FloatArray,
         bounds: FloatArray,
         wide: NDArray[np.bool_],
@@ -199,7 +218,7 @@ class UnitProblem:
         joined = np.concatenate([np.full(s.size, s.paths > 1) for s in ready])
         flexible = np.concatenate([np.full(s.size, s.flexible) for s in ready])
         present, label = np.unique(label, return_inverse=True)
-        chosen = _choose_units(label, len(present), scale, bound, flexible, joined, steps[present])
+        chosen = _choose_units(label, len(present), scale, bound, flexible, joined, steps[present], placed[present])
         units[present], bounds[present], wide[present] = chosen.unit, chosen.bound, chosen.wide
         start = 0
         for source in ready:
@@ -226,6 +245,7 @@ def _choose_units(
     flexible: NDArray[np.bool_],
     joined: NDArray[np.bool_],
     step: FloatArray,
+    placed: FloatArray,
 ) -> _Choice:
     """Solves all classes at once: the finest subdivision of the smallest scale that keeps sums exact.
 
@@ -237,6 +257,7 @@ def _choose_units(
         flexible: whether its scale may grow.
         joined: whether it is added to itself.
         step: Δ of the first neuron that reads each class, 0 without one.
+        placed: the unit of each class that was told, 0 without one; taken where only spikes meet.
     """
     largest = np.zeros(classes)
     np.maximum.at(largest, label, scale)
@@ -256,6 +277,7 @@ def _choose_units(
         unit = smallest / np.where(alone, 1, subdivision)
         unit = np.where(adjustable, known_step * _coarser_gain(unit / known_step), unit)
         unit = np.where(words_only, known_step / subdivision, unit)
+        unit = np.where(words_only & (placed > 0), placed, unit)
         ratio = scale / unit[label]
         multiplier = np.where(flexible, np.ceil(ratio - 1e-9), np.rint(ratio)).clip(1).astype(np.int64)
         return unit, multiplier, np.bincount(label, multiplier * bound, minlength=classes).astype(np.float64)

@@ -19,6 +19,7 @@ from snnconvert.engines.integer.early_firing import EarlyFiring
 from snnconvert.engines.integer.folding import Folds, fold_gains
 from snnconvert.engines.integer.logarithmic_twins import FireValues, SplitForm
 from snnconvert.engines.integer.module_calls import call_for
+from snnconvert.engines.integer.plain_sums import plain_sums
 from snnconvert.engines.integer.twins import (
     BilinearForm,
     Bytes,
@@ -107,6 +108,7 @@ class _Lowering:
             node: network.get_submodule(str(node.target)) for node in network.graph.nodes if node.op == "call_module"
         }
         self.folds: Folds = fold_gains(network.graph, self.modules, dialect)
+        self.plain_sums = {} if dialect.folds_sums else plain_sums(network.graph, self.modules)
         self.reads_sizes = any(_reads_size(node) for node in network.graph.nodes)
         self.graph = fx.Graph()
         self.root: dict[str, object] = {}
@@ -155,6 +157,8 @@ class _Lowering:
         factor = self.folds.read_factors.get((reader, source))
         if factor is not None:
             return self._times(reader, source, factor)
+        if reader in self.plain_sums:
+            return self.values[source]
         if not self.dialect.folds_sums and self._is_words(source) and self._adds_single_scales(reader):
             return self.call(reader, f"_{source.name}", Whole(), self.values[source])
         return self.values[source]
@@ -192,7 +196,8 @@ class _Lowering:
         elif isinstance(module, Synapse):
             self.values[node] = self._synapse(node, module, self.values[source])
         elif isinstance(module, IntegerScale):
-            self.values[node] = self._times(node, source, module.multiplier * self._factor(node))
+            unit = max((self.plain_sums.get(user, 1.0) for user in node.users), default=1.0)
+            self.values[node] = self._times(node, source, module.multiplier / unit * self._factor(node))
         elif isinstance(module, SumPool):
             sums = WindowSum(module.geometry, module.multiplier * self._factor(node), self.channels.get(node.name, 0))
             self.values[node] = self.call(node, "", sums, self.values[source])
@@ -283,9 +288,11 @@ class _Lowering:
         origin = source if pool is None else self._argument(pool)
         potential = self.values[origin]
         folded = node in self.folds.readers
-        scaled = not folded and (neuron.bias is not None or not bool((neuron.gain == 1).all()))
+        unit = self.plain_sums.get(origin, 1.0)
+        gain, bias = neuron.gain * unit, None if neuron.bias is None else neuron.bias / unit
+        scaled = not folded and (bias is not None or not bool((gain == 1).all()))
         if scaled:
-            potential = self.call(node, "_scaled", Scaled(neuron.gain, neuron.bias), potential)
+            potential = self.call(node, "_scaled", Scaled(gain, bias), potential)
         in_kernel = not scaled and isinstance(self.modules.get(origin), Synapse)
         rounds = self.dialect.rounds_first and (not in_kernel or neuron.code.offset > 0 or self.reads_sizes)
         fire = FireWords(stored, clips_bytes=self.dialect.clips_bytes, rounds=rounds)

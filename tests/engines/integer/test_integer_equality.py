@@ -33,6 +33,8 @@ MORE = [
     ("conv1d", {}),
     ("shared", {"bits": 7, "T": 1}),
     ("residual", SPIKES),
+    ("residual", {**SPIKES, **BINARY}),
+    ("relu6", SPIKES),
     ("residual", {}),
     ("residual", {**SMOOTHED, **SPIKES}),
     ("signed", {**BINARY, **FREE}),

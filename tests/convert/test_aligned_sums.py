@@ -1,0 +1,101 @@
+"""Words meet in residual sums at short scales, and one of them as it is."""
+
+from fractions import Fraction
+
+import pytest
+import torch
+from graph_helpers import Net
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+import snnconvert
+from snnconvert.convert.aligned_sums import common_unit, is_short
+from snnconvert.neurons.current import IntegerScale
+from snnconvert.neurons.neuron import SpikingNeuron
+
+
+def chain(net, x):
+    x = torch.relu(net.conv1(x))
+    x = torch.relu(net.conv2(x) + x)
+    return net.fc(torch.relu(net.conv3(x) + net.conv4(x)).mean((2, 3)))
+
+
+def bottlenecks(net, x):
+    x = net.conv1(x)
+    x = x + net.conv2(torch.relu(x))
+    x = x + net.conv3(torch.relu(x))
+    return net.fc(torch.relu(net.conv4(x)).mean((2, 3)))
+
+
+def converted(forward, **settings):
+    torch.manual_seed(0)
+    convs = {f"conv{i}": nn.Conv2d(3 if i == 1 else 8, 8, 3, padding=1) for i in (1, 2, 3, 4)}
+    images = torch.randn(16, 3, 8, 8)
+    config = snnconvert.ConversionConfig(residuals="spikes", **settings)
+    return snnconvert.convert(Net(forward, **convs, fc=nn.Linear(8, 10)), [images], config, progress=False), images
+
+
+def sums(snn):
+    """Multipliers of the words of each sum, and the gain of the neurons behind it."""
+    modules = {node: snn.network.get_submodule(node.target) for node in snn.network.graph.nodes if is_module(node)}
+    for node in snn.network.graph.nodes:
+        operands = [modules.get(source) for source in node.all_input_nodes]
+        if node.op == "call_function" and len(operands) == 2:
+            multipliers = [int(item.multiplier) if isinstance(item, IntegerScale) else 1 for item in operands]
+            behind = [modules[user] for user in node.users if isinstance(modules.get(user), SpikingNeuron)]
+            yield multipliers, [Fraction(float(neuron.gain)) for neuron in behind]
+
+
+def is_module(node):
+    return node.op == "call_module"
+
+
+def is_power_of_two(number):
+    return number & (number - 1) == 0
+
+
+@pytest.mark.parametrize("forward", [chain, bottlenecks])
+@pytest.mark.parametrize("settings", [{}, {"bits": 1, "T": 4}, {"weight_bits": 4, "shortcut_bits": 4}])
+def test_one_of_the_words_enters_as_it_is(forward, settings):
+    snn, images = converted(forward, **settings)
+    found = list(sums(snn))
+    assert len(found) == 2
+    for multipliers, gains in found:
+        unit = next(item for item in multipliers if is_power_of_two(item))
+        for number in (*multipliers, *(gain * unit for gain in gains)):
+            assert is_short(float(number)), (multipliers, gains)
+    assert torch.equal(snn.simulate(images).output, snn(images))
+
+
+def test_steps_grow_and_hardly():
+    aligned, images = converted(chain)
+    config = snnconvert.ConversionConfig(residuals="currents")
+    torch.manual_seed(0)
+    convs = {f"conv{i}": nn.Conv2d(3 if i == 1 else 8, 8, 3, padding=1) for i in (1, 2, 3, 4)}
+    torch.randn(16, 3, 8, 8)
+    ann = Net(chain, **convs, fc=nn.Linear(8, 10))
+    plain = snnconvert.convert(ann, [images], config, progress=False)
+    steps = {name: float(neuron.step) for name, neuron in plain.neurons()}
+    for name, neuron in aligned.neurons():
+        if name in steps:
+            assert 1 - 1e-6 <= float(neuron.step) / steps[name] <= 1 + 1 / 64, name
+
+
+def test_a_step_a_channel_is_left_alone():
+    snn, images = converted(chain, threshold_granularity="channel")
+    assert torch.equal(snn.simulate(images).output, snn(images))
+
+
+@given(st.integers(128, 255), st.integers(-6, 6), st.floats(1e-3, 1e3))
+def test_the_common_unit_divides_both_steps(mantissa, exponent, base):
+    steps = [base * mantissa * 2.0**exponent, base]
+    unit = common_unit(steps)
+    multipliers = [step / unit for step in steps]
+    assert all(abs(item - round(item)) < 1e-6 * item for item in multipliers)
+    assert any(is_power_of_two(round(item)) for item in multipliers)
+
+
+@pytest.mark.parametrize("steps", [[1.0, 3.14159], [0.0, 1.0], [float("inf"), 1.0]])
+def test_steps_without_one(steps):
+    assert common_unit(steps) is None
