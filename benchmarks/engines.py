@@ -119,7 +119,7 @@ def _runs(
         runs["openvino float32"] = openvino_run(files.float32, threads)
         runs["openvino bf16"] = openvino_run(files.float32, threads, "bf16")
         runs["openvino int8"] = openvino_run(files.int8, threads)
-        engines.append(("openvino", "currents"))
+        engines.append(("openvino", "spikes"))
     seconds: dict[str, float] = {}
     for engine, wanted in engines:
         for (residuals, steps), network in networks.items():
