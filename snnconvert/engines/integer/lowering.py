@@ -151,7 +151,18 @@ class _Lowering:
         self.graph.output((*listed, *words))
 
     def _emit_function(self, node: fx.Node) -> None:
-        self.values[node] = self.graph.node_copy(node, lambda source: self._operand(node, source))
+        copied = self.graph.node_copy(node, lambda source: self._operand(node, source))
+        if node in self.plain_sums:
+            copied.args = tuple(self.values[operand] for operand in self._plain_last(node))
+        self.values[node] = copied
+
+    def _plain_last(self, node: fx.Node) -> list[fx.Node]:
+        """The operands of a sum of words, last the one that enters it as it is: OpenVINO divides by the last's scale."""
+        return sorted(node.all_input_nodes, key=lambda operand: self._multiplier(operand) == self.plain_sums[node])
+
+    def _multiplier(self, operand: fx.Node) -> float:
+        module = self.modules[operand]
+        return float(module.multiplier.flatten()[0]) if isinstance(module, IntegerScale) else 1.0
 
     def _operand(self, reader: fx.Node, source: fx.Node) -> fx.Node:
         factor = self.folds.read_factors.get((reader, source))

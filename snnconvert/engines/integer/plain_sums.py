@@ -27,9 +27,11 @@ def plain_sums(graph: fx.Graph, modules: Mapping[fx.Node, nn.Module]) -> dict[fx
     for node in graph.nodes:
         if node.op != "call_function" or kind_of(node) is not OpKind.ADD or node.kwargs or len(node.users) != 1:
             continue
-        multipliers = [_multiplier(operand, modules) for operand in node.all_input_nodes]
+        operands = node.all_input_nodes
+        multipliers = [_multiplier(operand, modules) for operand in operands]
         known = [multiplier for multiplier in multipliers if multiplier is not None]
-        powers = [multiplier for multiplier in known if _is_power_of_two(multiplier)]
+        bare = any(isinstance(modules.get(operand), SpikingNeuron) for operand in operands)
+        powers = [1.0] if bare else [multiplier for multiplier in known if _is_power_of_two(multiplier)]
         is_read = isinstance(modules.get(next(iter(node.users))), SpikingNeuron)
         if is_read and len(known) == len(multipliers) == 2 and powers:
             found[node] = powers[-1]
