@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.data import Subset
 
 from snnconvert.api import calibrate, prepare
+from snnconvert.artifact.atomic import replaced_file
 from snnconvert.cli.convert_command import image_loader
 from snnconvert.cli.process_group import Share
 from snnconvert.config import ConversionConfig
@@ -19,10 +22,10 @@ from snnconvert.conversion import Finisher
 from snnconvert.conversion import calibrate as calibrate_prepared
 from snnconvert.data.images import ImageSets
 from snnconvert.data.splits import choose_indices
-from snnconvert.errors import InputError, SnnConvertError, first_line
+from snnconvert.errors import ArtifactError, ConfigurationError, InputError, SnnConvertError, first_line
 from snnconvert.spiking_model import SpikingModel, load
 
-_START = "start"
+_START, _SETTINGS = "start", "conversion.json"
 
 
 @dataclass(frozen=True)
@@ -53,10 +56,13 @@ class Beginning:
         """
         own = self.folder / _START
         if self.options.resume and own.is_dir():
-            return load(own)
+            self._check_settings()
+            snn = load(own)
+            _check_fits(own, snn, self.ann, self.options.model)
+            return snn
         if self.options.start is not None:
             snn = load(self.options.start)
-            _check_fits(snn, self.ann, self.options)
+            _check_fits(self.options.start, snn, self.ann, self.options.model)
         else:
             snn = self.converted()
         self.clear()
@@ -82,13 +88,43 @@ class Beginning:
         return calibrate_prepared(prepared, loader, progress=not options.quiet, finisher=learner)
 
     def clear(self) -> None:
-        """Removes an earlier run that is to be replaced."""
-        if self.share.is_first and self.folder.is_dir() and not self.options.resume:
+        """Removes an earlier run that is to be replaced, and notes what this one converts.
+
+        Raises:
+            ConfigurationError: if the run that goes on converts something else.
+        """
+        if self.options.resume:
+            self._check_settings()
+        elif self.share.is_first and self.folder.is_dir():
             shutil.rmtree(self.folder)
         self.share.wait()
+        if self.share.is_first:
+            with replaced_file(self.folder / _SETTINGS) as path:
+                path.write_text(json.dumps(self._settings(), indent=1), encoding="utf-8")
+
+    def _settings(self) -> dict[str, Any]:
+        """What the run's network comes from."""
+        given = self.options.start is not None
+        return {"model": self.options.model, "from": given, **({} if given else self.config.to_dict())}
+
+    def _check_settings(self) -> None:
+        path = self.folder / _SETTINGS
+        if not path.is_file():
+            return
+        try:
+            theirs = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise ArtifactError(f"{path} is damaged: {first_line(error)}") from None
+        mine = self._settings()
+        different = sorted(name for name in {*mine, *theirs} if mine.get(name) != theirs.get(name))
+        if different:
+            raise ConfigurationError(
+                f"the run in {self.folder} has begun with other {', '.join(different)}: use what it began with, or "
+                "another folder"
+            )
 
 
-def _check_fits(snn: SpikingModel, ann: nn.Module, options: argparse.Namespace) -> None:
+def _check_fits(start: Path, snn: SpikingModel, ann: nn.Module, model: str) -> None:
     """Refuses a saved network of another shape than the one it would learn from."""
     shape = [size or 1 for size in snn.input_shape]
     with torch.no_grad():
@@ -96,9 +132,9 @@ def _check_fits(snn: SpikingModel, ann: nn.Module, options: argparse.Namespace) 
             expected = ann(torch.zeros(1, *shape, device=next(ann.parameters()).device))
             found = snn(torch.zeros(1, *shape))
         except (RuntimeError, SnnConvertError) as error:
-            raise InputError(f"{options.start} and {options.model} don't fit: {first_line(error)}") from None
+            raise InputError(f"{start} and {model} don't fit: {first_line(error)}") from None
     if expected.shape != found.shape:
         raise InputError(
-            f"{options.start} gives {list(found.shape)}, {options.model} gives {list(expected.shape)}: name the "
+            f"{start} gives {list(found.shape)}, {model} gives {list(expected.shape)}: name the "
             "network it was converted from"
         )

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 from cli_helpers import ARTIFACT_FILES, assert_one_error, run_process, snapshot, write_archive, write_folder
 
@@ -102,8 +103,16 @@ def test_a_run_goes_on_only_when_told_to(cli, folder):
     assert first.code == 0
     assert_one_error(cli(*command[:-1], "out2", "--run", "out-training"), "out-training", "--force")
     assert_one_error(cli(*command, "--force", "--resume", "--learning-rate", "0.5"), "other learning_rate")
+    assert_one_error(cli(*command, "--force", "--resume", "--T", "2"), "begun with other T:")
     again = cli(*command, "--force", "--resume")
     assert again.out == first.out
+    images = np.random.default_rng(0).random((20, 3, 64, 64), np.float32)
+    np.savez(folder / "colours.npz", images=images, labels=np.arange(20) % 10)
+    other = ["finetune", "test_resnet", "--random-weights", "--image-size", "64", "--data", "colours.npz"]
+    other += [*command[2:], "--force", "--resume"]
+    assert_one_error(cli(*other), "begun with other model:")
+    (folder / "out-training" / "conversion.json").unlink()
+    assert_one_error(cli(*other), "start and test_resnet don't fit")
 
 
 def test_two_processes_train_together(folder):
