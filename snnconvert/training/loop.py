@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,7 +155,8 @@ class _Run:
             nn.utils.clip_grad_norm_(self._parameters, self._config.clip)
         self._optimizer.step()
         self._average.update()
-        if step % 50 == 0 and not are_finite(self._parameters):
+        is_due = step % 50 == 0 or step == self._steps - 1
+        if (is_due or not all(map(math.isfinite, losses.values()))) and not are_finite(self._parameters):
             raise ConversionError(
                 f"training diverged: parameters are NaN or Inf after step {step}; lower the learning rate"
             )
