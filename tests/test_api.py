@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from slow_cases import mostly_slow
 from torch import fx, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -232,7 +233,13 @@ LOADERS = {
 }
 
 
-@pytest.mark.parametrize("form", LOADERS.values(), ids=LOADERS.keys())
+@pytest.mark.parametrize(
+    "form",
+    mostly_slow(
+        LOADERS.values(), keep=[LOADERS[name] for name in ("list", "iterator", "pairs", "dicts", "data loader")]
+    ),
+    ids=LOADERS.keys(),
+)
 def test_loaders_of_every_form(residual, form):
     network, images, snn = residual
     assert_same(snn, snnconvert.convert(network, form(images), progress=False), images)
@@ -338,7 +345,9 @@ CONFIGS = {
 }
 
 
-@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
+@pytest.mark.parametrize(
+    "config", mostly_slow(CONFIGS.values(), keep=[CONFIGS["narrow"], CONFIGS["analog"]]), ids=CONFIGS.keys()
+)
 def test_the_plan_is_kept(residual, config):
     network, images, _ = residual
     plan = snnconvert.plan(network, images[:2], config)
@@ -383,7 +392,7 @@ def sqnr(reference, output):
     return 10 * math.log10(float(reference.square().sum() / (reference - output).square().sum()))
 
 
-@pytest.mark.parametrize("bits", [8, 4, 2, 1])
+@pytest.mark.parametrize("bits", mostly_slow([8, 4, 2, 1], keep=[8, 1]))
 def test_words_of_eight_bits_follow_the_network(converted, bits):
     network, images, _ = converted
     config = snnconvert.ConversionConfig(bits=bits, T=8 // bits)
@@ -394,6 +403,7 @@ def test_words_of_eight_bits_follow_the_network(converted, bits):
     assert sqnr(run(network, unseen), run(snn, unseen)) > 25
 
 
+@pytest.mark.slow
 def test_wider_words_follow_more_closely(residual):
     network, images, _ = residual
     quality = []
@@ -601,7 +611,9 @@ def reads_integers_on_the_grid(node, snn):
 SETTINGS = {"8/2/4": (8, 2, 4), "4/1/4": (4, 1, 4), "8/1/8": (8, 1, 8), "3/2/1": (3, 2, 1)}
 
 
-@pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS.keys())
+@pytest.mark.parametrize(
+    "setting", mostly_slow(SETTINGS.values(), keep=[(4, 1, 4), (3, 2, 1)], as_one=True), ids=SETTINGS.keys()
+)
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS.keys())
 def test_the_packed_engine_computes_the_integers_of_a_simulator(kind, setting):
     network, images = build(kind, 16)

@@ -106,6 +106,7 @@ def test_a_run_goes_on_only_when_told_to(cli, folder):
     assert again.out == first.out
 
 
+@pytest.mark.slow
 def test_two_processes_train_together(folder):
     command = ["-m", "snnconvert", "finetune", "digits", *SHORT, "-q", "-o", "out"]
     done = run_process([*TWO, *command], folder, OMP_NUM_THREADS="1")

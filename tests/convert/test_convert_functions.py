@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from graph_helpers import Net
+from slow_cases import mostly_slow
 from torch import nn
 
 import snnconvert
@@ -47,7 +48,7 @@ ACTIVATIONS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS, ids=str)
+@pytest.mark.parametrize("activation", mostly_slow(ACTIVATIONS, keep=12), ids=str)
 def test_activations_become_neurons(activation, tmp_path):
     if isinstance(activation, nn.PReLU):
         nn.init.uniform_(activation.weight, -0.3, 0.6)
@@ -224,7 +225,7 @@ MOVES = {
 
 
 @pytest.mark.parametrize("name", MOVES)
-@pytest.mark.parametrize("activation", [F.relu, F.silu])
+@pytest.mark.parametrize("activation", mostly_slow([F.relu, F.silu], keep=[F.relu]))
 def test_what_moves_values_carries_spikes(name, activation):
     with torch.no_grad():
         channels = MOVES[name](torch.zeros(1, 8, 10, 10)).shape[1]
@@ -244,7 +245,7 @@ CODES = ["packed", "spikepack:tau=1.8", "if", "differential", "multithreshold", 
 
 
 @pytest.mark.parametrize("neuron", CODES)
-@pytest.mark.parametrize("latency", ["streaming", "window"])
+@pytest.mark.parametrize("latency", mostly_slow(["streaming", "window"], keep=["streaming"]))
 def test_products_and_functions_in_every_code(neuron, latency):
     """What rate codes lose is bounded; the stepwise run is what the network says."""
 

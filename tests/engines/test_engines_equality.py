@@ -21,6 +21,7 @@ from engine_networks import (
 )
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from slow_cases import mostly_slow
 from spiking_graphs import INPUT, any_codes, packed_codes, random_graph
 from torch import fx, nn
 
@@ -43,7 +44,7 @@ UNSHRUNK = {
 IMAGES = torch.randn(3, *INPUT, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", mostly_slow(NETWORKS, keep=("chain", "residual", "attention", "signed")))
 def test_every_width_and_length_of_spikes(name):
     """All (b, T) with b·T ≤ 8, both schedules, both latencies."""
     assert len(SHAPES) == 20
@@ -62,7 +63,9 @@ def test_narrow_weights_and_uncorrected_biases(name, weight_bits):
         assert_stepwise_is_packed(snn, images)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name", mostly_slow(NETWORKS, keep=("chain", "residual", "class_token", "signed", "conv3d", "windows"))
+)
 def test_an_input_of_several_digits(name):
     prepared, images = captured(name)
     readers = [item.layer for item in prepared.plan.synapses if item.reads_input]

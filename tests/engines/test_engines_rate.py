@@ -18,6 +18,7 @@ from engine_networks import (
     own_reading,
     packed_words,
 )
+from slow_cases import mostly_slow
 from torch import nn
 
 import snnconvert
@@ -33,7 +34,7 @@ def coded(name, kind, **settings):
     return converted(name, neuron=neuron, bits=bits, T=T, **settings)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", mostly_slow(NETWORKS, keep=("chain", "residual", "attention", "conv3d", "flattened")))
 def test_waiting_neurons_fire_the_closed_form(name):
     """Under a constant current: the staircase of QCFS, bit for bit, in every layer."""
     for neuron, bits, T in INTEGRATING:
@@ -46,7 +47,7 @@ def test_waiting_neurons_fire_the_closed_form(name):
             assert torch.equal(simulation.output, snn.network(images)), (neuron, bits, T)
 
 
-@pytest.mark.parametrize(("neuron", "bits", "T"), INTEGRATING)
+@pytest.mark.parametrize(("neuron", "bits", "T"), mostly_slow(INTEGRATING, keep=[("if", 2, 4)]))
 def test_waiting_neurons_are_even(neuron, bits, T):
     for name in NETWORKS:
         snn, images = converted(name, neuron=neuron, bits=bits, T=T)
@@ -55,7 +56,7 @@ def test_waiting_neurons_are_even(neuron, bits, T):
             assert record.unevenness == Unevenness(0.0, 0.0, 0.0), (name, layer)
 
 
-@pytest.mark.parametrize(("neuron", "bits", "T"), [("if", 1, 255), ("if", 6, 1000)])
+@pytest.mark.parametrize(("neuron", "bits", "T"), mostly_slow([("if", 1, 255), ("if", 6, 1000)], keep=1))
 def test_long_windows_fire_the_closed_form(neuron, bits, T):
     for name in ("residual", "relu6", "average_pools"):
         snn, images = converted(name, neuron=neuron, bits=bits, T=T)
@@ -90,7 +91,7 @@ def test_binary_digits_with_and_without_a_leak_of_one_half(name):
             assert torch.equal(simulation.output, snn.network(images))
 
 
-@pytest.mark.parametrize("kind", RATE_NEURONS)
+@pytest.mark.parametrize("kind", mostly_slow(RATE_NEURONS, keep=("if", "lif", "differential", "ternary")))
 def test_unevenness_is_what_was_fired_beside_the_closed_form(kind):
     """Recorded figures against those of the recorded spikes, layer by layer."""
     for name in ("chain", "residual", "average_pools", "preactivation", "signed", "geometry", "shared", "relu6"):
@@ -142,19 +143,36 @@ def assert_schedules_agree(snn, images):
     assert torch.equal(snn(images[:4]), snn.simulate(images[:4]).output)
 
 
-@pytest.mark.parametrize("kind", RATE_NEURONS)
+@pytest.mark.parametrize("kind", mostly_slow(RATE_NEURONS, keep=("bursts", "hard", "multithreshold", "ecmt")))
 def test_both_schedules_give_the_same(kind):
     for name in ("residual", "concat_pools", "signed", "attention", "repeaters"):
         assert_schedules_agree(*coded(name, kind))
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name",
+    mostly_slow(
+        NETWORKS,
+        keep=(
+            "chain",
+            "residual",
+            "attention",
+            "gates",
+            "conv3d",
+            "layouts",
+            "pyramid",
+            "windows",
+            "tokens",
+            "transposed",
+        ),
+    ),
+)
 def test_both_schedules_give_the_same_in_every_network(name):
     for kind in ("if", "differential", "spikepack"):
         assert_schedules_agree(*coded(name, kind))
 
 
-@pytest.mark.parametrize("kind", RATE_NEURONS)
+@pytest.mark.parametrize("kind", mostly_slow(RATE_NEURONS, keep=("if", "lif", "ternary", "spikepack")))
 def test_a_sample_does_not_depend_on_its_batch(kind):
     for name in ("residual", "concat_pools", "signed"):
         snn, images = coded(name, kind)

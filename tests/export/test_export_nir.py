@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from slow_cases import mostly_slow
 from torch import nn
 
 import snnconvert
@@ -105,7 +106,15 @@ def assert_same(snn, images, facts, output, spikes):
     torch.testing.assert_close(logits.float(), simulated.output, rtol=1e-6, atol=0)
 
 
-@pytest.fixture(scope="module", params=[(name, s) for name in NETWORKS for s in (*PACKED, *STEPPED)], ids=str)
+EXPORTED = [(name, settings) for name in NETWORKS for settings in (*PACKED, *STEPPED)]
+QUICK = [
+    ("chain", PACKED[0]), ("chain", STEPPED[3]), ("residual", PACKED[1]), ("residual", PACKED[5]),
+    ("residual", STEPPED[1]), ("perceptron", PACKED[4]), ("perceptron", STEPPED[2]), ("flat", PACKED[3]),
+    ("flat", STEPPED[0]),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=mostly_slow(EXPORTED, keep=QUICK, as_one=True), ids=str)
 def exported(request, tmp_path_factory):
     name, settings = request.param
     snn, images = converted(name, **settings)

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from slow_cases import mostly_slow
 from trainable_networks import converted, digits, learn, network, output
 
 import snnconvert
@@ -24,7 +25,19 @@ CASES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "kind"), CASES)
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    mostly_slow(
+        CASES,
+        keep=[
+            ("resnet", "bits"),
+            ("gelu", "default"),
+            ("transposed", "bursts"),
+            ("depthwise", "smoothed"),
+            ("resnet", "spiking residuals"),
+        ],
+    ),
+)
 def test_training_and_integers_agree_before_and_after(name, kind):
     snn, images = converted(name, **SETTINGS[kind])
     before = output(snn, images)

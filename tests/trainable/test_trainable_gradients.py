@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from slow_cases import mostly_slow
 from smoothed import assert_gradients, smooth_network
 from trainable_networks import converted
 
@@ -32,7 +33,11 @@ BURSTS = [("if", 2, 3, "atan"), ("lif:leak=0.9,v0=0.25", 2, 3, "atan")]
 
 
 @pytest.mark.parametrize(
-    ("neuron", "bits", "T", "surrogate"), [(*code, surrogate) for code in BINARY for surrogate in SURROGATES] + BURSTS
+    ("neuron", "bits", "T", "surrogate"),
+    mostly_slow(
+        [(*code, surrogate) for code in BINARY for surrogate in SURROGATES] + BURSTS,
+        keep=[("if", 1, 4, "triangle"), ("if:reset=hard", 1, 3, "sigmoid"), ("lif:leak=0.8", 1, 4, "atan")],
+    ),
 )
 def test_gradients_through_time_are_those_of_the_smooth_network(neuron, bits, T, surrogate, monkeypatch):
     snn, images = converted("resnet", neuron=neuron, bits=bits, T=T)

@@ -2,6 +2,7 @@ import pytest
 import torch
 from graph_helpers import Net, count
 from pass_checks import check, computing, parameters_of_synapses, targets
+from slow_cases import mostly_slow
 from torch import nn
 
 from snnconvert.convert.capture import capture
@@ -139,10 +140,10 @@ class TestBilinear:
 class TestWeightedSums:
     @pytest.mark.parametrize(
         ("shape", "dims"),
-        [
+        mostly_slow([
             ((5,), -1), ((4, 1), 2), ((4, 5), (2, 3)), ((1, 3, 1, 1), 1), ((1, 3, 1, 5), (1, 3)), ((5,), (2, 3)),
             ((3, 4, 5), (1, 2, 3)),
-        ],
+        ], keep=3),
     )  # fmt: skip
     @pytest.mark.parametrize("keep", [True, False])
     def test_over_what_varies(self, shape, dims, keep):

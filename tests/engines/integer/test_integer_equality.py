@@ -6,6 +6,7 @@ import torch
 from engine_networks import converted, packed_words
 from integer_networks import COARSE, FREE, RUNTIMES, SHIFTED, SMOOTHED, compared
 from integer_oracle import convolved
+from slow_cases import mostly_slow
 
 from snnconvert.engines.integer.dialect import ONNXRUNTIME
 from snnconvert.engines.integer.integer_model import integer_model
@@ -27,6 +28,10 @@ CASES = [
     ("wide_sums", {}),
     ("bottlenecks", SHIFTED),
 ]
+QUICK = [
+    ("preactivation", SMOOTHED), ("signed", {}), ("conv3d", COARSE), ("odd_pools", FREE), ("wide_sums", {}),
+    ("bottlenecks", SHIFTED),
+]  # fmt: skip
 MORE = [
     ("tokens", SMOOTHED),
     ("concat_pools", FREE),
@@ -61,9 +66,7 @@ def engine(request):
     return request.param
 
 
-@pytest.mark.parametrize(
-    ("name", "settings"), [*CASES, *(pytest.param(*case, marks=pytest.mark.slow) for case in MORE)], ids=str
-)
+@pytest.mark.parametrize(("name", "settings"), mostly_slow([*CASES, *MORE], keep=QUICK), ids=str)
 def test_no_word_differs(name, settings, engine):
     snn, images = converted(name, **settings)
     found = compared(snn, images, engine)

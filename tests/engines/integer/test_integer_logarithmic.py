@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 from engine_networks import converted
+from slow_cases import mostly_slow
 from torch import fx
 
 from snnconvert.convert.signature import Signature
@@ -53,7 +54,7 @@ def thresholds(code):
 
 
 def with_slow(cases, more):
-    return [*cases, *(pytest.param(*case, marks=pytest.mark.slow) for case in more)]
+    return mostly_slow([*cases, *more], keep=len(cases))
 
 
 @pytest.mark.parametrize(("bits", "base"), with_slow(CODES, MORE_CODES))
@@ -132,6 +133,7 @@ def test_products_of_two_logarithmic_words(engine):
 @pytest.mark.parametrize(
     ("name", "code"), with_slow([("attention", "log-sqrt2")], [("attention", "log2"), ("class_token", "log-sqrt2")])
 )
+@pytest.mark.parametrize("engine", mostly_slow(ENGINES, keep=["torch"]), indirect=True)
 def test_attention_maps(name, code, engine):
     """Behind a softmax in floating point, whose last bit is the runtime's own."""
     snn, images = converted(name, bits=2, T=2, attention_code=code)

@@ -1,3 +1,4 @@
+import itertools
 import warnings
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 from onnx import ModelProto, helper, numpy_helper
 from onnx_graphs import largest_difference, model_of, outputs_of, reference_outputs, value, write
+from slow_cases import mostly_slow
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -136,9 +138,21 @@ def assert_same(
     assert largest_difference(graph(x), by_sample(path, x, declared)) <= tolerance
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("dynamic", [False, True], ids=["fixed", "dynamic"])
-@pytest.mark.parametrize("dynamo", [False, True], ids=["torchscript", "dynamo"])
+EXPORTS = [
+    pytest.param(
+        dynamo, dynamic, name, id=f"{'dynamo' if dynamo else 'torchscript'}-{'dynamic' if dynamic else 'fixed'}-{name}"
+    )
+    for dynamo, dynamic, name in itertools.product([False, True], [False, True], NETWORKS)
+]
+QUICK = [
+    *((False, True, name) for name in NETWORKS),
+    (False, False, "residual"),
+    (True, False, "attention"),
+    (True, True, "residual"),
+]
+
+
+@pytest.mark.parametrize(("dynamo", "dynamic", "name"), mostly_slow(EXPORTS, keep=QUICK))
 def test_exports_of_pytorch(tmp_path, name, dynamo, dynamic):
     torch.manual_seed(0)
     batch = 2 if dynamic else 1
