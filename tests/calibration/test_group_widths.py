@@ -150,7 +150,9 @@ def widths_of(snn):
     return {name: synapse.widths for name, synapse in snn.synapses()}
 
 
-@pytest.mark.parametrize("settings", [{}, {"weight_rounding": "gptq"}, {"reconstruction_steps": 3}])
+@pytest.mark.parametrize(
+    "settings", mostly_slow([{}, {"weight_rounding": "gptq"}, {"reconstruction_steps": 3}], keep=[{}])
+)
 def test_a_network_keeps_the_widths_of_its_groups(tmp_path, settings):
     snn, images = converted("group", 5, **settings)
     layers = {layer.name: layer for layer in snn.report.layers}

@@ -5,6 +5,7 @@ import pytest
 import torch
 from cli_helpers import assert_one_error, digit_pixels, snapshot, write_archive, write_folder
 from PIL import Image
+from slow_cases import mostly_slow
 
 from snnconvert.cli import convert_command
 
@@ -169,7 +170,7 @@ def test_data_that_is_not_there_or_no_data(cli, folder, tmp_path):
     refused(cli, folder, "--data", tmp_path / "notes.txt", words=["notes.txt", ".npz"])
 
 
-@pytest.mark.parametrize(("workers", "split"), [("0", "val"), ("2", "train")])
+@pytest.mark.parametrize(("workers", "split"), mostly_slow([("0", "val"), ("2", "train")], keep=1))
 def test_damaged_image_is_named_in_one_line(cli, folder, tmp_path, workers, split):
     write_folder(tmp_path / "data" / "val", 30)
     write_folder(tmp_path / "data" / "train", 30)
@@ -179,6 +180,7 @@ def test_damaged_image_is_named_in_one_line(cli, folder, tmp_path, workers, spli
     gc.collect()  # ends the loader's workers, which would hold up those of a later test
 
 
+@pytest.mark.slow
 def test_worker_processes_change_nothing(cli, tmp_path):
     path = write_folder(tmp_path / "digits", 60)
     alone, together = (

@@ -46,6 +46,7 @@ def test_name_with_a_source_prefix(cli, folder):
     assert report["model"] == "test_resnet"
 
 
+@pytest.mark.slow
 def test_transformer_converts_loads_and_counts_its_analog_remainder_apart(cli, folder):
     report = cli("test_vit", *FEW).last_line
     totals = report["totals"]

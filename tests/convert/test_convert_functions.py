@@ -70,7 +70,7 @@ WRITTEN_OUT = {
 }
 
 
-@pytest.mark.parametrize("name", WRITTEN_OUT)
+@pytest.mark.parametrize("name", mostly_slow(WRITTEN_OUT, keep=("gelu", "gelu_tanh", "hardswish", "squared_relu")))
 def test_activations_written_out_become_one_neuron(name, tmp_path):
     net = Net(lambda n, x: n.b(WRITTEN_OUT[name](n.a(x))), a=nn.Conv2d(3, 8, 3), b=nn.Conv2d(8, 6, 3))
     snn = check(net, folder=tmp_path / "snn")
@@ -108,7 +108,9 @@ def test_squeeze_and_excite(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "function", [torch.sigmoid, F.silu, F.gelu, F.relu, lambda x: x], ids=["sigmoid", "silu", "gelu", "relu", "none"]
+    "function",
+    mostly_slow([torch.sigmoid, F.silu, F.gelu, F.relu, lambda x: x], keep=[torch.sigmoid, F.gelu]),
+    ids=["sigmoid", "silu", "gelu", "relu", "none"],
 )
 def test_gated_linear_units(function):
     def forward(n, x):
@@ -204,7 +206,9 @@ def test_transposed_convolutions_of_other_ranks(transposed, shape):
     check(nn.Sequential(first, nn.ReLU(), transposed), torch.randn(16, 2, *shape))
 
 
-@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular", "zeros"])
+@pytest.mark.parametrize(
+    "mode", mostly_slow(["reflect", "replicate", "circular", "zeros"], keep=("reflect", "circular"))
+)
 def test_padding_modes(mode):
     net = nn.Sequential(nn.Conv2d(3, 6, 3), nn.SiLU(), nn.Conv2d(6, 4, 3, padding=1, padding_mode=mode))
     assert check(net).plan.analog == ()
@@ -224,7 +228,9 @@ MOVES = {
 }
 
 
-@pytest.mark.parametrize("name", MOVES)
+@pytest.mark.parametrize(
+    "name", mostly_slow(MOVES, keep=("roll", "pixel_shuffle", "nearest", "unfold", "slices", "shuffle"))
+)
 @pytest.mark.parametrize("activation", mostly_slow([F.relu, F.silu], keep=[F.relu]))
 def test_what_moves_values_carries_spikes(name, activation):
     with torch.no_grad():
@@ -244,7 +250,7 @@ def test_recurrent_layers(tmp_path):
 CODES = ["packed", "spikepack:tau=1.8", "if", "differential", "multithreshold", "ternary"]
 
 
-@pytest.mark.parametrize("neuron", CODES)
+@pytest.mark.parametrize("neuron", mostly_slow(CODES, keep=["packed", "if", "ternary", "differential"]))
 @pytest.mark.parametrize("latency", mostly_slow(["streaming", "window"], keep=["streaming"]))
 def test_products_and_functions_in_every_code(neuron, latency):
     """What rate codes lose is bounded; the stepwise run is what the network says."""

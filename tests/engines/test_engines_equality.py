@@ -55,7 +55,7 @@ def test_every_width_and_length_of_spikes(name):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("weight_bits", [2, 4])
+@pytest.mark.parametrize("weight_bits", mostly_slow([2, 4], keep=[2]))
 def test_narrow_weights_and_uncorrected_biases(name, weight_bits):
     settings = {"weight_bits": weight_bits, "first_last_weight_bits": weight_bits, "bias_correction": False}
     for bits, T in [(1, 8), (3, 2), (8, 1)]:
@@ -79,7 +79,7 @@ def test_an_input_of_several_digits(name):
         assert (codes[0].bits, codes[0].T) == (bits, T)
 
 
-@pytest.mark.parametrize("scale", [0.0, 1e-3, 30.0, 1e6])
+@pytest.mark.parametrize("scale", mostly_slow([0.0, 1e-3, 30.0, 1e6], keep=[0.0, 1e6]))
 @pytest.mark.parametrize("name", ["residual", "signed", "preactivation", "relu6"])
 def test_inputs_far_from_those_it_was_calibrated_on(name, scale):
     """Silent networks, and saturated ones."""
@@ -396,6 +396,7 @@ def assert_random_network_agrees(random):
             assert_stepwise_is_packed(snn, images, schedule=schedule, latency=latency)
 
 
+@pytest.mark.slow
 @given(st.randoms(use_true_random=False))
 @settings(max_examples=8, **UNSHRUNK)
 def test_random_networks_with_digits_of_their_own_in_every_layer(random):

@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from slow_cases import mostly_slow
 from torch import nn
 
 import snnconvert
@@ -375,16 +376,24 @@ def expected_checks(replay):
 
 @pytest.mark.parametrize(
     ("build", "settings"),
-    [
-        (Branches, {}),
-        (PreActivation, {}),
-        (chain, {}),
-        (Branches, {"bits": 1, "T": 3}),
-        (Branches, {"threshold_granularity": "channel"}),
-        (Branches, {"threshold_granularity": "smoothed", "channel_shift": True}),
-        (PreActivation, {"bits": 1, "T": 3, "potential_correction": True}),
-        (Branches, {"weight_bits": 2, "weight_granularity": "channel", "potential_correction": True}),
-    ],
+    mostly_slow(
+        [
+            (Branches, {}),
+            (PreActivation, {}),
+            (chain, {}),
+            (Branches, {"bits": 1, "T": 3}),
+            (Branches, {"threshold_granularity": "channel"}),
+            (Branches, {"threshold_granularity": "smoothed", "channel_shift": True}),
+            (PreActivation, {"bits": 1, "T": 3, "potential_correction": True}),
+            (Branches, {"weight_bits": 2, "weight_granularity": "channel", "potential_correction": True}),
+        ],
+        keep=[
+            (chain, {}),
+            (Branches, {"bits": 1, "T": 3}),
+            (Branches, {"threshold_granularity": "smoothed", "channel_shift": True}),
+            (PreActivation, {"bits": 1, "T": 3, "potential_correction": True}),
+        ],
+    ),
 )
 def test_packed_networks_replay_in_integers(tmp_path, build, settings):
     snn, images, path = exported(tmp_path, build, **settings)

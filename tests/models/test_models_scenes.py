@@ -136,6 +136,7 @@ def test_converted_segmenters_decide_alike(load, held_out, calibration):
     assert float((decided(ann, images) == decided(snn, images)).float().mean()) > 0.98
 
 
+@pytest.mark.slow
 def test_converted_detector_finds_the_same(held_out, calibration):
     detector = scenes.load_scene_detector()
     snn = snnconvert.convert(detector.network, calibration, progress=False)

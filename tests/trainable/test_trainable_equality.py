@@ -59,7 +59,7 @@ def test_starts_with_what_larger_networks_give(name):
     assert torch.equal(output(snn.eval(), images), before)
 
 
-@pytest.mark.parametrize("name", ["digits", "resnet", "gelu"])
+@pytest.mark.parametrize("name", mostly_slow(["digits", "resnet", "gelu"], keep=["gelu"]))
 def test_what_was_learned_is_saved_and_compiled(name, tmp_path):
     snn, images = converted(name)
     learn(snn.train(), images)

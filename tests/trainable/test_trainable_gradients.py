@@ -18,7 +18,7 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", mostly_slow(KINDS, keep=("default", "smoothed")))
 def test_packed_gradients_are_those_of_the_smooth_network(kind, monkeypatch):
     name, settings = KINDS[kind]
     snn, images = converted(name, **settings)

@@ -82,7 +82,11 @@ def test_diagonals_of_two_operands():
 
 
 @pytest.mark.parametrize(
-    "equation", ["bcd,bde,bef->bcf", "bc,bd,be->bcde", "bcd,bde,be->bc", "bc,cd,de->be", "bcd,bc,bd->b"]
+    "equation",
+    mostly_slow(
+        ["bcd,bde,bef->bcf", "bc,bd,be->bcde", "bcd,bde,be->bc", "bc,cd,de->be", "bcd,bc,bd->b"],
+        keep=["bc,bd,be->bcde", "bc,cd,de->be"],
+    ),
 )
 def test_more_operands_meet_from_left_to_right(equation):
     lowered(equation_net(equation))

@@ -30,7 +30,7 @@ def sqnr(expected, actual):
     return float(10 * torch.log10(expected.square().sum() / (expected - actual).square().sum()))
 
 
-@pytest.mark.parametrize("name", PICKS)
+@pytest.mark.parametrize("name", mostly_slow(PICKS, keep=["index", "mask", "repetitions", "gather", "flip"]))
 @pytest.mark.parametrize("activation", mostly_slow([F.relu, F.silu], keep=[F.relu]))
 def test_spikes_are_picked_by_position(name, activation):
     with torch.no_grad():
@@ -49,7 +49,7 @@ def test_spikes_are_picked_by_position(name, activation):
         assert torch.equal(snn.simulate(X).output, snn(X))
 
 
-@pytest.mark.parametrize("dim", [1, -1])
+@pytest.mark.parametrize("dim", mostly_slow([1, -1], keep=[-1]))
 @pytest.mark.parametrize("repetitions", [[2], [1, 0, 3, 1, 2, 1]])
 def test_repetitions_of_one_number_and_of_many(dim, repetitions):
     count = torch.tensor(repetitions)

@@ -20,6 +20,7 @@ KINDS = {
     "relu": lambda *sizes, **options: nn.RNN(*sizes, nonlinearity="relu", **options),
 }
 everything = pytest.mark.parametrize("kind", KINDS)
+some = pytest.mark.parametrize("kind", mostly_slow(KINDS, keep=["lstm", "relu"]))
 
 
 def recurrent(kind, inputs=6, hidden=5, **options):
@@ -52,13 +53,13 @@ def test_sequences(kind, layers, bidirectional, bias):
     assert names.count("m.weight_hh_l0") == 4
 
 
-@everything
+@some
 def test_time_in_front(kind):
     module = recurrent(kind, bidirectional=True)
     lowered(lambda n, x: n.m(x.transpose(0, 1))[0].transpose(0, 1), module)
 
 
-@everything
+@some
 @pytest.mark.parametrize("layers", mostly_slow([1, 2], keep=[2]))
 def test_final_states(kind, layers):
     module = recurrent(kind, num_layers=layers, bidirectional=True, batch_first=True)
@@ -71,7 +72,7 @@ def test_final_states(kind, layers):
     lowered(forward, module)
 
 
-@everything
+@some
 def test_given_states(kind):
     module = recurrent(kind, num_layers=2, batch_first=True)
 
@@ -82,7 +83,7 @@ def test_given_states(kind):
     lowered(forward, module)
 
 
-@everything
+@some
 def test_one_step(kind):
     lowered(lambda n, x: n.m(x[:, :1])[0], recurrent(kind, batch_first=True))
 

@@ -87,6 +87,7 @@ def test_a_fixed_batch_is_the_only_one(chain, engine):
         compiled(images[:3])
 
 
+@pytest.mark.parametrize("engine", mostly_slow(RUNTIMES, keep=["onnxruntime"]), indirect=True)
 def test_any_image_size_where_the_network_takes_any(engine):
     torch.manual_seed(0)
     network = nn.Sequential(conv(3, 5), nn.ReLU(), nn.MaxPool2d(2), conv(5, 4), nn.ReLU(), conv(4, 2, 1)).eval()

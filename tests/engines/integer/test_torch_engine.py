@@ -314,7 +314,7 @@ def test_other_codes_and_engines_are_refused(monkeypatch):
         snn.compile("tensorrt")
 
 
-@pytest.mark.parametrize("name", ["residual", "concat_pools", "attention"])
+@pytest.mark.parametrize("name", mostly_slow(["residual", "concat_pools", "attention"], keep=["residual"]))
 def test_the_packed_network_compiles_in_one_graph(name):
     snn, images = spiking(name)
     torch._dynamo.reset()

@@ -259,7 +259,7 @@ def old_graph(opset: int) -> ModelProto:
     return model
 
 
-@pytest.mark.parametrize("opset", [7, 8])
+@pytest.mark.parametrize("opset", mostly_slow([7, 8], keep=[8]))
 def test_old_opsets(tmp_path, opset):
     assert_same(write(old_graph(opset), tmp_path))
 
@@ -402,7 +402,7 @@ def quantized(folder: Path, *, per_channel: bool, qdq: bool) -> Path:
     return target
 
 
-@pytest.mark.parametrize("per_channel", [False, True], ids=["per-tensor", "per-channel"])
+@pytest.mark.parametrize("per_channel", mostly_slow([False, True], keep=[True]), ids=["per-tensor", "per-channel"])
 @pytest.mark.parametrize("qdq", [True, False], ids=["qdq", "qoperator"])
 def test_quantized_networks(tmp_path, per_channel, qdq):
     path = quantized(tmp_path, per_channel=per_channel, qdq=qdq)
@@ -416,7 +416,7 @@ def test_quantized_networks(tmp_path, per_channel, qdq):
     assert sum("conv2d" in target for target in targets) == 2
 
 
-@pytest.mark.parametrize("per_channel", [False, True], ids=["per-tensor", "per-channel"])
+@pytest.mark.parametrize("per_channel", mostly_slow([False, True], keep=[True]), ids=["per-tensor", "per-channel"])
 @pytest.mark.parametrize("qdq", [True, False], ids=["qdq", "qoperator"])
 def test_scales_of_quantized_networks_become_thresholds(tmp_path, per_channel, qdq):
     """The converted network has the file's own grids, and its integer weights: both round at the same places."""
@@ -455,7 +455,7 @@ def with_random_weights(model: ModelProto) -> ModelProto:
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("resnet50", "inception_v2", "densenet121")]
 
 
-@pytest.mark.parametrize("name", ["squeezenet", "shufflenet", *SLOW])
+@pytest.mark.parametrize("name", ["squeezenet", pytest.param("shufflenet", marks=pytest.mark.slow), *SLOW])
 def test_light_networks_of_the_model_zoo(tmp_path, name):
     path = write(with_random_weights(onnx.load(LIGHT / f"light_{name}.onnx")), tmp_path)
     module, x = load_onnx(path).module, images(2, (3, 224, 224))
@@ -465,7 +465,14 @@ def test_light_networks_of_the_model_zoo(tmp_path, name):
     assert largest_difference(graph(x), by_sample(path, x, 1)) <= TOLERANCE
 
 
-@pytest.mark.parametrize("path", sorted(LIGHT.glob("light_*.onnx")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    mostly_slow(
+        sorted(LIGHT.glob("light_*.onnx")),
+        keep=[LIGHT / f"light_{name}.onnx" for name in ("shufflenet", "inception_v1")],
+    ),
+    ids=lambda path: path.stem,
+)
 def test_light_graphs_load_as_they_are(path):
     loaded = load_onnx(path)
     assert loaded.inputs[0].shape == (1, 3, 224, 224)
