@@ -103,6 +103,7 @@ def test_heads_share_one_network():
     assert len(layers) == 2 * (4 + 1) * 2
 
 
+@pytest.mark.slow
 def test_no_detections_at_all():
     net = build("fasterrcnn")
     hybrid = snnconvert.convert(net, [images(4)], FINE, progress=False)

@@ -87,7 +87,7 @@ def test_a_network_of_half_the_bits_has_half_the_size(wide, tmp_path):
     assert sum(sizes[4].values()) < 0.15 * floats
 
 
-@pytest.mark.parametrize("granularity", ["group", "channel"])
+@pytest.mark.parametrize("granularity", mostly_slow(["group", "channel"], keep=["channel"]))
 def test_channels_of_their_own_widths_take_those(wide, tmp_path, granularity):
     snn = saved_at(wide, tmp_path / "net", weight_bits=3, weight_granularity=granularity)
     stored, declared = load_file(tmp_path / "net" / TENSORS), weight_bytes(snn)

@@ -176,7 +176,7 @@ def test_a_network_keeps_the_widths_of_its_groups(tmp_path, settings):
 
 
 @pytest.mark.parametrize("settings", mostly_slow([{}, {"weight_rounding": "gptq"}], keep=[{}]))
-@pytest.mark.parametrize(("group", "same"), [(1, "channel"), (16, "layer")])
+@pytest.mark.parametrize(("group", "same"), mostly_slow([(1, "channel"), (16, "layer")], keep=[(1, "channel")]))
 def test_groups_of_one_and_of_all_channels_are_the_other_granularities(group, same, settings):
     (grouped, images), (other, _) = converted("group", group, **settings), converted(same, **settings)
     assert all(torch.equal(own, widths_of(other)[name]) for name, own in widths_of(grouped).items())

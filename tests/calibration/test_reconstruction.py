@@ -225,6 +225,7 @@ class Detector(nn.Module):
         return self.body(x)
 
 
+@pytest.mark.slow
 def test_parts_of_dynamic_sizes_are_cut_into_the_same_blocks_and_trained():
     net, sample, unseen = Detector(), images(48), images(32, seed=1, size=12)
     settings = {"bits": 2, "T": 3, "weight_bits": 2, "first_last_weight_bits": 2}

@@ -36,7 +36,7 @@ def stacked(images):
     return torch.stack(inputs), labels
 
 
-@pytest.mark.parametrize("kind", ["archive", "folder"])
+@pytest.mark.parametrize("kind", mostly_slow(["archive", "folder"], keep=["archive"]))
 def test_labelled_digits_give_accuracy(cli, tmp_path, kind):
     path = write_archive(tmp_path / "digits.npz", 300) if kind == "archive" else write_folder(tmp_path / "digits", 300)
     outcome = cli("digits", "--data", path, "--calib-images", "100", "-o", "out")
@@ -50,7 +50,7 @@ def test_labelled_digits_give_accuracy(cli, tmp_path, kind):
     assert not any("no labels" in note for note in outcome.last_line["notes"])
 
 
-@pytest.mark.parametrize("kind", ["archive", "folder"])
+@pytest.mark.parametrize("kind", mostly_slow(["archive", "folder"], keep=["folder"]))
 def test_evaluation_images_are_no_calibration_images(cli, tmp_path, opened, kind):
     path = write_archive(tmp_path / "d.npz", 80) if kind == "archive" else write_folder(tmp_path / "d", 80)
     assert cli("digits", "--data", path, "--calib-images", "30", "-o", "out").code == 0

@@ -97,7 +97,7 @@ def test_the_graph_does_not_share_the_models_weights():
     assert torch.equal(graph(X), expected)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("dtype", mostly_slow([torch.float16, torch.bfloat16, torch.float64], keep=1))
 def test_other_precisions_become_float32(dtype):
     net = residual().to(dtype)
     graph = capture(net, X.to(dtype))

@@ -48,7 +48,7 @@ ACTIVATIONS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("activation", mostly_slow(ACTIVATIONS, keep=12), ids=str)
+@pytest.mark.parametrize("activation", mostly_slow(ACTIVATIONS, keep=7), ids=str)
 def test_activations_become_neurons(activation, tmp_path):
     if isinstance(activation, nn.PReLU):
         nn.init.uniform_(activation.weight, -0.3, 0.6)
@@ -133,7 +133,7 @@ def test_residuals_of_gates_stay_sums_of_integers():
     assert check(net).plan.analog == ()
 
 
-@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("masked", mostly_slow([False, True], keep=[True]))
 def test_attention(masked, tmp_path):
     def forward(n, x):
         q, k, v = n.qkv(x.flatten(2).transpose(1, 2)).unflatten(-1, (3, 2, 4)).permute(2, 0, 3, 1, 4)
@@ -187,7 +187,7 @@ TRANSPOSED = [
 ]
 
 
-@pytest.mark.parametrize("layer", TRANSPOSED, ids=str)
+@pytest.mark.parametrize("layer", mostly_slow(TRANSPOSED, keep=2), ids=str)
 def test_transposed_convolutions(layer, tmp_path):
     norm = nn.BatchNorm2d(layer.out_channels)
     norm.running_mean.normal_()
@@ -240,6 +240,7 @@ def test_what_moves_values_carries_spikes(name, activation):
     assert [site.origin for site in snn.plan.sites] == ["input", "activation"]
 
 
+@pytest.mark.slow
 def test_recurrent_layers(tmp_path):
     net = Net(lambda n, x: n.out(n.rnn(x)[0][:, -1]), rnn=nn.LSTM(5, 6, batch_first=True), out=nn.Linear(6, 3))
     snn = check(net, torch.randn(32, 7, 5), folder=tmp_path / "snn")

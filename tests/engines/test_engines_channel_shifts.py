@@ -73,7 +73,13 @@ def relative_error(prepared, images, **settings):
         return float((snn(images) - expected).square().mean() / expected.var())
 
 
-@pytest.mark.parametrize("name", ["relu6", "attention", "flattened", "bottleneck", "normalized"])
+@pytest.mark.parametrize(
+    "name",
+    mostly_slow(
+        ["relu6", "attention", "flattened", "bottleneck", "normalized"],
+        keep=("relu6", "attention", "flattened", "normalized"),
+    ),
+)
 def test_any_shifts_keep_the_function(name):
     """Shifts anywhere: as long as the code still covers each channel, 8 bits stay near the network."""
     builds = {"bottleneck": (bottleneck, (3, 8, 8)), "normalized": (normalized, (6,))}
@@ -138,7 +144,7 @@ class _Seen(fx.Interpreter):
         return self.outputs[target]
 
 
-@pytest.mark.parametrize("build", [bottleneck, normalized])
+@pytest.mark.parametrize("build", mostly_slow([bottleneck, normalized], keep=[normalized]))
 def test_words_are_those_of_float64_and_readers_mean_them(build):
     """In float64: words are clip(rne((x − s)/Δ)) of what the neurons read, and readers give Ŵ·Δz + W·s + b."""
     prepared, images = offset_network(build, (3, 8, 8) if build is bottleneck else (6,))

@@ -276,7 +276,7 @@ def assert_graph_agrees(network, images):
 
 
 @given(st.randoms(use_true_random=False), st.integers(2, 22))
-@settings(max_examples=150, **UNSHRUNK)
+@settings(max_examples=60, **UNSHRUNK)
 def test_random_spiking_graphs(random, nodes):
     """Digits of any width, length and offset that meet at any time, in sums, pools, concats and functions."""
     assert_graph_agrees(random_graph(random, IMAGES, packed_codes, nodes), IMAGES)
@@ -302,7 +302,7 @@ def assert_schedules_agree(network, images, steps):
 
 
 @given(st.randoms(use_true_random=False), st.integers(2, 22), st.integers(1, 4))
-@settings(max_examples=100, **UNSHRUNK)
+@settings(max_examples=40, **UNSHRUNK)
 def test_random_graphs_of_all_codes_do_not_depend_on_the_schedule(random, nodes, steps):
     assert_schedules_agree(random_graph(random, IMAGES, any_codes, nodes, input_codes=((8, 1),)), IMAGES, steps)
 

@@ -73,7 +73,7 @@ class Seen:
         monkeypatch.setattr(Synapse, "forward", refused)
 
 
-@pytest.mark.parametrize("kind", mostly_slow(ALL_NEURONS, keep=("words", "bits", "if", "ternary")))
+@pytest.mark.parametrize("kind", mostly_slow(ALL_NEURONS, keep=("words", "if", "ternary")))
 def test_every_synapse_sees_spikes_of_its_code_only(kind, monkeypatch):
     """No words, no potentials, no real numbers; and the code's largest spike somewhere in the network."""
     for name in NETWORKS:

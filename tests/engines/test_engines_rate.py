@@ -372,7 +372,7 @@ def test_a_current_that_two_layers_read_is_the_same_for_both():
         assert_same_run(before, snn.simulate(images, record=EVERYTHING, schedule=schedule))
 
 
-@pytest.mark.parametrize("latency", LATENCIES)
+@pytest.mark.parametrize("latency", mostly_slow(LATENCIES, keep=["streaming"]))
 def test_more_steps_bring_a_rate_code_closer_to_the_network(latency):
     prepared, images = captured("residual")
     with torch.no_grad():

@@ -156,13 +156,16 @@ def test_words_that_number_their_value_are_refused_by_name(tmp_path):
 
 @pytest.mark.parametrize(
     ("network", "layer", "words"),
-    [
-        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU(), nn.Conv2d(4, 2, 1)), "1", "fire on a function"),
-        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.LeakyReLU(), nn.Conv2d(4, 2, 1)), "1", "fire on a function"),
-        (nn.Sequential(nn.ConvTranspose2d(3, 2, 2)), "0", "transposed"),
-        (Gate(), "mul", "multiplies two activations"),
-        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.GroupNorm(1, 4), nn.Conv2d(4, 2, 1)), "0", "analog nodes"),
-    ],
+    mostly_slow(
+        [
+            (nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU(), nn.Conv2d(4, 2, 1)), "1", "fire on a function"),
+            (nn.Sequential(nn.Conv2d(3, 4, 3), nn.LeakyReLU(), nn.Conv2d(4, 2, 1)), "1", "fire on a function"),
+            (nn.Sequential(nn.ConvTranspose2d(3, 2, 2)), "0", "transposed"),
+            (Gate(), "mul", "multiplies two activations"),
+            (nn.Sequential(nn.Conv2d(3, 4, 3), nn.GroupNorm(1, 4), nn.Conv2d(4, 2, 1)), "0", "analog nodes"),
+        ],
+        keep=3,
+    ),
 )
 def test_layers_that_nir_does_not_know_are_refused_by_name(network, layer, words, tmp_path):
     settings = snnconvert.ConversionConfig(bits=1, T=4)

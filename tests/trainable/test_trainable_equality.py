@@ -102,7 +102,7 @@ def test_widths_by_group_are_kept():
         assert (synapse.weight.abs().flatten(1).amax(1) <= largest).all(), layer
 
 
-@pytest.mark.parametrize("neuron", ["packed", "if"])
+@pytest.mark.parametrize("neuron", mostly_slow(["packed", "if"], keep=["packed"]))
 def test_copies_learn_apart(neuron):
     snn, images = converted("resnet", neuron=neuron, bits=1, T=4)
     snn.train()

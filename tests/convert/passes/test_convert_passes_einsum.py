@@ -143,6 +143,7 @@ class TestConstants:
         assert targets(graph).count("mul") == 1
 
 
+@pytest.mark.slow
 def test_multi_query_attention():
     torch.manual_seed(1)
     x = torch.randn(2, 12, 4, 4)

@@ -132,10 +132,10 @@ class TestNotMarked:
 
     @pytest.mark.parametrize(
         "block",
-        [
+        mostly_slow([
             layers.SEModule(8), layers.EffectiveSEModule(8), layers.EcaModule(8), layers.cbam.CbamModule(8),
             layers.GatherExcite(8, use_mlp=False), layers.SplitAttn(8),
-        ],
+        ], keep=2),
         ids=lambda block: type(block).__name__,
     )  # fmt: skip
     def test_gates(self, block):

@@ -45,6 +45,7 @@ def two():
     return snnconvert.convert(TwoInputs().eval(), inputs, progress=False), inputs[0]
 
 
+@pytest.mark.parametrize("engine", mostly_slow(RUNTIMES, keep=["openvino"]), indirect=True)
 def test_several_inputs_and_outputs_keep_their_structure(two, engine):
     snn, inputs = two
     compiled = snn.compile(engine, threads=2, cache=False)

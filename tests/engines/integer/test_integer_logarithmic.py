@@ -58,6 +58,7 @@ def with_slow(cases, more):
 
 
 @pytest.mark.parametrize(("bits", "base"), with_slow(CODES, MORE_CODES))
+@pytest.mark.parametrize("engine", mostly_slow(ENGINES, keep=["openvino"]), indirect=True)
 def test_neurons_fire_the_nearest_value_at_every_threshold(bits, base, engine):
     code = LogarithmicCode(1, bits, base=base)
     values, middles = thresholds(code)
@@ -98,6 +99,7 @@ def attention(code, images, *, multiplier=1, side="left", real=True):
 
 
 @pytest.mark.parametrize(("bits", "base", "terms", "multiplier", "side"), with_slow(PRODUCTS, MORE_PRODUCTS))
+@pytest.mark.parametrize("engine", mostly_slow(ENGINES, keep=["openvino"]), indirect=True)
 def test_products_are_exact_whatever_their_reach(bits, base, terms, multiplier, side, engine):
     code = LogarithmicCode(bits, 1, base=base)
     images = torch.randn(3, 4, terms, generator=torch.Generator().manual_seed(0)) * 2
@@ -108,7 +110,7 @@ def test_products_are_exact_whatever_their_reach(bits, base, terms, multiplier, 
     assert len(network(images).unique()) > 10
 
 
-@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("engine", mostly_slow(["onnxruntime", "openvino"], keep=["onnxruntime"]))
 def test_sums_of_more_than_24_bits_are_rounded_once(engine):
     """What enters the neurons: float32 numbers next to integers that float32 doesn't hold."""
     pytest.importorskip(engine)

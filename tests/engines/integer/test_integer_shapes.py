@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from integer_networks import RUNTIMES, compared
 from integer_oracle import convolved
+from slow_cases import mostly_slow
 from torch import fx
 
 from snnconvert.convert.signature import Signature
@@ -137,7 +138,7 @@ class WordSum:
         return self.network(images)
 
 
-@pytest.mark.parametrize("engine", list(RUNTIMES))
+@pytest.mark.parametrize("engine", mostly_slow(list(RUNTIMES), keep=["openvino"]))
 def test_sums_of_words_halfway_between_two_become_even(engine):
     pytest.importorskip(engine)
     net = WordSum()

@@ -148,7 +148,6 @@ QUICK = [
     *((False, True, name) for name in NETWORKS),
     (False, False, "residual"),
     (True, False, "attention"),
-    (True, True, "residual"),
 ]
 
 
@@ -160,7 +159,7 @@ def test_exports_of_pytorch(tmp_path, name, dynamo, dynamic):
     assert_same(path)
 
 
-@pytest.mark.parametrize("name", ["residual", "shuffle"])
+@pytest.mark.parametrize("name", mostly_slow(["residual", "shuffle"], keep=["residual"]))
 def test_fixed_batches_above_one(tmp_path, name):
     torch.manual_seed(0)
     assert_same(exported(NETWORKS[name](), tmp_path, dynamo=False, dynamic=False, batch=2), declared=2)
@@ -170,7 +169,7 @@ def names_of(path: Path) -> set[str]:
     return {name for name, module in load_onnx(path).module.named_modules() if type(module).__name__ == "OnnxLayer"}
 
 
-@pytest.mark.parametrize("dynamo", [False, True], ids=["torchscript", "dynamo"])
+@pytest.mark.parametrize("dynamo", mostly_slow([False, True], keep=[False]), ids=["torchscript", "dynamo"])
 def test_layers_keep_their_names(tmp_path, dynamo):
     torch.manual_seed(0)
     path = exported(Residual(), tmp_path, dynamo=dynamo, dynamic=False)

@@ -92,7 +92,7 @@ def test_plan_and_report_have_the_learned_widths(residual):
     assert not snn.config.bias_correction
 
 
-@pytest.mark.parametrize("neuron", ["packed", "if"])
+@pytest.mark.parametrize("neuron", mostly_slow(["packed", "if"], keep=["packed"]))
 def test_it_saves_loads_and_runs_in_time(tmp_path, neuron):
     network, snn = trained(Residual, neuron=neuron, bits=2, T=2)
     images = images_for(Residual, 12)
