@@ -120,12 +120,12 @@ def test_no_detections_at_all():
 )
 def test_items_that_are_no_images(item):
     with pytest.raises(InputError, match="batch 1"):
-        snnconvert.convert(build("fcos"), [images(2), item], FINE, progress=False)
+        snnconvert.convert(build("retinanet"), [images(2), item], FINE, progress=False)
 
 
 def test_a_tensor_is_a_list_of_images():
     stacked = torch.stack([image[:, :48] for image in images(6)])
-    hybrid = snnconvert.convert(build("fcos"), stacked, FINE, progress=False)
+    hybrid = snnconvert.convert(build("retinanet"), stacked, FINE, progress=False)
     assert hybrid.report["backbone"].calibration_images == 6
 
 

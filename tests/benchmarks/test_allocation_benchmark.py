@@ -62,6 +62,7 @@ def tau(first, second):
     return sum(x * y for x, y in signs) / norm**0.5
 
 
+@pytest.mark.slow
 def test_mixed_widths_are_compared_at_the_budgets_of_their_rivals_and_ten_are_ranked(tiny, capsys):
     lines, result = run(capsys)
     assert any(line.startswith("absent is left out") for line in lines)

@@ -230,6 +230,7 @@ def test_capped_neurons_fire_no_more_than_their_cap(monkeypatch):
         assert 4 < float((neuron(1e6 / gain) * neuron.step).max()) <= 6.5
 
 
+@pytest.mark.slow
 def test_training_that_is_taken_back_leaves_nothing(monkeypatch):
     net, sample = Residual(), images(40)
     plain, *_ = converted(net, sample, bits=1, T=3, weight_bits=3)

@@ -315,6 +315,7 @@ def test_attention_is_trained():
     assert torch.equal(trained(sample), trained.simulate(sample).output)
 
 
+@pytest.mark.slow
 def test_attention_maps_of_logarithmic_words_are_fired_while_weights_are_trained():
     net, sample = Attention(), tokens(64)
     settings = {"bits": 1, "T": 4, "weight_bits": 3, "last_bits": 4, "attention_code": "log-sqrt2"}

@@ -285,7 +285,7 @@ def test_fisher_without_gradients():
     assert any("no gradient" in note for note in snn.report.notes)
 
 
-@pytest.mark.parametrize("method", mostly_slow(THRESHOLD_METHODS, keep=("mse", "entropy", "balanced", "fisher")))
+@pytest.mark.parametrize("method", mostly_slow(THRESHOLD_METHODS, keep=("mse", "entropy", "fisher")))
 def test_methods_in_a_conversion_and_per_channel(method):
     _, _, images = tail()
     torch.manual_seed(3)

@@ -181,7 +181,6 @@ def test_seed_chooses_other_calibration_images(cli, folder):
         keep=[
             (["--no-bias-correction"], {"bias_correction": False}),
             (["--bits", "1", "--T", "4", "--weight-bits", "4"], {"bits": 1, "T": 4, "weight_bits": 4}),
-            (["--input-bits", "4", "--first-last-weight-bits", "6"], {"input_bits": 4, "first_last_weight_bits": 6}),
         ],
     ),
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

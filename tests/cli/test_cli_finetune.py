@@ -131,6 +131,7 @@ def test_widths_are_learned_towards_their_targets(cli, folder):
     assert_one_error(cli("finetune", "digits", "--learn-bits", "--from", "out"), "--from")
 
 
+@pytest.mark.slow
 def test_small_networks_are_found_by_name(cli, folder):
     for arguments, words in [(["small/resnet21"], ["resnet20", "vgg16"]), (["small/vgg8"], ["--checkpoint"])]:
         assert_one_error(cli(*arguments, "-o", "out"), *words)

@@ -163,7 +163,7 @@ def test_in_time_it_gives_the_same(pair, schedule):
     assert len(run.readout["logits"]) == len(run.readout_ticks)
 
 
-@pytest.mark.parametrize("schedule", ["layer", "tick"])
+@pytest.mark.parametrize("schedule", mostly_slow(["layer", "tick"], keep=["layer"]))
 def test_rate_codes_in_time(schedule):
     net = built(Returns, RESULTS["nested"])
     images = two_images(24)[0]

@@ -44,7 +44,7 @@ UNSHRUNK = {
 IMAGES = torch.randn(3, *INPUT, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("name", mostly_slow(NETWORKS, keep=("chain", "residual", "attention", "signed")))
+@pytest.mark.parametrize("name", mostly_slow(NETWORKS, keep=("chain", "residual", "tokens", "signed")))
 def test_every_width_and_length_of_spikes(name):
     """All (b, T) with b·T ≤ 8, both schedules, both latencies."""
     assert len(SHAPES) == 20

@@ -417,9 +417,7 @@ def test_frames_through_an_input_of_several_steps(reader):
 
 
 @pytest.mark.parametrize("latency", LATENCIES)
-@pytest.mark.parametrize(
-    "kind", mostly_slow(ALL_NEURONS, keep=("words", "packed", "if", "lif", "ternary", "differential"))
-)
+@pytest.mark.parametrize("kind", mostly_slow(ALL_NEURONS, keep=("packed", "if", "ternary", "differential")))
 def test_a_stream_is_a_simulation_seen_from_outside(kind, latency):
     for name in ("residual", "concat_pools", "signed"):
         snn, images = coded(name, kind)

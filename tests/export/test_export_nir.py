@@ -201,13 +201,16 @@ def test_another_framework_fires_the_same_spikes(exported):
 
 @pytest.mark.parametrize(
     ("settings", "words"),
-    [
-        ({"neuron": "if", "bits": 1, "T": 4}, ["0", "if", "reset=hard", "packed"]),
-        ({"neuron": "if:reset=hard,v0=0", "bits": 2, "T": 4}, ["binary"]),
-        ({"neuron": "differential", "bits": 2, "T": 4}, ["differential"]),
-        ({**RATE, "T": 3}, ["powers of two"]),
-        ({**RATE, "T": 4, "overrides": {"2": {"T": 8}}}, ["different numbers of time steps"]),
-    ],
+    mostly_slow(
+        [
+            ({"neuron": "if", "bits": 1, "T": 4}, ["0", "if", "reset=hard", "packed"]),
+            ({"neuron": "if:reset=hard,v0=0", "bits": 2, "T": 4}, ["binary"]),
+            ({"neuron": "differential", "bits": 2, "T": 4}, ["differential"]),
+            ({**RATE, "T": 3}, ["powers of two"]),
+            ({**RATE, "T": 4, "overrides": {"2": {"T": 8}}}, ["different numbers of time steps"]),
+        ],
+        keep=2,
+    ),
 )
 def test_what_nir_cannot_say_is_refused(settings, words, tmp_path):
     network = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3)).eval()

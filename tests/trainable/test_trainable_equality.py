@@ -79,6 +79,7 @@ def test_what_one_bit_weights_learn_is_compiled():
     assert torch.equal(snn.eval().compile("onnxruntime", threads=1, cache=False)(images), learned)
 
 
+@pytest.mark.slow
 def test_a_vision_transformer_learns():
     snn, images = converted("vit")
     learn(snn.train(), images)

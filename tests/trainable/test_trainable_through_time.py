@@ -27,7 +27,7 @@ EVERYWHERE = [
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    mostly_slow(EVERYWHERE, keep=[("resnet", "if"), ("resnet", "lif"), ("resnet", "bursts"), ("transposed", "lif")]),
+    mostly_slow(EVERYWHERE, keep=[("resnet", "lif"), ("resnet", "bursts"), ("transposed", "lif")]),
 )
 def test_fires_what_the_stepwise_engine_fires(name, kind):
     """Bit for bit: outputs, and the spike count of every neuron of every layer, before and after learning."""

@@ -98,6 +98,7 @@ class TestHeads:
     def test_more_than_the_input_has_stay(self):
         lowered(lambda n, x: (x[:, 0] @ n.layer.weight).transpose(0, 1), 7, 1, 5, 6, left=1)
 
+    @pytest.mark.slow
     def test_of_an_einsum(self):
         def prepare(graph):
             return fold_constants(lower_einsum(graph))
@@ -151,7 +152,7 @@ class TestWeightedSums:
             ((3, 4, 5), (1, 2, 3)),
         ], keep=3),
     )  # fmt: skip
-    @pytest.mark.parametrize("keep", [True, False])
+    @pytest.mark.parametrize("keep", mostly_slow([True, False], keep=[True]))
     def test_over_what_varies(self, shape, dims, keep):
         lowered(lambda n, x: (x * n.layer.weight).sum(dims, keepdim=keep), *shape, linear=1)
         lowered(lambda n, x: (n.layer.weight * x).sum(dims, keepdim=keep), *shape, linear=1)

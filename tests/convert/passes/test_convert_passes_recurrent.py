@@ -99,7 +99,7 @@ def test_projections():
 
 
 def test_sequences_of_more_steps_than_are_unrolled_stay(monkeypatch):
-    monkeypatch.setattr("snnconvert.convert.passes.lower_recurrent.MOST_STEPS", 3)
+    monkeypatch.setitem(lower_recurrent.__globals__, "MOST_STEPS", 3)
     x = torch.randn(1, 4, 6)
     lowered(lambda n, x: n.m(x)[0], recurrent("tanh", batch_first=True), x, unrolled=0)
     lowered(lambda n, x: n.m(x[:, 1:])[0], recurrent("tanh", batch_first=True), x)

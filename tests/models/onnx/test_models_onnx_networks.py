@@ -147,7 +147,8 @@ EXPORTS = [
 QUICK = [
     *((False, True, name) for name in NETWORKS),
     (False, False, "residual"),
-    (True, False, "attention"),
+    (True, False, "shuffle"),
+    (True, True, "residual"),
 ]
 
 
