@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.cifar_resnet import load_cifar_images
-from benchmarks.direct import Examples, Experiment, add_options, emit_rows, rows_of
+from benchmarks.direct import Examples, Experiment, add_options, emit_rows, rows_of, without_examples
 from benchmarks.real_data import emit, emit_json, require_data
 from snnconvert.models.small.cifar_resnet import resnet20
 from snnconvert.models.small.vgg import vgg8
@@ -28,13 +28,12 @@ def main(arguments: list[str] | None = None) -> None:
     folder = require_data("cifar10")
     train, test = (_halved(load_cifar_images(folder, part), options.size) for part in ("train", "test"))
     examples = Examples(train, test)
-    experiment = Experiment(_NETWORKS[options.network], lambda _: examples, flip_and_crop(options.size // 8), 3)
+    experiment = Experiment(_NETWORKS[options.network], lambda _: [examples], flip_and_crop(options.size // 8), 3)
     rows = rows_of(experiment, options)
     emit()
     emit_rows(rows)
-    emit_json(
-        {"benchmark": "direct_images", **_told(options), "train": len(train[1]), "test": len(test[1]), "rows": rows}
-    )
+    sizes = {"train": len(train[1]), "test": len(test[1])}
+    emit_json({"benchmark": "direct_images", **_told(options), **sizes, "rows": without_examples(rows)})
 
 
 def _parser() -> argparse.ArgumentParser:

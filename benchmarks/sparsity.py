@@ -1,7 +1,7 @@
 """Accuracy, firing and energy of a CIFAR-10 ResNet-20 trained for sparsity: ``python -m benchmarks.sparsity``.
 
-The network has binary integrate-and-fire neurons. It is fine-tuned first; each target goes on from the one before, each
-fixed penalty from what was fine-tuned. Networks are kept in a folder, and those that are there aren't trained again.
+The network has binary integrate-and-fire neurons. The baseline is fine-tuned without a target; each target and each
+fixed penalty starts from the same conversion. Networks that are in the folder already aren't trained again.
 Neurons wait for their whole window ("window" latency), which is what was trained; what happens where they fire while
 they integrate is told beside it.
 """
@@ -35,7 +35,6 @@ from snnconvert.training.loop import Course
 
 _CALIBRATION = 512
 _WANTED, _LOST_POINTS = 0.93, 2.0
-_BASELINE_RATE = 3e-4
 HEADER = (
     "network",
     "lambda",
@@ -70,8 +69,8 @@ def main(arguments: list[str] | None = None) -> None:
         *load_cifar_images(folder, "test"),
     )
     networks = []
-    for name, before, config in _runs(options):
-        networks.append((name, config, *_network(name, before, config, data, options)))
+    for name, config in _runs(options):
+        networks.append((name, config, *_network(name, config, data, options)))
         emit(f"{name} trained")
     rows = []
     for name, config, snn, minutes in networks:
@@ -88,46 +87,46 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="benchmarks.sparsity", description=__doc__)
     parser.add_argument("--folder", type=Path, required=True, help="of the networks")
     parser.add_argument("--T", type=int, default=6)
-    parser.add_argument("--targets", type=float, nargs="*", default=[0.9, 0.935, 0.95])
+    parser.add_argument("--targets", type=float, nargs="*", default=[0.932])
     parser.add_argument("--penalties", type=float, nargs="*", default=[])
-    parser.add_argument("--baseline-epochs", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--learning-rate", type=float, default=3e-4)
+    parser.add_argument("--baseline-epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--block-distillation", type=float, default=0.5)
     parser.add_argument("--step-images", type=int, default=200, help="images run step by step, in both latencies")
     parser.add_argument("--picture", type=Path, default=None, help=".png or .svg")
     parser.add_argument("--threads", type=int, default=2)
     return parser
 
 
-def _runs(options: argparse.Namespace) -> list[tuple[str, str, FinetuneConfig]]:
-    """Name of each run, of the run it goes on from, and its settings."""
-    common: dict[str, Any] = {"augmentation": "flip-crop", "gradients": "window"}
-    baseline = FinetuneConfig(epochs=options.baseline_epochs, learning_rate=_BASELINE_RATE, **common)
-    common |= {"epochs": options.epochs, "learning_rate": options.learning_rate}
-    runs = [("baseline", "", baseline)]
-    for target in sorted(options.targets):
-        runs.append((f"target-{target:g}", runs[-1][0], FinetuneConfig(target_sparsity=target, **common)))
-    fixed = [(f"penalty-{value:g}", FinetuneConfig(activation_penalty=value, **common)) for value in options.penalties]
-    return [*runs, *((name, "baseline", config) for name, config in fixed)]
+def _runs(options: argparse.Namespace) -> list[tuple[str, FinetuneConfig]]:
+    """Name and settings of each run."""
+    common: dict[str, Any] = {
+        "augmentation": "flip-crop", "gradients": "window", "batch_size": options.batch_size,
+        "learning_rate": options.learning_rate, "block_distillation": options.block_distillation,
+    }  # fmt: skip
+    longer = {**common, "epochs": options.epochs}
+    return [
+        ("baseline", FinetuneConfig(epochs=options.baseline_epochs, **common)),
+        *((f"target-{target:g}", FinetuneConfig(target_sparsity=target, **longer)) for target in options.targets),
+        *((f"penalty-{value:g}", FinetuneConfig(activation_penalty=value, **longer)) for value in options.penalties),
+    ]
 
 
 def _network(
-    name: str, before: str, config: FinetuneConfig, data: _Data, options: argparse.Namespace
+    name: str, config: FinetuneConfig, data: _Data, options: argparse.Namespace
 ) -> tuple[snnconvert.SpikingModel, float | None]:
     """The network of a run, and how long it trained; None where it was there."""
     place = options.folder / f"{name}-T{options.T}"
     if place.is_dir():
         return snnconvert.load(place), None
-    if not before:
-        settings = snnconvert.ConversionConfig(neuron="if", bits=1, T=options.T)
-        start = snnconvert.convert(data.ann, data.training[0][:_CALIBRATION], settings, progress=False)
-        assert isinstance(start, snnconvert.SpikingModel)
-    else:
-        start = snnconvert.load(options.folder / f"{before}-T{options.T}")
+    settings = snnconvert.ConversionConfig(neuron="if", bits=1, T=options.T)
+    start = snnconvert.convert(data.ann, data.training[0][:_CALIBRATION], settings, progress=False)
+    assert isinstance(start, snnconvert.SpikingModel)
     began = time.perf_counter()
-    trained = finetune(
-        start, data.training, config, teacher=data.ann, course=Course(options.folder / f"{place.name}-training")
-    )
+    course = Course(options.folder / f"{place.name}-training", resume=True)
+    trained = finetune(start, data.training, config, teacher=data.ann, course=course)
     trained.save(place)
     return trained, (time.perf_counter() - began) / 60
 

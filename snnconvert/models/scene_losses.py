@@ -64,6 +64,38 @@ def _assign_image(points: Tensor, boxes: Tensor, labels: Tensor) -> tuple[Tensor
     return labels[which] * found, boxes[which] * found[:, None], ratios.sqrt() * found
 
 
+def detection_distance(predictions: Predictions, references: Predictions) -> Tensor:
+    """How far a detector is from another one: of boxes and centres where the other one sees objects.
+
+    Classes: cross entropy with the other's probabilities, less its entropy. Boxes: generalized IoU loss. Centres: as
+    classes. Sums over locations, those of boxes and centres weighted by w = √(max_c σ(class)·σ(centre)) of the other,
+    all divided by Σ w.
+
+    Args:
+        predictions: Of N images.
+        references: The other detector's, of the same images.
+
+    Returns:
+        A scalar.
+    """
+    points = locations(*references[0].shape[-2:])
+    classes, sides, centres = (part.flatten(2).transpose(1, 2) for part in predictions)
+    wanted_classes, wanted_sides, wanted_centres = (part.flatten(2).transpose(1, 2) for part in references)
+    weight = (wanted_classes.sigmoid().amax(-1) * wanted_centres[..., 0].sigmoid()).sqrt()
+    of_classes = _excess_entropy(classes, wanted_classes).sum()
+    of_boxes: Tensor = generalized_box_iou_loss(boxes_of(sides, points), boxes_of(wanted_sides, points))
+    of_centres = _excess_entropy(centres, wanted_centres)[..., 0]
+    return (of_classes + (weight * (of_boxes + of_centres)).sum()) / weight.sum().clamp(min=1)
+
+
+def _excess_entropy(logits: Tensor, references: Tensor) -> Tensor:
+    """Binary cross entropy with probabilities p = σ(references), less its least value, that at p."""
+    wanted = references.sigmoid()
+    return F.binary_cross_entropy_with_logits(logits, wanted, reduction="none") - F.binary_cross_entropy_with_logits(
+        references, wanted, reduction="none"
+    )
+
+
 def detection_loss(predictions: Predictions, boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> Tensor:
     """Focal loss of the classes, generalized IoU loss of the boxes, cross entropy of the centres.
 

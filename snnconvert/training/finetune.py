@@ -17,6 +17,7 @@ from snnconvert.spiking_model import SpikingModel
 from snnconvert.training.batches import Indexed, first_inputs
 from snnconvert.training.config import FinetuneConfig
 from snnconvert.training.loop import Course, train
+from snnconvert.training.objective import Distance
 from snnconvert.training.remeasure import remeasured
 from snnconvert.training.sparsity import trainee_for
 
@@ -56,6 +57,7 @@ def finetune(
     *,
     teacher: nn.Module | None = None,
     course: Course | None = None,
+    distance: Distance | None = None,
 ) -> SpikingModel:
     """Trains a converted network's weights, biases, weight steps and thresholds, and gives what they are rounded to.
 
@@ -71,6 +73,8 @@ def finetune(
         config: the settings.
         teacher: the ANN it was converted from, to distil from; needed where there are no labels.
         course: checkpoints, logs and progress.
+        distance: gives how far the network's output is from the ANN's, where neither classes nor values suit: called
+            with both, it gives a scalar; a detector's boxes, say, count only where there are objects.
 
     Returns:
         The trained network, in evaluation mode.
@@ -94,7 +98,7 @@ def finetune(
     if config.block_distillation and teacher is not None:
         example = torch.cat([first_inputs(samples, 2)] * 2)[:2]
         teacher = trainee.distil_blocks(teacher, example, config.block_distillation)
-    done = train(trainee, samples, config, teacher, course)
+    done = train(trainee, samples, config, teacher, course, distance)
     trained.finish_training()
     trained.report = _report(trained, samples, config, teacher, done)
     return trained

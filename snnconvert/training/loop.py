@@ -20,7 +20,7 @@ from snnconvert.training.batches import Batch, Indexed, Order, first_inputs, tra
 from snnconvert.training.checkpoint import load_checkpoint, save_checkpoint
 from snnconvert.training.config import FinetuneConfig
 from snnconvert.training.logs import CsvLog, Log, Logs
-from snnconvert.training.objective import Objective
+from snnconvert.training.objective import Distance, Objective
 from snnconvert.training.schedule import make_optimizer, set_rate
 from snnconvert.training.trainee import Trainee, are_finite, trained_parameters
 
@@ -55,6 +55,7 @@ def train(
     config: FinetuneConfig,
     teacher: nn.Module | None = None,
     course: Course | None = None,
+    distance: Distance | None = None,
 ) -> int:
     """Trains a network in place, until the last epoch.
 
@@ -68,6 +69,7 @@ def train(
         config: the settings.
         teacher: the ANN to distil from, in evaluation mode, on the network's device.
         course: checkpoints, logs and progress.
+        distance: of the network's outputs from the ANN's, where the configured ones don't suit.
 
     Returns:
         The number of steps done.
@@ -78,12 +80,18 @@ def train(
         ConversionError: if parameters become NaN or Inf.
         ArtifactError: if a checkpoint is damaged.
     """
-    return _Run(trainee, data, config, teacher, course or Course()).go()
+    return _Run(trainee, data, config, teacher, course or Course(), distance).go()
 
 
 class _Run:
     def __init__(
-        self, trainee: Trainee, data: Indexed, config: FinetuneConfig, teacher: nn.Module | None, course: Course
+        self,
+        trainee: Trainee,
+        data: Indexed,
+        config: FinetuneConfig,
+        teacher: nn.Module | None,
+        course: Course,
+        distance: Distance | None,
     ) -> None:
         self._trainee, self._data, self._config = trainee, data, config
         self._teacher, self._course = teacher, course
@@ -99,7 +107,7 @@ class _Run:
             DistributedDataParallel(trainee.module, broadcast_buffers=False) if shared else trainee.module
         )
         self._steps = config.epochs * self._order.steps
-        self._objective = Objective(config, self._example())
+        self._objective = Objective(config, self._example(), distance)
 
     def go(self) -> int:
         first = self._resumed()

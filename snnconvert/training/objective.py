@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,9 @@ from snnconvert.errors import InputError
 from snnconvert.training.config import FinetuneConfig
 
 _TINY = 1e-12
+
+Distance = Callable[[Any, Any], Tensor]
+"""Takes what the network and what the ANN give for a batch, and gives a scalar to minimize."""
 
 
 def divergence(logits: Tensor, reference: Tensor, temperature: float) -> Tensor:
@@ -52,14 +55,15 @@ def value_error(values: Sequence[Tensor], references: Sequence[Tensor], variance
 class Objective:
     """(1 − d)·CE + d·τ²·KL of logits; of outputs that are values the error relative to the ANN's variance."""
 
-    def __init__(self, config: FinetuneConfig, example: Any = None) -> None:
+    def __init__(self, config: FinetuneConfig, example: Any = None, distance: Distance | None = None) -> None:
         """Decides how outputs are compared.
 
         Args:
             config: for d, τ and the comparison.
             example: what the ANN gives for a few samples; None: there is no ANN.
+            distance: of both networks' outputs, in place of the configured comparison.
         """
-        self._config = config
+        self._config, self._told = config, distance
         several = example is not None and len(floating(example)) > 1
         is_values = config.matching == "values" or (config.matching == "auto" and several)
         self._variances = spreads(example) if is_values and example is not None else None
@@ -84,7 +88,9 @@ class Objective:
         if labels is not None and share < 1:
             total = total + (1 - share) * _cross_entropy(outputs, labels)
         if reference is not None and share > 0:
-            total = total + share * self._distance(outputs, floating(reference))
+            told = self._told
+            apart = self._distance(outputs, floating(reference)) if told is None else told(output, reference)
+            total = total + share * apart
         return total
 
     def _distance(self, outputs: Sequence[Tensor], references: Sequence[Tensor]) -> Tensor:

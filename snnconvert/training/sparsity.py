@@ -51,7 +51,7 @@ class SparsityConfig:
     gram_penalty: float = 0.0
     gram_identity: float = 0.0
     target: float | None = None
-    threshold_rate: float = 30.0
+    threshold_rate: float = 3.0
     gradient_limit: float = 0.0
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ from torch import nn
 
 from benchmarks import scenes
 from benchmarks.scene_networks import SCENE_NETWORKS, SceneNetwork, mean_bit_budget
+from snnconvert.training.config import FinetuneConfig
 
 
 class Net(nn.Module):
@@ -58,14 +59,17 @@ def test_table_page_and_json(tmp_path, monkeypatch, capsys):
     stand_in = SceneNetwork("stand-in", lambda: Net().eval(), lambda ann: ann, lambda snn: snn, scores)
     monkeypatch.setitem(SCENE_NETWORKS, "segmenter", stand_in)
     page = tmp_path / "page.md"
-    chosen = ["--networks", "segmenter", "--settings", "8/2/4", "4/1/4 fast"]
-    counts = ["--scenes", "2", "--calibration-scenes", "4"]
+    monkeypatch.setattr("benchmarks.scene_networks.TRAINING", FinetuneConfig(epochs=1, batch_size=4))
+    chosen = ["--networks", "segmenter", "--settings", "8/2/4", "4/1/4 fast", "budget 16 tuned"]
+    counts = ["--scenes", "2", "--calibration-scenes", "4", "--training-scenes", "8"]
     scenes.main([*chosen, *counts, "--markdown", str(page), "--threads", "1"])
     rows = json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]
-    assert [row["setting"] for row in rows] == ["8/2/4", "4/1/4 fast"]
-    assert [(row["scenes"], row["calibration_scenes"]) for row in rows] == [(2, 4)] * 2
+    assert [row["setting"] for row in rows] == ["8/2/4", "4/1/4 fast", "budget 16 tuned"]
+    assert [(row["scenes"], row["calibration_scenes"]) for row in rows] == [(2, 4)] * 3
     assert rows[0]["bit_budget"] == pytest.approx(64)
     assert 0 < abs(rows[0]["change_percent"]) < 1
     text = page.read_text(encoding="utf-8")
-    assert "--settings 8/2/4 '4/1/4 fast' --scenes 2 --calibration-scenes 4" in text
-    assert text.count("| segmenter | ") == 2
+    assert (
+        "--settings 8/2/4 '4/1/4 fast' 'budget 16 tuned' --scenes 2 --calibration-scenes 4 --training-scenes 8" in text
+    )
+    assert text.count("| segmenter | ") == 3

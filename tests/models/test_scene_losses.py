@@ -1,12 +1,13 @@
 import math
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snnconvert.data.scenes import Scenes
 from snnconvert.models.scene_decode import boxes_of, decode, locations
-from snnconvert.models.scene_losses import assign, detection_loss, segmentation_loss
+from snnconvert.models.scene_losses import assign, detection_distance, detection_loss, segmentation_loss
 from snnconvert.models.train_scenes import SceneBatch
 
 BIG = 12.0
@@ -97,3 +98,41 @@ def test_turning_a_batch_keeps_boxes_tight(transpose, mirror, flip, index):
 
 def test_boxes_of_zero_logits_reach_one_stride():
     assert boxes_of(torch.zeros(1, 4), torch.tensor([[20.0, 28.0]])).tolist() == [[12, 20, 28, 36]]
+
+
+def predictions(seed):
+    random = torch.Generator().manual_seed(seed)
+    return tuple(torch.randn(2, channels, 4, 4, generator=random) for channels in (4, 4, 1))
+
+
+def test_a_detector_is_nowhere_from_itself_and_somewhere_from_others():
+    one, other = predictions(0), predictions(1)
+    assert float(detection_distance(one, one)) == pytest.approx(0, abs=1e-5)
+    assert float(detection_distance(other, one)) > 0.1
+
+
+def test_boxes_count_only_where_the_other_detector_sees_objects():
+    classes, sides, centres = predictions(0)
+    seen = torch.full_like(classes, -20.0)
+    seen[:, 0, 1, 2] = 20.0
+    reference = (seen, sides, torch.full_like(centres, 20.0))
+    elsewhere = sides.clone()
+    elsewhere[..., 3, 3] += 1.0
+    there = sides.clone()
+    there[..., 1, 2] += 1.0
+    assert float(detection_distance((seen, elsewhere, reference[2]), reference)) == pytest.approx(0, abs=1e-3)
+    assert float(detection_distance((seen, there, reference[2]), reference)) > 0.3
+
+
+def test_the_distance_pulls_a_detector_to_the_other():
+    wanted = predictions(3)
+    found = [part.clone().requires_grad_() for part in predictions(4)]
+    optimizer = torch.optim.Adam(found, 0.1)
+    losses = []
+    for _ in range(60):
+        loss = detection_distance(tuple(found), wanted)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.2 * losses[0]

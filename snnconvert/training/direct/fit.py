@@ -129,13 +129,19 @@ def accuracy(network: nn.Module, inputs: Tensor, labels: Tensor, batch_size: int
     Raises:
         InputError: if numbers of inputs and labels differ.
     """
+    return float(decided_right(network, inputs, labels, batch_size).double().mean())
+
+
+@torch.no_grad()
+def decided_right(network: nn.Module, inputs: Tensor, labels: Tensor, batch_size: int = 250) -> Tensor:
+    """Whether the largest logit is the label's, for each example, bool [N]; as :func:`accuracy` otherwise."""
     _check(inputs, labels)
     device = next(network.parameters()).device
-    right = 0
+    right = []
     for chosen in torch.split(torch.arange(len(labels)), batch_size):
         guesses = network(_examples(inputs, chosen).to(device)).argmax(1)
-        right += int((guesses == labels[chosen.to(labels.device)].to(device)).sum())
-    return right / len(labels)
+        right.append((guesses.to(labels.device) == labels[chosen.to(labels.device)]).cpu())
+    return torch.cat(right)
 
 
 def _check(inputs: Tensor, labels: Tensor) -> None:
