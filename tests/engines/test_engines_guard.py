@@ -73,10 +73,20 @@ class Seen:
         monkeypatch.setattr(Synapse, "forward", refused)
 
 
-@pytest.mark.parametrize("kind", mostly_slow(ALL_NEURONS, keep=("words", "if", "ternary")))
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ALL_NEURONS)
 def test_every_synapse_sees_spikes_of_its_code_only(kind, monkeypatch):
+    assert_synapses_see_spikes_only(NETWORKS, kind, monkeypatch)
+
+
+@pytest.mark.parametrize("kind", ALL_NEURONS)
+def test_synapses_of_a_few_networks_see_spikes_of_their_code_only(kind, monkeypatch):
+    assert_synapses_see_spikes_only(("residual", "concat_pools", "signed", "attention"), kind, monkeypatch)
+
+
+def assert_synapses_see_spikes_only(names, kind, monkeypatch):
     """No words, no potentials, no real numbers; and the code's largest spike somewhere in the network."""
-    for name in NETWORKS:
+    for name in names:
         snn, images = coded(name, kind)
         inputs = {item.layer for item in snn.plan.synapses if item.reads_input}
         codes = {neuron.code for _, neuron in snn.neurons()}
