@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from slow_cases import mostly_slow
 from torch import fx, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -205,9 +206,23 @@ def test_it_runs_the_same_without_gradients(residual):
 # Calibration data in any form and order
 
 
-@settings(max_examples=6, deadline=None)
-@given(order=st.permutations(range(32)), sizes=st.lists(st.integers(1, 32), min_size=1, max_size=4))
+ORDERS = {"order": st.permutations(range(32)), "sizes": st.lists(st.integers(1, 32), min_size=1, max_size=4)}
+
+
+@settings(max_examples=2, deadline=None)
+@given(**ORDERS)
 def test_order_and_batches_of_the_loader_change_nothing(residual, order, sizes):
+    assert_order_changes_nothing(residual, order, sizes)
+
+
+@pytest.mark.slow
+@settings(max_examples=6, deadline=None)
+@given(**ORDERS)
+def test_more_orders_and_batches_of_the_loader_change_nothing(residual, order, sizes):
+    assert_order_changes_nothing(residual, order, sizes)
+
+
+def assert_order_changes_nothing(residual, order, sizes):
     network, images, snn = residual
     shuffled, batches, start = images[list(order)], [], 0
     while start < len(images):
@@ -232,7 +247,11 @@ LOADERS = {
 }
 
 
-@pytest.mark.parametrize("form", LOADERS.values(), ids=LOADERS.keys())
+@pytest.mark.parametrize(
+    "form",
+    mostly_slow(LOADERS.values(), keep=[LOADERS[name] for name in ("list", "pairs", "dicts")]),
+    ids=LOADERS.keys(),
+)
 def test_loaders_of_every_form(residual, form):
     network, images, snn = residual
     assert_same(snn, snnconvert.convert(network, form(images), progress=False), images)
@@ -338,7 +357,7 @@ CONFIGS = {
 }
 
 
-@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
+@pytest.mark.parametrize("config", mostly_slow(CONFIGS.values(), keep=[CONFIGS["narrow"]]), ids=CONFIGS.keys())
 def test_the_plan_is_kept(residual, config):
     network, images, _ = residual
     plan = snnconvert.plan(network, images[:2], config)
@@ -365,7 +384,7 @@ def test_the_plan_needs_one_image_and_changes_nothing(residual):
 # Outputs
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("dtype", mostly_slow([torch.float16, torch.bfloat16, torch.float64], keep=[torch.float16]))
 def test_the_type_of_the_model_is_the_type_of_the_output(residual, dtype):
     network, images, _ = residual
     typed = copy.deepcopy(network).to(dtype)
@@ -383,7 +402,7 @@ def sqnr(reference, output):
     return 10 * math.log10(float(reference.square().sum() / (reference - output).square().sum()))
 
 
-@pytest.mark.parametrize("bits", [8, 4, 2, 1])
+@pytest.mark.parametrize("bits", mostly_slow([8, 4, 2, 1], keep=[8]))
 def test_words_of_eight_bits_follow_the_network(converted, bits):
     network, images, _ = converted
     config = snnconvert.ConversionConfig(bits=bits, T=8 // bits)
@@ -394,6 +413,7 @@ def test_words_of_eight_bits_follow_the_network(converted, bits):
     assert sqnr(run(network, unseen), run(snn, unseen)) > 25
 
 
+@pytest.mark.slow
 def test_wider_words_follow_more_closely(residual):
     network, images, _ = residual
     quality = []
@@ -601,7 +621,7 @@ def reads_integers_on_the_grid(node, snn):
 SETTINGS = {"8/2/4": (8, 2, 4), "4/1/4": (4, 1, 4), "8/1/8": (8, 1, 8), "3/2/1": (3, 2, 1)}
 
 
-@pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS.keys())
+@pytest.mark.parametrize("setting", mostly_slow(SETTINGS.values(), keep=[(3, 2, 1)], as_one=True), ids=SETTINGS.keys())
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS.keys())
 def test_the_packed_engine_computes_the_integers_of_a_simulator(kind, setting):
     network, images = build(kind, 16)

@@ -3,6 +3,7 @@ import json
 
 import pytest
 import torch
+from slow_cases import mostly_slow
 from torch import nn
 
 import snnconvert
@@ -301,6 +302,7 @@ def assert_same(found, expected):
         torch.testing.assert_close(one["logits"], other["logits"], rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("engine", mostly_slow(ENGINES, keep=["onnxruntime"]), indirect=True)
 def test_compiled_it_fires_the_same_words(converted, engine):
     net, hybrid = converted
     compiled = hybrid.compile(engine, threads=2, cache=False)
@@ -320,6 +322,7 @@ def test_compiled_it_fires_the_same_words(converted, engine):
     assert isinstance(net.body, Body)
 
 
+@pytest.mark.parametrize("engine", mostly_slow(ENGINES, keep=["onnxruntime"]), indirect=True)
 def test_compiled_it_finds_nothing_where_there_is_nothing(converted, engine):
     _, hybrid = converted
     hybrid = copy.deepcopy(hybrid)

@@ -1,6 +1,7 @@
 import pytest
 import torch
 import torchvision
+from slow_cases import mostly_slow
 from tiny_detectors import SIZES, TinyBackbone, build, images
 
 import snnconvert
@@ -53,11 +54,14 @@ def assert_parts_follow(net, hybrid, batch, minimum):
 
 @pytest.mark.parametrize(
     ("kind", "parts"),
-    [
-        ("retinanet", ["backbone", "head"]),
-        ("fcos", ["backbone", "head"]),
-        ("fasterrcnn", ["backbone", "rpn.head", "roi_heads.box_head", "roi_heads.box_predictor"]),
-    ],
+    mostly_slow(
+        [
+            ("retinanet", ["backbone", "head"]),
+            ("fcos", ["backbone", "head"]),
+            ("fasterrcnn", ["backbone", "rpn.head", "roi_heads.box_head", "roi_heads.box_predictor"]),
+        ],
+        keep=1,
+    ),
 )
 def test_tiny_detectors(kind, parts, tmp_path):
     net = livened(build(kind))
@@ -78,6 +82,7 @@ def test_tiny_detectors(kind, parts, tmp_path):
     assert all(torch.equal(a[key], b[key]) for a, b in zip(found, again, strict=True) for key in a)
 
 
+@pytest.mark.slow
 def test_compiled_a_detector_finds_the_same():
     net = livened(build("fasterrcnn"))
     hybrid = snnconvert.convert(net, [images(4)], FINE, progress=False)
@@ -98,6 +103,7 @@ def test_heads_share_one_network():
     assert len(layers) == 2 * (4 + 1) * 2
 
 
+@pytest.mark.slow
 def test_no_detections_at_all():
     net = build("fasterrcnn")
     hybrid = snnconvert.convert(net, [images(4)], FINE, progress=False)
@@ -107,16 +113,19 @@ def test_no_detections_at_all():
 
 
 @pytest.mark.parametrize(
-    "item", ["cat.png", [], torch.zeros(3), [torch.zeros(3)], {"a": 1}, [torch.full((3, 9, 9), torch.nan)]]
+    "item",
+    mostly_slow(
+        ["cat.png", [], torch.zeros(3), [torch.zeros(3)], {"a": 1}, [torch.full((3, 9, 9), torch.nan)]], keep=1
+    ),
 )
 def test_items_that_are_no_images(item):
     with pytest.raises(InputError, match="batch 1"):
-        snnconvert.convert(build("fcos"), [images(2), item], FINE, progress=False)
+        snnconvert.convert(build("retinanet"), [images(2), item], FINE, progress=False)
 
 
 def test_a_tensor_is_a_list_of_images():
     stacked = torch.stack([image[:, :48] for image in images(6)])
-    hybrid = snnconvert.convert(build("fcos"), stacked, FINE, progress=False)
+    hybrid = snnconvert.convert(build("retinanet"), stacked, FINE, progress=False)
     assert hybrid.report["backbone"].calibration_images == 6
 
 
@@ -139,6 +148,7 @@ def test_masks(tmp_path):
     assert_parts_follow(net, hybrid, images(2, 5), 15)
 
 
+@pytest.mark.slow
 def test_keypoints():
     torch.manual_seed(0)
     tiny = build("fasterrcnn")

@@ -6,6 +6,7 @@ glu(x) = a∘σ(b), lstm_cell(x, h) = …, tensordot(x, W) = reshape(x)·reshape
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -27,7 +28,12 @@ _WRITTEN_OUT = frozenset(
 
 
 def decompositions() -> dict[Any, Callable[..., Any]]:
-    """Torch's rules for the operators above."""
+    """Torch's rules for the operators above, in a table of the caller's own: torch takes entries out of it."""
+    return dict(_rules())
+
+
+@cache
+def _rules() -> dict[Any, Callable[..., Any]]:
     table: dict[Any, Callable[..., Any]] = dict(default_decompositions())
     return {
         operator: rule

@@ -7,6 +7,7 @@ import re
 import pytest
 import torch
 from allocation_networks import Attention, Residual, calibrated, images_for, seeded
+from slow_cases import mostly_slow
 
 import snnconvert
 from snnconvert.allocation.allocate import Allocator, allocate
@@ -144,7 +145,8 @@ def test_products_of_activations_are_allocated_too():
     assert all(layer.weight_bits == layer.spike_bits * layer.T for layer in products)
 
 
-@pytest.mark.parametrize("settings", [{"budget": 14}, {"target_energy": 0.02}])
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", mostly_slow([{"budget": 14}, {"target_energy": 0.02}], keep=1))
 def test_attention_maps_of_logarithmic_words_are_allocated_too(settings):
     """Widths are measured and chosen for words that number powers, and the network fires what was measured."""
     images = images_for(Attention)

@@ -67,6 +67,7 @@ def test_the_file_holds_the_points(traced):
     assert read_pareto(folder / "pareto.json") == points
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path, monkeypatch):
     class KilledError(Exception):
         pass

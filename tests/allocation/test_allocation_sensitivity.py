@@ -9,6 +9,7 @@ import torch
 from allocation_networks import PLAIN, Attention, Offset, Residual, laboratory, seeded
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from slow_cases import mostly_slow
 
 import snnconvert
 from snnconvert.allocation.choices import Choices
@@ -94,17 +95,25 @@ def test_without_quantization_the_twin_is_the_ann(lab):
 
 @pytest.mark.parametrize(
     ("kind", "told"),
-    [
-        (Residual, {}),
-        (Residual, {"bias_correction": True}),
-        (Residual, {"threshold_granularity": "channel"}),
-        (Residual, {"threshold_granularity": "smoothed", "bias_correction": True}),
-        (Attention, {}),
-        (Attention, {"attention_code": "log2", "bias_correction": True}),
-        (Attention, {"threshold_granularity": "channel"}),
-        (Attention, {"threshold_granularity": "channel", "channel_shift": True}),
-        (Offset, {"threshold_granularity": "channel", "channel_shift": True}),
-    ],
+    mostly_slow(
+        [
+            (Residual, {}),
+            (Residual, {"bias_correction": True}),
+            (Residual, {"threshold_granularity": "channel"}),
+            (Residual, {"threshold_granularity": "smoothed", "bias_correction": True}),
+            (Attention, {}),
+            (Attention, {"attention_code": "log2", "bias_correction": True}),
+            (Attention, {"threshold_granularity": "channel"}),
+            (Attention, {"threshold_granularity": "channel", "channel_shift": True}),
+            (Offset, {"threshold_granularity": "channel", "channel_shift": True}),
+        ],
+        keep=[
+            (Residual, {"bias_correction": True}),
+            (Residual, {"threshold_granularity": "channel"}),
+            (Attention, {"attention_code": "log2", "bias_correction": True}),
+            (Offset, {"threshold_granularity": "channel", "channel_shift": True}),
+        ],
+    ),
 )
 def test_the_twin_with_everything_quantized_is_the_spiking_network(kind, told):
     config = dataclasses.replace(PLAIN, **{"bias_correction": False, **told})

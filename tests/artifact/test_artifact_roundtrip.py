@@ -10,6 +10,7 @@ import pytest
 import torch
 from artifact_networks import FILES, NETWORKS, TENSORS, build, contents, edit_json, settled
 from safetensors.torch import save_file
+from slow_cases import mostly_slow
 
 import snnconvert
 from snnconvert.artifact.graph_codec import graph_tensors
@@ -100,7 +101,7 @@ def test_the_folder_holds_four_files_and_no_pickle(everything):
         assert isinstance(json.loads(path.read_text()), dict)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("dtype", mostly_slow([torch.float16, torch.bfloat16, torch.float64], keep=[torch.bfloat16]))
 def test_output_type_survives(dtype, tmp_path):
     network, images = build("residual")
     snn = snnconvert.convert(network.to(dtype), images, progress=False)

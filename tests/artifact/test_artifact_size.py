@@ -7,6 +7,7 @@ import pytest
 import torch
 from artifact_networks import FILES, TENSORS, cases, contents, edit_json, repair_checksums, settled
 from safetensors.torch import load_file, save_file
+from slow_cases import mostly_slow
 from torch import nn
 
 import snnconvert
@@ -66,7 +67,7 @@ def weight_bytes(snn):
     return {name: -(-int((synapse.widths * synapse.weight[0].numel()).sum()) // 8) for name, synapse in snn.synapses()}
 
 
-@pytest.mark.parametrize("bits", range(1, 9))
+@pytest.mark.parametrize("bits", mostly_slow(range(1, 9), keep=[1, 3, 8]))
 def test_weights_take_the_bits_they_have(wide, bits, tmp_path):
     snn = saved_at(wide, tmp_path / "net", weight_bits=bits)
     stored = load_file(tmp_path / "net" / TENSORS)
@@ -86,7 +87,7 @@ def test_a_network_of_half_the_bits_has_half_the_size(wide, tmp_path):
     assert sum(sizes[4].values()) < 0.15 * floats
 
 
-@pytest.mark.parametrize("granularity", ["group", "channel"])
+@pytest.mark.parametrize("granularity", mostly_slow(["group", "channel"], keep=["channel"]))
 def test_channels_of_their_own_widths_take_those(wide, tmp_path, granularity):
     snn = saved_at(wide, tmp_path / "net", weight_bits=3, weight_granularity=granularity)
     stored, declared = load_file(tmp_path / "net" / TENSORS), weight_bytes(snn)

@@ -62,6 +62,7 @@ def tau(first, second):
     return sum(x * y for x, y in signs) / norm**0.5
 
 
+@pytest.mark.slow
 def test_mixed_widths_are_compared_at_the_budgets_of_their_rivals_and_ten_are_ranked(tiny, capsys):
     lines, result = run(capsys)
     assert any(line.startswith("absent is left out") for line in lines)
@@ -91,6 +92,7 @@ def test_mixed_widths_are_compared_at_the_budgets_of_their_rivals_and_ten_are_ra
     assert found["kendall_tau_metric"] == pytest.approx(tau(predicted, [-row["snn"] for row in ranked]))
 
 
+@pytest.mark.slow
 def test_what_is_in_the_file_isnt_measured_again(tiny, capsys, tmp_path):
     path = tmp_path / "rows.json"
     _, result = run(capsys, "--json", path, "--images", 60)
@@ -162,6 +164,7 @@ runpy.run_module("benchmarks.allocation", run_name="__main__")
 """
 
 
+@pytest.mark.slow
 def test_what_libraries_print_in_c_stays_out_of_the_output():
     done = subprocess.run([sys.executable, "-c", STRAY], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout.splitlines()[-1])["rows"] == []

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from slow_cases import mostly_slow
 from torch import fx, nn
 
 import snnconvert
@@ -182,11 +183,15 @@ def smooth(count, seed):
     return F.interpolate(noise, (12, 12), mode="bicubic", align_corners=False)
 
 
-def test_networks_gain_at_few_bits_and_stay_exact(tmp_path):
+WIDTHS = [((1, 4, 4),), ((1, 4, 4), (1, 3, 4), (2, 4, 3))]
+
+
+@pytest.mark.parametrize("widths", mostly_slow(WIDTHS, keep=1, as_one=True))
+def test_networks_gain_at_few_bits_and_stay_exact(widths, tmp_path):
     torch.manual_seed(0)
     net, images, others = Mixed().eval(), smooth(96, 0), smooth(64, 1)
     gains = []
-    for bits, T, weight_bits in ((1, 4, 4), (1, 3, 4), (2, 4, 3)):
+    for bits, T, weight_bits in widths:
         config = {"bits": bits, "T": T, "weight_bits": weight_bits}
         quality = {}
         for method in ("nearest", "gptq"):
@@ -203,7 +208,9 @@ def test_networks_gain_at_few_bits_and_stay_exact(tmp_path):
     assert sum(gains) / len(gains) > 2
 
 
-@pytest.mark.parametrize("settings", [{}, {"weight_rounding": "gptq"}, {"reconstruction_steps": 5}])
+@pytest.mark.parametrize(
+    "settings", mostly_slow([{}, {"weight_rounding": "gptq"}, {"reconstruction_steps": 5}], keep=1)
+)
 def test_networks_of_one_weight_bit_hold_ones_and_stay_exact(tmp_path, settings):
     torch.manual_seed(0)
     net, images = Mixed().eval(), smooth(40, 0)

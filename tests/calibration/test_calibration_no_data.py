@@ -1,5 +1,6 @@
 import pytest
 import torch
+from slow_cases import mostly_slow
 from torch import nn
 
 import snnconvert
@@ -105,7 +106,9 @@ def test_it_is_deterministic_whatever_the_example_holds(net, without):
     assert all(parameter.grad is None for parameter in net.parameters())
 
 
-@pytest.mark.parametrize("settings", [{"weight_rounding": "gptq", "weight_bits": 4}, {"neuron": "if", "T": 2}])
+@pytest.mark.parametrize(
+    "settings", mostly_slow([{"weight_rounding": "gptq", "weight_bits": 4}, {"neuron": "if", "T": 2}], keep=1)
+)
 def test_every_repair_runs_on_synthesized_images(net, settings):
     assert convert(net, snnconvert.NoData(EXAMPLE, MEAN, STD), **settings).report.calibration_images == 0
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from slow_cases import mostly_slow
 
 from snnconvert.calibration.statistics.histogram import SAMPLES_PER_IMAGE, ValueHistogram
 from snnconvert.calibration.thresholds.choice import choose_threshold
@@ -91,7 +92,7 @@ def test_mse_is_as_good_as_a_grid_search(kind, code):
     assert sample_mse(values, chosen.step, code) <= tolerance * sample_mse(values, best, code)
 
 
-@pytest.mark.parametrize("code", CODES[2:], ids=lambda code: f"{code.word_bits}bit")
+@pytest.mark.parametrize("code", mostly_slow(CODES[2:], keep=1), ids=lambda code: f"{code.word_bits}bit")
 @pytest.mark.parametrize("kind", SIGNED)
 def test_mse_of_symmetric_values_is_as_good_as_a_grid_search(kind, code):
     values = draw(kind, count=50_000)

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from slow_cases import mostly_slow
 from torch import nn
 
 import snnconvert
@@ -162,7 +163,9 @@ def test_variances_of_inputs_are_those_hooks_see():
         assert torch.allclose(variances, values.flatten(0, -2).var(0, unbiased=False), rtol=1e-4)
 
 
-@pytest.mark.parametrize("settings", [{}, {"weight_rounding": "gptq"}, {"reconstruction_steps": 3}])
+@pytest.mark.parametrize(
+    "settings", mostly_slow([{}, {"weight_rounding": "gptq"}, {"reconstruction_steps": 3}], keep=[{}])
+)
 def test_a_network_keeps_its_widths_and_stays_exact(tmp_path, settings):
     net, sample = Mixed(), images(24)
     config = snnconvert.ConversionConfig(weight_bits=3, weight_granularity="channel", **settings)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from slow_cases import mostly_slow
 from torch import nn
 
 import snnconvert
@@ -149,7 +150,9 @@ def widths_of(snn):
     return {name: synapse.widths for name, synapse in snn.synapses()}
 
 
-@pytest.mark.parametrize("settings", [{}, {"weight_rounding": "gptq"}, {"reconstruction_steps": 3}])
+@pytest.mark.parametrize(
+    "settings", mostly_slow([{}, {"weight_rounding": "gptq"}, {"reconstruction_steps": 3}], keep=[{}])
+)
 def test_a_network_keeps_the_widths_of_its_groups(tmp_path, settings):
     snn, images = converted("group", 5, **settings)
     layers = {layer.name: layer for layer in snn.report.layers}
@@ -172,8 +175,8 @@ def test_a_network_keeps_the_widths_of_its_groups(tmp_path, settings):
     assert all(torch.equal(own, widths_of(loaded)[name]) for name, own in widths_of(snn).items())
 
 
-@pytest.mark.parametrize("settings", [{}, {"weight_rounding": "gptq"}])
-@pytest.mark.parametrize(("group", "same"), [(1, "channel"), (16, "layer")])
+@pytest.mark.parametrize("settings", mostly_slow([{}, {"weight_rounding": "gptq"}], keep=[{}]))
+@pytest.mark.parametrize(("group", "same"), mostly_slow([(1, "channel"), (16, "layer")], keep=[(1, "channel")]))
 def test_groups_of_one_and_of_all_channels_are_the_other_granularities(group, same, settings):
     (grouped, images), (other, _) = converted("group", group, **settings), converted(same, **settings)
     assert all(torch.equal(own, widths_of(other)[name]) for name, own in widths_of(grouped).items())

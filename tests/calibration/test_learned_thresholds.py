@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from slow_cases import mostly_slow
 from torch import nn
 
 import snnconvert
@@ -156,7 +157,7 @@ def test_neurons_learn_unless_they_fire_on_shortcuts():
     assert [shape for found in shapes for shape in found.values()] == [(1, 1, 24)]
 
 
-@pytest.mark.parametrize("factor", [0.5, 2.0])
+@pytest.mark.parametrize("factor", mostly_slow([0.5, 2.0], keep=[2.0]))
 def test_thresholds_twice_or_half_as_high_as_they_should_be_are_learned(factor):
     net, sample = Residual(), images(64)
     errors = {}
@@ -176,12 +177,15 @@ def test_thresholds_twice_or_half_as_high_as_they_should_be_are_learned(factor):
 
 @pytest.mark.parametrize(
     ("net", "sample", "options"),
-    [
-        (Residual(), images(40), {"threshold_granularity": "channel"}),
-        (Residual(nn.ReLU6), 20 * images(40), {"weight_rounding": "gptq"}),
-        (Residual(nn.LeakyReLU), images(40), {"weight_granularity": "channel"}),
-        (Tokens(), tokens(40), {}),
-    ],
+    mostly_slow(
+        [
+            (Residual(), images(40), {"threshold_granularity": "channel"}),
+            (Residual(nn.ReLU6), 20 * images(40), {"weight_rounding": "gptq"}),
+            (Residual(nn.LeakyReLU), images(40), {"weight_granularity": "channel"}),
+            (Tokens(), tokens(40), {}),
+        ],
+        keep=1,
+    ),
 )
 def test_trained_networks_stay_exact(net, sample, options, tmp_path, monkeypatch):
     falling = itertools.count(0, -1)  # every block takes what it has learned
@@ -226,6 +230,7 @@ def test_capped_neurons_fire_no_more_than_their_cap(monkeypatch):
         assert 4 < float((neuron(1e6 / gain) * neuron.step).max()) <= 6.5
 
 
+@pytest.mark.slow
 def test_training_that_is_taken_back_leaves_nothing(monkeypatch):
     net, sample = Residual(), images(40)
     plain, *_ = converted(net, sample, bits=1, T=3, weight_bits=3)

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from slow_cases import mostly_slow
 from torch import nn
 
 import snnconvert
@@ -73,7 +74,7 @@ def test_the_first_neurons_start_at_the_mean_of_what_their_layer_lost():
     assert torch.allclose(started[0].double(), expected)
 
 
-@pytest.mark.parametrize("fields", [{}, {"weight_rounding": "gptq"}])
+@pytest.mark.parametrize("fields", mostly_slow([{}, {"weight_rounding": "gptq"}], keep=[{}]))
 def test_both_engines_and_a_saved_network_agree(tmp_path, fields):
     net, sample = Branches(), images(24)
     snn = converted(net, sample, **FEW_BITS, **fields, potential_correction=True)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
+from slow_cases import mostly_slow
 from torch import nn
 
 import snnconvert
@@ -284,7 +285,7 @@ def test_fisher_without_gradients():
     assert any("no gradient" in note for note in snn.report.notes)
 
 
-@pytest.mark.parametrize("method", THRESHOLD_METHODS)
+@pytest.mark.parametrize("method", mostly_slow(THRESHOLD_METHODS, keep=("mse", "entropy", "fisher")))
 def test_methods_in_a_conversion_and_per_channel(method):
     _, _, images = tail()
     torch.manual_seed(3)

@@ -142,6 +142,7 @@ def test_forcing_over_a_file_keeps_the_file(cli, folder):
     assert (folder / "file").read_text() == "content"
 
 
+@pytest.mark.slow
 def test_hub_out_of_reach_names_the_ways_out(folder):
     outcome = run_process(
         ["-m", "snnconvert", "resnet18"], folder, HF_HUB_OFFLINE="1", HF_HOME=str(folder.parent / "hub")

@@ -7,6 +7,7 @@ import safetensors.torch
 import timm
 import torch
 from cli_helpers import assert_one_error, snapshot
+from slow_cases import mostly_slow
 
 import snnconvert
 from snnconvert.models.digits import load_digits_net
@@ -36,14 +37,20 @@ def embedded(digits_run):
 
 @pytest.mark.parametrize(
     ("name", "wrap"),
-    [
-        ("w.safetensors", None),
-        ("w.pth", lambda state: state),
-        ("w.pt", lambda state: {"state_dict": {f"module.{key}": value for key, value in state.items()}, "epoch": 3}),
-        ("w.th", lambda state: {"model": state, "optimizer": {"lr": 0.1}}),
-        ("w.pth.tar", lambda state: {"model_state_dict": state}),
-        ("w.PTH", lambda state: {"state_dict": {f"_orig_mod.{key}": value for key, value in state.items()}}),
-    ],
+    mostly_slow(
+        [
+            ("w.safetensors", None),
+            ("w.pth", lambda state: state),
+            (
+                "w.pt",
+                lambda state: {"state_dict": {f"module.{key}": value for key, value in state.items()}, "epoch": 3},
+            ),
+            ("w.th", lambda state: {"model": state, "optimizer": {"lr": 0.1}}),
+            ("w.pth.tar", lambda state: {"model_state_dict": state}),
+            ("w.PTH", lambda state: {"state_dict": {f"_orig_mod.{key}": value for key, value in state.items()}}),
+        ],
+        keep=3,
+    ),
 )
 def test_checkpoint_gives_the_same_conversion_as_the_same_weights_built_in(cli, tmp_path, embedded, name, wrap):
     path = tmp_path / name

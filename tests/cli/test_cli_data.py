@@ -5,6 +5,7 @@ import pytest
 import torch
 from cli_helpers import assert_one_error, digit_pixels, snapshot, write_archive, write_folder
 from PIL import Image
+from slow_cases import mostly_slow
 
 from snnconvert.cli import convert_command
 
@@ -35,7 +36,7 @@ def stacked(images):
     return torch.stack(inputs), labels
 
 
-@pytest.mark.parametrize("kind", ["archive", "folder"])
+@pytest.mark.parametrize("kind", mostly_slow(["archive", "folder"], keep=["archive"]))
 def test_labelled_digits_give_accuracy(cli, tmp_path, kind):
     path = write_archive(tmp_path / "digits.npz", 300) if kind == "archive" else write_folder(tmp_path / "digits", 300)
     outcome = cli("digits", "--data", path, "--calib-images", "100", "-o", "out")
@@ -49,7 +50,7 @@ def test_labelled_digits_give_accuracy(cli, tmp_path, kind):
     assert not any("no labels" in note for note in outcome.last_line["notes"])
 
 
-@pytest.mark.parametrize("kind", ["archive", "folder"])
+@pytest.mark.parametrize("kind", mostly_slow(["archive", "folder"], keep=["folder"]))
 def test_evaluation_images_are_no_calibration_images(cli, tmp_path, opened, kind):
     path = write_archive(tmp_path / "d.npz", 80) if kind == "archive" else write_folder(tmp_path / "d", 80)
     assert cli("digits", "--data", path, "--calib-images", "30", "-o", "out").code == 0
@@ -169,7 +170,7 @@ def test_data_that_is_not_there_or_no_data(cli, folder, tmp_path):
     refused(cli, folder, "--data", tmp_path / "notes.txt", words=["notes.txt", ".npz"])
 
 
-@pytest.mark.parametrize(("workers", "split"), [("0", "val"), ("2", "train")])
+@pytest.mark.parametrize(("workers", "split"), mostly_slow([("0", "val"), ("2", "train")], keep=1))
 def test_damaged_image_is_named_in_one_line(cli, folder, tmp_path, workers, split):
     write_folder(tmp_path / "data" / "val", 30)
     write_folder(tmp_path / "data" / "train", 30)
@@ -179,6 +180,7 @@ def test_damaged_image_is_named_in_one_line(cli, folder, tmp_path, workers, spli
     gc.collect()  # ends the loader's workers, which would hold up those of a later test
 
 
+@pytest.mark.slow
 def test_worker_processes_change_nothing(cli, tmp_path):
     path = write_folder(tmp_path / "digits", 60)
     alone, together = (

@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 from cli_helpers import assert_one_error, snapshot
+from slow_cases import mostly_slow
 from task_data import coco, voc_xml, write_coco, write_voc
 from tiny_detectors import build
 from torchmetrics.detection import MeanAveragePrecision
@@ -106,7 +107,9 @@ def converted(conversion, folder, tiny):
     return json.loads((folder / "out/report.json").read_text())
 
 
-@pytest.mark.parametrize("engine", ["packed", "stepwise", "torch", "onnxruntime"])
+@pytest.mark.parametrize(
+    "engine", mostly_slow(["packed", "stepwise", "torch", "onnxruntime"], keep=("packed", "stepwise", "torch"))
+)
 def test_map_in_an_engine(cli, folder, converted, engine):
     done = cli("eval", "out", "--task", "detection", "--data", "data", "--engine", engine, "-b", 1)
     assert done.code == 0, done.err
@@ -167,6 +170,7 @@ def test_what_a_saved_detector_refuses(cli, folder, converted):
     assert_one_error(cli("eval", "out"), "damaged")
 
 
+@pytest.mark.slow
 def test_energies_are_those_of_the_hardware(cli, folder, tiny):
     arguments = [*tiny, "--calib-images", 2, "--eval-images", 2, "-q"]
     assert cli(*arguments, "-o", "usual").code == 0

@@ -3,6 +3,7 @@ import json
 import pytest
 import torch
 from cli_helpers import ARTIFACT_FILES, run_process
+from slow_cases import mostly_slow
 
 import snnconvert
 from snnconvert.data.digits import digits_images, digits_preprocessing
@@ -124,6 +125,7 @@ def test_digits_lines_have_no_trailing_blanks_and_no_carriage_returns(outcome):
     assert [line for line in outcome.out.splitlines() if line != line.rstrip()] == []
 
 
+@pytest.mark.slow
 def test_digits_artifact_gives_the_same_logits_in_another_process(place):
     images, _ = held_out_images()
     torch.save(images[:64], place / "images.pt")
@@ -162,19 +164,25 @@ def test_seed_chooses_other_calibration_images(cli, folder):
 
 @pytest.mark.parametrize(
     ("options", "expected"),
-    [
-        (["--threshold", "max"], {"threshold": "max"}),
-        (["--threshold", "percentile", "--percentile", "99"], {"threshold": "percentile", "percentile": 99.0}),
-        (["--no-bias-correction"], {"bias_correction": False}),
-        (["--potential-correction"], {"potential_correction": True}),
-        (["--bits", "1", "--T", "4", "--weight-bits", "4"], {"bits": 1, "T": 4, "weight_bits": 4}),
-        (["--weight-bits", "4", "--weight-granularity", "channel"], {"weight_granularity": "channel"}),
-        (
-            ["--weight-bits", "4", "--weight-granularity", "group", "--weight-group", "8"],
-            {"weight_granularity": "group", "weight_group": 8},
-        ),
-        (["--input-bits", "4", "--first-last-weight-bits", "6"], {"input_bits": 4, "first_last_weight_bits": 6}),
-    ],
+    mostly_slow(
+        [
+            (["--threshold", "max"], {"threshold": "max"}),
+            (["--threshold", "percentile", "--percentile", "99"], {"threshold": "percentile", "percentile": 99.0}),
+            (["--no-bias-correction"], {"bias_correction": False}),
+            (["--potential-correction"], {"potential_correction": True}),
+            (["--bits", "1", "--T", "4", "--weight-bits", "4"], {"bits": 1, "T": 4, "weight_bits": 4}),
+            (["--weight-bits", "4", "--weight-granularity", "channel"], {"weight_granularity": "channel"}),
+            (
+                ["--weight-bits", "4", "--weight-granularity", "group", "--weight-group", "8"],
+                {"weight_granularity": "group", "weight_group": 8},
+            ),
+            (["--input-bits", "4", "--first-last-weight-bits", "6"], {"input_bits": 4, "first_last_weight_bits": 6}),
+        ],
+        keep=[
+            (["--no-bias-correction"], {"bias_correction": False}),
+            (["--bits", "1", "--T", "4", "--weight-bits", "4"], {"bits": 1, "T": 4, "weight_bits": 4}),
+        ],
+    ),
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_settings_reach_the_report_and_the_saved_network(cli, folder, options, expected):

@@ -10,11 +10,12 @@ KEYS = ["schema", "model", "coverage", "totals", "layers", "analog"]
         ("digits", 7, ["stem.0", "fc"], []),
         ("resnet18", 21, ["conv1", "layer4.1.conv2", "fc"], []),
         pytest.param("mobilenetv2_100", 53, ["conv_stem", "classifier"], [], marks=pytest.mark.slow),
-        (
+        pytest.param(
             "vit_tiny_patch16_224",
             74,
             ["patch_embed.proj", "blocks.0.attn.matmul", "blocks.11.mlp.fc2", "head"],
             ["layer_norm", "softmax"],
+            marks=pytest.mark.slow,
         ),
     ],
 )

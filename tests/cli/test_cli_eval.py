@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from cli_helpers import assert_one_error, write_archive, write_folder
+from slow_cases import mostly_slow
 
 import snnconvert
 from snnconvert.data.digits import digits_images, digits_preprocessing
@@ -58,7 +59,7 @@ def test_accuracy_is_the_networks(cli, network, engine):
         assert any("in floating point" in line for line in text) == (engine in ENGINES)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", mostly_slow(ENGINES, keep=["onnxruntime"]))
 def test_verified_words_are_counted_over_all_batches(cli, network, engine):
     pytest.importorskip(engine)
     assert cli("eval", network, "--engine", engine, "--limit", 8, "-q").code == 0

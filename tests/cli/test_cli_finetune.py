@@ -115,6 +115,7 @@ def test_a_run_goes_on_only_when_told_to(cli, folder):
     assert_one_error(cli(*other), "start and test_resnet don't fit")
 
 
+@pytest.mark.slow
 def test_two_processes_train_together(folder):
     command = ["-m", "snnconvert", "finetune", "digits", *SHORT, "-q", "-o", "out"]
     done = run_process([*TWO, *command], folder, OMP_NUM_THREADS="1")
@@ -139,6 +140,7 @@ def test_widths_are_learned_towards_their_targets(cli, folder):
     assert_one_error(cli("finetune", "digits", "--learn-bits", "--from", "out"), "--from")
 
 
+@pytest.mark.slow
 def test_small_networks_are_found_by_name(cli, folder):
     for arguments, words in [(["small/resnet21"], ["resnet20", "vgg16"]), (["small/vgg8"], ["--checkpoint"])]:
         assert_one_error(cli(*arguments, "-o", "out"), *words)

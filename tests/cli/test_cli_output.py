@@ -3,6 +3,7 @@ import shutil
 
 import pytest
 from cli_helpers import ARTIFACT_FILES, assert_one_error, snapshot
+from slow_cases import mostly_slow
 
 import snnconvert
 from snnconvert.artifact import store
@@ -52,13 +53,16 @@ def fail_with(error):
 
 @pytest.mark.parametrize(
     ("module", "name", "force"),
-    [
-        (convert_command, "calibrate", True),
-        (convert_command, "compare", True),
-        (store, "graph_to_json", True),
-        (store, "save_file", True),
-        (store, "save_file", False),
-    ],
+    mostly_slow(
+        [
+            (convert_command, "calibrate", True),
+            (convert_command, "compare", True),
+            (store, "graph_to_json", True),
+            (store, "save_file", True),
+            (store, "save_file", False),
+        ],
+        keep=[(convert_command, "calibrate", True), (store, "save_file", False)],
+    ),
 )
 def test_crash_midway_leaves_everything_as_it_was(cli, folder, earlier, monkeypatch, module, name, force):
     monkeypatch.setattr(module, name, fail_with(RuntimeError("boom")))

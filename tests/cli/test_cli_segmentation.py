@@ -180,9 +180,17 @@ def test_without_data_to_calibrate_on(cli, folder):
     assert done.last_line["metric"]["name"] == "mIoU"
 
 
-def test_dry_run(cli, folder):
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        ("net.onnx", ()),
+        pytest.param("lraspp_mobilenet_v3_large", ("--image-size", 64), marks=pytest.mark.slow),
+    ],
+)
+def test_dry_run(cli, folder, model, options):
+    write_onnx(folder / "net.onnx")
     before = snapshot(folder)
-    done = cli("lraspp_mobilenet_v3_large", "--task", "segmentation", "--image-size", 64, "--dry-run")
+    done = cli(model, "--task", "segmentation", *options, "--dry-run")
     assert done.code == 0, done.err
     assert done.last_line["task"] == "segmentation"
     assert done.last_line["coverage"]["macs_on_spikes"] > 0.9

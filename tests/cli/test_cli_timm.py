@@ -32,6 +32,7 @@ def test_random_weights_without_data_report_fidelity_instead_of_accuracy(cli, fo
     assert snnconvert.load(folder / "out")(images).shape == (2, 1000)
 
 
+@pytest.mark.slow
 def test_seed_decides_random_weights(cli):
     first, again, other = (
         cli("digits", "--random-weights", "-o", f"out{i}", "--seed", seed, "--eval-images", "40").last_line["fidelity"]
@@ -46,6 +47,7 @@ def test_name_with_a_source_prefix(cli, folder):
     assert report["model"] == "test_resnet"
 
 
+@pytest.mark.slow
 def test_transformer_converts_loads_and_counts_its_analog_remainder_apart(cli, folder):
     report = cli("test_vit", *FEW).last_line
     totals = report["totals"]

@@ -14,6 +14,7 @@ def runs(tmp_path_factory):
     return [(folder, run_process(args, folder, **variables)) for args, folder in zip(commands, folders, strict=True)]
 
 
+@pytest.mark.slow
 def test_two_processes_print_and_write_what_one_does(runs):
     (one, alone), (two, together) = runs
     assert (alone.code, together.code) == (0, 0), together.err

@@ -5,6 +5,7 @@ import functools
 import pytest
 import torch
 from graph_helpers import Net, canonical
+from slow_cases import mostly_slow
 from torch import nn
 
 from snnconvert.config import ConversionConfig
@@ -77,7 +78,9 @@ def neurons(plan):
 
 
 @pytest.mark.parametrize("code", ["log2", "log-sqrt2"])
-@pytest.mark.parametrize("forward", [plain, through_layouts, masked_to_zero, both_sides])
+@pytest.mark.parametrize(
+    "forward", mostly_slow([plain, through_layouts, masked_to_zero, both_sides], keep=[plain, both_sides])
+)
 def test_maps_that_only_products_read_take_the_code(forward, code):
     plan, uniform = planned(forward, code), planned(forward, "uniform")
     name = {"log2": "log", "log-sqrt2": "log:base=sqrt2"}[code]

@@ -2,6 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from graph_helpers import Net, norm
+from slow_cases import mostly_slow
 from structured_networks import FeatureHead
 from test_capture_structures import FINE, decibels, features
 from torch import nn
@@ -46,7 +47,7 @@ def pyramid():
     return Net(forward, **layers)
 
 
-@pytest.mark.parametrize("build", [classifier, pyramid])
+@pytest.mark.parametrize("build", mostly_slow([classifier, pyramid], keep=[pyramid]))
 def test_a_network_runs_at_any_size(build, tmp_path):
     net = build()
     loader = [images(8, 16, 16), images(8, 20, 24, 1), images(4, 33, 17, 2)]
@@ -84,11 +85,14 @@ def test_without_it_one_size_only():
 
 @pytest.mark.parametrize(
     ("net", "words"),
-    [
-        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 2)), "fixes|fails"),
-        (Net(lambda net, x: net.conv(x) + net.position, conv=nn.Conv2d(3, 4, 3)), "fixes|fails|size"),
-        (nn.Sequential(nn.Flatten(1, 3), nn.Linear(192, 4)), "fixes|fails"),
-    ],
+    mostly_slow(
+        [
+            (nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 2)), "fixes|fails"),
+            (Net(lambda net, x: net.conv(x) + net.position, conv=nn.Conv2d(3, 4, 3)), "fixes|fails|size"),
+            (nn.Sequential(nn.Flatten(1, 3), nn.Linear(192, 4)), "fixes|fails"),
+        ],
+        keep=2,
+    ),
 )
 def test_networks_of_one_size_say_why(net, words):
     if isinstance(net, Net):

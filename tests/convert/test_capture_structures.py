@@ -1,5 +1,6 @@
 import pytest
 import torch
+from slow_cases import mostly_slow
 from structured_networks import RESULTS, FeatureHead, Functional, Returns, TwoInputs
 from torch import nn
 
@@ -71,7 +72,7 @@ def test_lists_of_tensors():
     assert_equal_at_three_batch_sizes(built(FeatureHead), lambda size: Inputs(features(size)))
 
 
-@pytest.mark.parametrize("name", RESULTS)
+@pytest.mark.parametrize("name", mostly_slow(RESULTS, keep=["tuple", "integers", "nested", "namedtuple", "dict"]))
 def test_every_result(name):
     assert_equal_at_three_batch_sizes(built(Returns, RESULTS[name]), lambda size: Inputs(two_images(size)[0]))
 
@@ -162,7 +163,7 @@ def test_in_time_it_gives_the_same(pair, schedule):
     assert len(run.readout["logits"]) == len(run.readout_ticks)
 
 
-@pytest.mark.parametrize("schedule", ["layer", "tick"])
+@pytest.mark.parametrize("schedule", mostly_slow(["layer", "tick"], keep=["layer"]))
 def test_rate_codes_in_time(schedule):
     net = built(Returns, RESULTS["nested"])
     images = two_images(24)[0]
@@ -174,7 +175,7 @@ def test_rate_codes_in_time(schedule):
     assert decibels(net(images), snn(images)) > 10
 
 
-@pytest.mark.parametrize("name", RESULTS)
+@pytest.mark.parametrize("name", mostly_slow(RESULTS, keep=["one in a tuple", "nested", "ordered", "dataclass"]))
 def test_saved_networks_return_the_same(name, tmp_path):
     net = built(Returns, RESULTS[name])
     images = two_images(20)[0]
@@ -284,7 +285,7 @@ class Tokens(nn.Module):
         return self.fc(self.embedding(ids))
 
 
-@pytest.mark.parametrize("form", [Inputs, lambda ids: Inputs(ids=ids), lambda ids: {"ids": ids}])
+@pytest.mark.parametrize("form", mostly_slow([Inputs, lambda ids: Inputs(ids=ids), lambda ids: {"ids": ids}], keep=1))
 def test_token_ids_are_looked_up(form):
     net, ids = built(Tokens), torch.arange(63).reshape(21, 3) % 7
     snn = snnconvert.convert(net, [form(part) for part in ids.split(8)], FINE, progress=False)

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from graph_helpers import Net, norm
+from slow_cases import mostly_slow
 from torch import nn
 
 from snnconvert.convert.canonical import canonicalize
@@ -96,7 +97,7 @@ def test_the_graph_does_not_share_the_models_weights():
     assert torch.equal(graph(X), expected)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("dtype", mostly_slow([torch.float16, torch.bfloat16, torch.float64], keep=1))
 def test_other_precisions_become_float32(dtype):
     net = residual().to(dtype)
     graph = capture(net, X.to(dtype))
@@ -200,7 +201,12 @@ def test_refusals_are_quiet(capfd):
     assert capfd.readouterr().out == ""
 
 
-@pytest.mark.parametrize("name", ["code", "graph", "meta", "recompile", "_graph", "forward_hooks"])
+@pytest.mark.parametrize(
+    "name",
+    mostly_slow(
+        ["code", "graph", "meta", "recompile", "_graph", "forward_hooks"], keep=["graph", "meta", "forward_hooks"]
+    ),
+)
 def test_layers_may_be_called_like_attributes_of_a_graph_module(name):
     net = nn.Sequential()
     net.add_module(name, nn.Conv2d(3, 4, 1))

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from slow_cases import mostly_slow
 from torch import nn
 
 import snnconvert
@@ -73,7 +74,9 @@ def test_random_numbers_are_refused_however_small_their_effect(kind):
 
 
 @pytest.mark.parametrize(
-    "layer", [nn.Dropout(0.5), nn.RReLU(), nn.AlphaDropout(0.2), nn.Dropout2d(0.9)], ids=lambda layer: str(layer)
+    "layer",
+    mostly_slow([nn.Dropout(0.5), nn.RReLU(), nn.AlphaDropout(0.2), nn.Dropout2d(0.9)], keep=2),
+    ids=lambda layer: str(layer),
 )
 def test_layers_that_are_random_in_training_only_are_captured(layer):
     capture(nn.Sequential(nn.Conv2d(3, 4, 3), layer).eval(), X)

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from graph_helpers import Net
+from slow_cases import mostly_slow
 from torch import nn
 
 import snnconvert
@@ -47,7 +48,7 @@ ACTIVATIONS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS, ids=str)
+@pytest.mark.parametrize("activation", mostly_slow(ACTIVATIONS, keep=7), ids=str)
 def test_activations_become_neurons(activation, tmp_path):
     if isinstance(activation, nn.PReLU):
         nn.init.uniform_(activation.weight, -0.3, 0.6)
@@ -69,7 +70,7 @@ WRITTEN_OUT = {
 }
 
 
-@pytest.mark.parametrize("name", WRITTEN_OUT)
+@pytest.mark.parametrize("name", mostly_slow(WRITTEN_OUT, keep=("gelu", "gelu_tanh", "hardswish", "squared_relu")))
 def test_activations_written_out_become_one_neuron(name, tmp_path):
     net = Net(lambda n, x: n.b(WRITTEN_OUT[name](n.a(x))), a=nn.Conv2d(3, 8, 3), b=nn.Conv2d(8, 6, 3))
     snn = check(net, folder=tmp_path / "snn")
@@ -107,7 +108,9 @@ def test_squeeze_and_excite(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "function", [torch.sigmoid, F.silu, F.gelu, F.relu, lambda x: x], ids=["sigmoid", "silu", "gelu", "relu", "none"]
+    "function",
+    mostly_slow([torch.sigmoid, F.silu, F.gelu, F.relu, lambda x: x], keep=[torch.sigmoid, F.gelu]),
+    ids=["sigmoid", "silu", "gelu", "relu", "none"],
 )
 def test_gated_linear_units(function):
     def forward(n, x):
@@ -130,7 +133,7 @@ def test_residuals_of_gates_stay_sums_of_integers():
     assert check(net).plan.analog == ()
 
 
-@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("masked", mostly_slow([False, True], keep=[True]))
 def test_attention(masked, tmp_path):
     def forward(n, x):
         q, k, v = n.qkv(x.flatten(2).transpose(1, 2)).unflatten(-1, (3, 2, 4)).permute(2, 0, 3, 1, 4)
@@ -184,7 +187,7 @@ TRANSPOSED = [
 ]
 
 
-@pytest.mark.parametrize("layer", TRANSPOSED, ids=str)
+@pytest.mark.parametrize("layer", mostly_slow(TRANSPOSED, keep=2), ids=str)
 def test_transposed_convolutions(layer, tmp_path):
     norm = nn.BatchNorm2d(layer.out_channels)
     norm.running_mean.normal_()
@@ -203,7 +206,9 @@ def test_transposed_convolutions_of_other_ranks(transposed, shape):
     check(nn.Sequential(first, nn.ReLU(), transposed), torch.randn(16, 2, *shape))
 
 
-@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular", "zeros"])
+@pytest.mark.parametrize(
+    "mode", mostly_slow(["reflect", "replicate", "circular", "zeros"], keep=("reflect", "circular"))
+)
 def test_padding_modes(mode):
     net = nn.Sequential(nn.Conv2d(3, 6, 3), nn.SiLU(), nn.Conv2d(6, 4, 3, padding=1, padding_mode=mode))
     assert check(net).plan.analog == ()
@@ -223,8 +228,10 @@ MOVES = {
 }
 
 
-@pytest.mark.parametrize("name", MOVES)
-@pytest.mark.parametrize("activation", [F.relu, F.silu])
+@pytest.mark.parametrize(
+    "name", mostly_slow(MOVES, keep=("roll", "pixel_shuffle", "nearest", "unfold", "slices", "shuffle"))
+)
+@pytest.mark.parametrize("activation", mostly_slow([F.relu, F.silu], keep=[F.relu]))
 def test_what_moves_values_carries_spikes(name, activation):
     with torch.no_grad():
         channels = MOVES[name](torch.zeros(1, 8, 10, 10)).shape[1]
@@ -233,6 +240,7 @@ def test_what_moves_values_carries_spikes(name, activation):
     assert [site.origin for site in snn.plan.sites] == ["input", "activation"]
 
 
+@pytest.mark.slow
 def test_recurrent_layers(tmp_path):
     net = Net(lambda n, x: n.out(n.rnn(x)[0][:, -1]), rnn=nn.LSTM(5, 6, batch_first=True), out=nn.Linear(6, 3))
     snn = check(net, torch.randn(32, 7, 5), folder=tmp_path / "snn")
@@ -243,8 +251,8 @@ def test_recurrent_layers(tmp_path):
 CODES = ["packed", "spikepack:tau=1.8", "if", "differential", "multithreshold", "ternary"]
 
 
-@pytest.mark.parametrize("neuron", CODES)
-@pytest.mark.parametrize("latency", ["streaming", "window"])
+@pytest.mark.parametrize("neuron", mostly_slow(CODES, keep=["packed", "if", "ternary", "differential"]))
+@pytest.mark.parametrize("latency", mostly_slow(["streaming", "window"], keep=["streaming"]))
 def test_products_and_functions_in_every_code(neuron, latency):
     """What rate codes lose is bounded; the stepwise run is what the network says."""
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from graph_helpers import Net, norm
+from slow_cases import mostly_slow
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -244,7 +245,14 @@ def sqnr(expected, actual):
     return float(10 * torch.log10(expected.square().sum() / (expected - actual).square().sum()))
 
 
-@pytest.mark.parametrize("name", CASES)
+QUICK = [
+    "checkpoints", "writes in place", "channel shuffle", "autograd function",
+    "constant grid", "glu", "mixture of experts", "kernels per sample", "u-net",
+    "learned clip", "sets",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", mostly_slow(CASES, keep=QUICK))
 def test_odd_networks(name, tmp_path):
     case = CASES[name]
     net, x = case.net(), torch.randn(16, *case.size, generator=torch.Generator().manual_seed(1))

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from slow_cases import mostly_slow
 from works import packed, rate_coded
 
 from snnconvert.energy.cost import Cost, Network
@@ -113,7 +114,7 @@ def test_packed_is_the_twin_where_nothing_moves(model, work):
     assert model.layer(work, Network.SNN_PACKED) == model.layer(work, Network.TWIN_QNN)
 
 
-@pytest.mark.parametrize("model", MODELS, ids=IDS)
+@pytest.mark.parametrize("model", mostly_slow(MODELS, keep=MODELS[::4]), ids=IDS)
 @given(work=layers(), factor=st.floats(0, 1))
 def test_fewer_spikes_never_cost_more(model, work, factor):
     for network in (Network.SNN_SERIAL, Network.SNN_PACKED):
@@ -121,7 +122,7 @@ def test_fewer_spikes_never_cost_more(model, work, factor):
         assert 0 <= quiet <= busy * (1 + 1e-12)
 
 
-@pytest.mark.parametrize("model", MODELS, ids=IDS)
+@pytest.mark.parametrize("model", mostly_slow(MODELS, keep=MODELS[::4]), ids=IDS)
 @given(work=layers(), times=st.integers(2, 1000))
 def test_costs_are_proportional_to_the_work(model, work, times):
     larger = dataclasses.replace(work, macs=work.macs * times, inputs=work.inputs * times)

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from engine_networks import Net, assert_stepwise_is_packed, captured, conv, converted, replanned, settled
 from integer_oracle import Oracle
+from slow_cases import mostly_slow
 from torch import fx, nn
 
 import snnconvert
@@ -72,7 +73,13 @@ def relative_error(prepared, images, **settings):
         return float((snn(images) - expected).square().mean() / expected.var())
 
 
-@pytest.mark.parametrize("name", ["relu6", "attention", "flattened", "bottleneck", "normalized"])
+@pytest.mark.parametrize(
+    "name",
+    mostly_slow(
+        ["relu6", "attention", "flattened", "bottleneck", "normalized"],
+        keep=("relu6", "attention", "flattened", "normalized"),
+    ),
+)
 def test_any_shifts_keep_the_function(name):
     """Shifts anywhere: as long as the code still covers each channel, 8 bits stay near the network."""
     builds = {"bottleneck": (bottleneck, (3, 8, 8)), "normalized": (normalized, (6,))}
@@ -93,7 +100,7 @@ def test_any_shifts_keep_the_function(name):
     assert shiftable
 
 
-@pytest.mark.parametrize(("bits", "T"), [(1, 4), (3, 2), (8, 1)])
+@pytest.mark.parametrize(("bits", "T"), mostly_slow([(1, 4), (3, 2), (8, 1)], keep=[(3, 2)]))
 def test_time_packed_and_integers_agree(bits, T, tmp_path):
     """Stepwise is packed is the integer oracle's reading of the saved folder, bit for bit."""
     prepared, images = offset_network(bottleneck, (3, 8, 8))
@@ -114,7 +121,10 @@ def test_time_agrees_where_values_are_analog(name):
     assert_stepwise_is_packed(snn, images[:4])
 
 
-@pytest.mark.parametrize(("neuron", "T", "ratio"), [("if", 16, 0.7), ("ternary", 16, 0.7), ("spikepack", 8, 0.4)])
+@pytest.mark.parametrize(
+    ("neuron", "T", "ratio"),
+    mostly_slow([("if", 16, 0.7), ("ternary", 16, 0.7), ("spikepack", 8, 0.4)], keep=[("if", 16, 0.7)]),
+)
 def test_other_neurons_fire_on_shifted_channels(neuron, T, ratio):
     """A constant current beside the input's, at every step where they integrate while they fire."""
     prepared, images = offset_network(normalized, (6,), count=300)
@@ -134,7 +144,7 @@ class _Seen(fx.Interpreter):
         return self.outputs[target]
 
 
-@pytest.mark.parametrize("build", [bottleneck, normalized])
+@pytest.mark.parametrize("build", mostly_slow([bottleneck, normalized], keep=[normalized]))
 def test_words_are_those_of_float64_and_readers_mean_them(build):
     """In float64: words are clip(rne((x − s)/Δ)) of what the neurons read, and readers give Ŵ·Δz + W·s + b."""
     prepared, images = offset_network(build, (3, 8, 8) if build is bottleneck else (6,))

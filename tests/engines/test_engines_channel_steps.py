@@ -3,6 +3,7 @@
 import pytest
 import torch
 from engine_networks import NETWORKS, RATE_NEURONS, assert_stepwise_is_packed, converted
+from slow_cases import mostly_slow
 from test_engines_oracle import NETWORKS as IN_INTEGERS
 from test_engines_oracle import assert_oracle_agrees
 
@@ -31,7 +32,7 @@ def test_the_simulator_in_integers_agrees(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["relu6", "residual", "attention"])
-@pytest.mark.parametrize("neuron", ["if", "multithreshold"])
+@pytest.mark.parametrize("neuron", mostly_slow(["if", "multithreshold"], keep=["if"]))
 def test_rate_neurons_keep_below_a_cap_and_near_the_network(name, neuron):
     spelled, bits, T = RATE_NEURONS[neuron]
     snn, _ = converted(name, neuron=spelled, bits=bits, T=8 * T, threshold="max", **PER_CHANNEL)

@@ -21,6 +21,7 @@ from engine_networks import (
 )
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from slow_cases import mostly_slow
 from spiking_graphs import INPUT, any_codes, packed_codes, random_graph
 from torch import fx, nn
 
@@ -43,7 +44,7 @@ UNSHRUNK = {
 IMAGES = torch.randn(3, *INPUT, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", mostly_slow(NETWORKS, keep=("chain", "residual", "tokens", "signed")))
 def test_every_width_and_length_of_spikes(name):
     """All (b, T) with b·T ≤ 8, both schedules, both latencies."""
     assert len(SHAPES) == 20
@@ -54,7 +55,7 @@ def test_every_width_and_length_of_spikes(name):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("weight_bits", [2, 4])
+@pytest.mark.parametrize("weight_bits", mostly_slow([2, 4], keep=[2]))
 def test_narrow_weights_and_uncorrected_biases(name, weight_bits):
     settings = {"weight_bits": weight_bits, "first_last_weight_bits": weight_bits, "bias_correction": False}
     for bits, T in [(1, 8), (3, 2), (8, 1)]:
@@ -62,7 +63,9 @@ def test_narrow_weights_and_uncorrected_biases(name, weight_bits):
         assert_stepwise_is_packed(snn, images)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name", mostly_slow(NETWORKS, keep=("chain", "residual", "class_token", "signed", "conv3d", "windows"))
+)
 def test_an_input_of_several_digits(name):
     prepared, images = captured(name)
     readers = [item.layer for item in prepared.plan.synapses if item.reads_input]
@@ -76,7 +79,7 @@ def test_an_input_of_several_digits(name):
         assert (codes[0].bits, codes[0].T) == (bits, T)
 
 
-@pytest.mark.parametrize("scale", [0.0, 1e-3, 30.0, 1e6])
+@pytest.mark.parametrize("scale", mostly_slow([0.0, 1e-3, 30.0, 1e6], keep=[0.0, 1e6]))
 @pytest.mark.parametrize("name", ["residual", "signed", "preactivation", "relu6"])
 def test_inputs_far_from_those_it_was_calibrated_on(name, scale):
     """Silent networks, and saturated ones."""
@@ -273,7 +276,7 @@ def assert_graph_agrees(network, images):
 
 
 @given(st.randoms(use_true_random=False), st.integers(2, 22))
-@settings(max_examples=150, **UNSHRUNK)
+@settings(max_examples=60, **UNSHRUNK)
 def test_random_spiking_graphs(random, nodes):
     """Digits of any width, length and offset that meet at any time, in sums, pools, concats and functions."""
     assert_graph_agrees(random_graph(random, IMAGES, packed_codes, nodes), IMAGES)
@@ -299,7 +302,7 @@ def assert_schedules_agree(network, images, steps):
 
 
 @given(st.randoms(use_true_random=False), st.integers(2, 22), st.integers(1, 4))
-@settings(max_examples=100, **UNSHRUNK)
+@settings(max_examples=40, **UNSHRUNK)
 def test_random_graphs_of_all_codes_do_not_depend_on_the_schedule(random, nodes, steps):
     assert_schedules_agree(random_graph(random, IMAGES, any_codes, nodes, input_codes=((8, 1),)), IMAGES, steps)
 
@@ -393,6 +396,7 @@ def assert_random_network_agrees(random):
             assert_stepwise_is_packed(snn, images, schedule=schedule, latency=latency)
 
 
+@pytest.mark.slow
 @given(st.randoms(use_true_random=False))
 @settings(max_examples=8, **UNSHRUNK)
 def test_random_networks_with_digits_of_their_own_in_every_layer(random):

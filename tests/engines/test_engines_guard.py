@@ -24,6 +24,7 @@ from engine_networks import (
     converted,
     decoded,
 )
+from slow_cases import mostly_slow
 from torch import fx, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
@@ -72,10 +73,20 @@ class Seen:
         monkeypatch.setattr(Synapse, "forward", refused)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ALL_NEURONS)
 def test_every_synapse_sees_spikes_of_its_code_only(kind, monkeypatch):
+    assert_synapses_see_spikes_only(NETWORKS, kind, monkeypatch)
+
+
+@pytest.mark.parametrize("kind", ALL_NEURONS)
+def test_synapses_of_a_few_networks_see_spikes_of_their_code_only(kind, monkeypatch):
+    assert_synapses_see_spikes_only(("residual", "concat_pools", "signed", "attention"), kind, monkeypatch)
+
+
+def assert_synapses_see_spikes_only(names, kind, monkeypatch):
     """No words, no potentials, no real numbers; and the code's largest spike somewhere in the network."""
-    for name in NETWORKS:
+    for name in names:
         snn, images = coded(name, kind)
         inputs = {item.layer for item in snn.plan.synapses if item.reads_input}
         codes = {neuron.code for _, neuron in snn.neurons()}
@@ -178,11 +189,16 @@ def test_spikes_out_of_range_are_refused_behind_layouts_too():
 
 
 def test_the_check_can_not_be_turned_off():
-    """There is no parameter for it, and it isn't an assertion that python -O strips."""
+    """There is no parameter for it."""
     allowed = {"self", "network", "inputs", "record", "latency", "schedule", "events", "watcher", "frames", "steps"}
     allowed |= {"args", "kwargs"}  # the arguments of the ANN, and no others
     for function in (snnconvert.SpikingModel.simulate, snnconvert.SpikingModel.stream, simulate):
         assert set(inspect.signature(function).parameters) <= allowed
+
+
+@pytest.mark.slow
+def test_the_check_is_no_assertion_that_an_option_strips():
+    """It raises under python -O, too."""
     script = """
         import torch
         from torch import fx
@@ -411,7 +427,7 @@ def test_frames_through_an_input_of_several_steps(reader):
 
 
 @pytest.mark.parametrize("latency", LATENCIES)
-@pytest.mark.parametrize("kind", ALL_NEURONS)
+@pytest.mark.parametrize("kind", mostly_slow(ALL_NEURONS, keep=("packed", "if", "ternary", "differential")))
 def test_a_stream_is_a_simulation_seen_from_outside(kind, latency):
     for name in ("residual", "concat_pools", "signed"):
         snn, images = coded(name, kind)

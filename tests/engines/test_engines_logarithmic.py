@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from engine_networks import SHAPES, Net, assert_same_run, assert_stepwise_is_packed, captured, converted, replanned
+from slow_cases import mostly_slow
 from torch import fx, nn
 
 import snnconvert
@@ -41,8 +42,8 @@ class Seen(fx.Interpreter):
         return value
 
 
-@pytest.mark.parametrize("code", CODES)
-@pytest.mark.parametrize("name", ["attention", "class_token"])
+@pytest.mark.parametrize("code", mostly_slow(CODES, keep=["log2"]))
+@pytest.mark.parametrize("name", mostly_slow(["attention", "class_token"], keep=("attention",)))
 def test_every_width_and_length_of_spikes(name, code):
     for bits, T in SHAPES:
         snn, images = converted(name, bits=bits, T=T, attention_code=code)

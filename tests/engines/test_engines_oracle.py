@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from integer_oracle import Oracle
 from safetensors.numpy import load_file
 from safetensors.torch import save_file
+from slow_cases import mostly_slow
 from spiking_graphs import INPUT, packed_codes, random_graph
 from stored_tensors import read_tensors
 
@@ -38,9 +39,21 @@ def assert_oracle_agrees(folder, simulation, images, *, window=False):
     assert np.array_equal(output, simulation.output.numpy())
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name", mostly_slow(NETWORKS, keep=("residual", "signed", "concat_pools", "tokens", "conv3d", "shared", "windows"))
+)
 def test_packed_networks(name, tmp_path):
-    for bits, T in SHAPES if name in ("residual", "signed") else [(1, 8), (2, 4), (3, 2), (8, 1)]:
+    assert_oracle_agrees_at(name, [(1, 8), (2, 4), (3, 2), (8, 1)], tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["residual", "signed"])
+def test_packed_networks_of_every_width_and_length(name, tmp_path):
+    assert_oracle_agrees_at(name, SHAPES, tmp_path)
+
+
+def assert_oracle_agrees_at(name, shapes, tmp_path):
+    for bits, T in shapes:
         snn, images = converted(name, bits=bits, T=T)
         folder = tmp_path / f"{bits}x{T}"
         snn.save(folder)
@@ -63,7 +76,9 @@ def test_packed_networks_whose_layers_have_digits_of_their_own(name, tmp_path):
 
 
 @pytest.mark.parametrize("latency", ["streaming", "window"])
-@pytest.mark.parametrize("name", COUNTING)
+@pytest.mark.parametrize(
+    "name", mostly_slow(COUNTING, keep=("residual", "signed", "relu6", "conv3d", "tokens", "chain"))
+)
 def test_integrate_and_fire_networks(name, latency, tmp_path):
     for bits, T in [(1, 1), (1, 8), (2, 3), (3, 4), (1, 21)]:
         snn, images = converted(name, neuron="if", bits=bits, T=T)
@@ -73,7 +88,7 @@ def test_integrate_and_fire_networks(name, latency, tmp_path):
         assert_oracle_agrees(folder, simulation, images[:2], window=latency == "window")
 
 
-@pytest.mark.parametrize("name", ["residual", "geometry"])
+@pytest.mark.parametrize("name", mostly_slow(["residual", "geometry"], keep=["residual"]))
 @pytest.mark.parametrize("granularity", ["layer", "group", "channel"])
 def test_packed_weights(name, granularity, tmp_path):
     for weight_bits in (1, 2, 3, 5):

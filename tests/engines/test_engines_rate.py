@@ -18,6 +18,7 @@ from engine_networks import (
     own_reading,
     packed_words,
 )
+from slow_cases import mostly_slow
 from torch import nn
 
 import snnconvert
@@ -33,7 +34,7 @@ def coded(name, kind, **settings):
     return converted(name, neuron=neuron, bits=bits, T=T, **settings)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", mostly_slow(NETWORKS, keep=("chain", "residual", "attention", "conv3d", "flattened")))
 def test_waiting_neurons_fire_the_closed_form(name):
     """Under a constant current: the staircase of QCFS, bit for bit, in every layer."""
     for neuron, bits, T in INTEGRATING:
@@ -46,16 +47,26 @@ def test_waiting_neurons_fire_the_closed_form(name):
             assert torch.equal(simulation.output, snn.network(images)), (neuron, bits, T)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("neuron", "bits", "T"), INTEGRATING)
 def test_waiting_neurons_are_even(neuron, bits, T):
-    for name in NETWORKS:
+    assert_waiting_neurons_are_even(NETWORKS, neuron, bits, T)
+
+
+@pytest.mark.parametrize(("neuron", "bits", "T"), INTEGRATING)
+def test_waiting_neurons_of_a_few_networks_are_even(neuron, bits, T):
+    assert_waiting_neurons_are_even(("residual", "attention", "conv3d", "flattened"), neuron, bits, T)
+
+
+def assert_waiting_neurons_are_even(names, neuron, bits, T):
+    for name in names:
         snn, images = converted(name, neuron=neuron, bits=bits, T=T)
         simulation = snn.simulate(images, record=("unevenness",), latency="window")
         for layer, record in simulation.layers.items():
             assert record.unevenness == Unevenness(0.0, 0.0, 0.0), (name, layer)
 
 
-@pytest.mark.parametrize(("neuron", "bits", "T"), [("if", 1, 255), ("if", 6, 1000)])
+@pytest.mark.parametrize(("neuron", "bits", "T"), mostly_slow([("if", 1, 255), ("if", 6, 1000)], keep=1))
 def test_long_windows_fire_the_closed_form(neuron, bits, T):
     for name in ("residual", "relu6", "average_pools"):
         snn, images = converted(name, neuron=neuron, bits=bits, T=T)
@@ -90,7 +101,7 @@ def test_binary_digits_with_and_without_a_leak_of_one_half(name):
             assert torch.equal(simulation.output, snn.network(images))
 
 
-@pytest.mark.parametrize("kind", RATE_NEURONS)
+@pytest.mark.parametrize("kind", mostly_slow(RATE_NEURONS, keep=("if", "lif", "differential", "ternary")))
 def test_unevenness_is_what_was_fired_beside_the_closed_form(kind):
     """Recorded figures against those of the recorded spikes, layer by layer."""
     for name in ("chain", "residual", "average_pools", "preactivation", "signed", "geometry", "shared", "relu6"):
@@ -142,19 +153,25 @@ def assert_schedules_agree(snn, images):
     assert torch.equal(snn(images[:4]), snn.simulate(images[:4]).output)
 
 
-@pytest.mark.parametrize("kind", RATE_NEURONS)
+@pytest.mark.parametrize("kind", mostly_slow(RATE_NEURONS, keep=("bursts", "hard", "multithreshold", "ecmt")))
 def test_both_schedules_give_the_same(kind):
     for name in ("residual", "concat_pools", "signed", "attention", "repeaters"):
         assert_schedules_agree(*coded(name, kind))
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name",
+    mostly_slow(
+        NETWORKS,
+        keep=("residual", "attention", "gates", "conv3d", "layouts", "tokens"),
+    ),
+)
 def test_both_schedules_give_the_same_in_every_network(name):
     for kind in ("if", "differential", "spikepack"):
         assert_schedules_agree(*coded(name, kind))
 
 
-@pytest.mark.parametrize("kind", RATE_NEURONS)
+@pytest.mark.parametrize("kind", mostly_slow(RATE_NEURONS, keep=("if", "lif", "ternary", "spikepack")))
 def test_a_sample_does_not_depend_on_its_batch(kind):
     for name in ("residual", "concat_pools", "signed"):
         snn, images = coded(name, kind)
@@ -284,7 +301,7 @@ MIXED = {
 
 
 @pytest.mark.parametrize("latency", LATENCIES)
-@pytest.mark.parametrize("mix", MIXED)
+@pytest.mark.parametrize("mix", mostly_slow(MIXED, keep=["packed between", "another length", "all kinds"]))
 def test_networks_of_several_codes(mix, latency):
     """Schedules agree, what is adapted is listed by layer, and packed layers are exact given their input."""
     snn, images = converted("residual", neuron="if", bits=1, T=8, overrides=MIXED[mix])
@@ -354,7 +371,7 @@ def test_a_current_that_two_layers_read_is_the_same_for_both():
         assert_same_run(before, snn.simulate(images, record=EVERYTHING, schedule=schedule))
 
 
-@pytest.mark.parametrize("latency", LATENCIES)
+@pytest.mark.parametrize("latency", mostly_slow(LATENCIES, keep=["streaming"]))
 def test_more_steps_bring_a_rate_code_closer_to_the_network(latency):
     prepared, images = captured("residual")
     with torch.no_grad():

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from slow_cases import mostly_slow
 from torch import nn
 
 import snnconvert
@@ -105,7 +106,15 @@ def assert_same(snn, images, facts, output, spikes):
     torch.testing.assert_close(logits.float(), simulated.output, rtol=1e-6, atol=0)
 
 
-@pytest.fixture(scope="module", params=[(name, s) for name in NETWORKS for s in (*PACKED, *STEPPED)], ids=str)
+EXPORTED = [(name, settings) for name in NETWORKS for settings in (*PACKED, *STEPPED)]
+QUICK = [
+    ("chain", PACKED[0]), ("chain", STEPPED[3]), ("residual", PACKED[1]), ("residual", PACKED[5]),
+    ("residual", STEPPED[1]), ("perceptron", PACKED[4]), ("perceptron", STEPPED[2]), ("flat", PACKED[3]),
+    ("flat", STEPPED[0]),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=mostly_slow(EXPORTED, keep=QUICK, as_one=True), ids=str)
 def exported(request, tmp_path_factory):
     name, settings = request.param
     snn, images = converted(name, **settings)
@@ -147,13 +156,16 @@ def test_words_that_number_their_value_are_refused_by_name(tmp_path):
 
 @pytest.mark.parametrize(
     ("network", "layer", "words"),
-    [
-        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU(), nn.Conv2d(4, 2, 1)), "1", "fire on a function"),
-        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.LeakyReLU(), nn.Conv2d(4, 2, 1)), "1", "fire on a function"),
-        (nn.Sequential(nn.ConvTranspose2d(3, 2, 2)), "0", "transposed"),
-        (Gate(), "mul", "multiplies two activations"),
-        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.GroupNorm(1, 4), nn.Conv2d(4, 2, 1)), "0", "analog nodes"),
-    ],
+    mostly_slow(
+        [
+            (nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU(), nn.Conv2d(4, 2, 1)), "1", "fire on a function"),
+            (nn.Sequential(nn.Conv2d(3, 4, 3), nn.LeakyReLU(), nn.Conv2d(4, 2, 1)), "1", "fire on a function"),
+            (nn.Sequential(nn.ConvTranspose2d(3, 2, 2)), "0", "transposed"),
+            (Gate(), "mul", "multiplies two activations"),
+            (nn.Sequential(nn.Conv2d(3, 4, 3), nn.GroupNorm(1, 4), nn.Conv2d(4, 2, 1)), "0", "analog nodes"),
+        ],
+        keep=3,
+    ),
 )
 def test_layers_that_nir_does_not_know_are_refused_by_name(network, layer, words, tmp_path):
     settings = snnconvert.ConversionConfig(bits=1, T=4)
@@ -189,13 +201,16 @@ def test_another_framework_fires_the_same_spikes(exported):
 
 @pytest.mark.parametrize(
     ("settings", "words"),
-    [
-        ({"neuron": "if", "bits": 1, "T": 4}, ["0", "if", "reset=hard", "packed"]),
-        ({"neuron": "if:reset=hard,v0=0", "bits": 2, "T": 4}, ["binary"]),
-        ({"neuron": "differential", "bits": 2, "T": 4}, ["differential"]),
-        ({**RATE, "T": 3}, ["powers of two"]),
-        ({**RATE, "T": 4, "overrides": {"2": {"T": 8}}}, ["different numbers of time steps"]),
-    ],
+    mostly_slow(
+        [
+            ({"neuron": "if", "bits": 1, "T": 4}, ["0", "if", "reset=hard", "packed"]),
+            ({"neuron": "if:reset=hard,v0=0", "bits": 2, "T": 4}, ["binary"]),
+            ({"neuron": "differential", "bits": 2, "T": 4}, ["differential"]),
+            ({**RATE, "T": 3}, ["powers of two"]),
+            ({**RATE, "T": 4, "overrides": {"2": {"T": 8}}}, ["different numbers of time steps"]),
+        ],
+        keep=2,
+    ),
 )
 def test_what_nir_cannot_say_is_refused(settings, words, tmp_path):
     network = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3)).eval()

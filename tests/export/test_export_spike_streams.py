@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from slow_cases import mostly_slow
 from torch import nn
 
 import snnconvert
@@ -375,16 +376,24 @@ def expected_checks(replay):
 
 @pytest.mark.parametrize(
     ("build", "settings"),
-    [
-        (Branches, {}),
-        (PreActivation, {}),
-        (chain, {}),
-        (Branches, {"bits": 1, "T": 3}),
-        (Branches, {"threshold_granularity": "channel"}),
-        (Branches, {"threshold_granularity": "smoothed", "channel_shift": True}),
-        (PreActivation, {"bits": 1, "T": 3, "potential_correction": True}),
-        (Branches, {"weight_bits": 2, "weight_granularity": "channel", "potential_correction": True}),
-    ],
+    mostly_slow(
+        [
+            (Branches, {}),
+            (PreActivation, {}),
+            (chain, {}),
+            (Branches, {"bits": 1, "T": 3}),
+            (Branches, {"threshold_granularity": "channel"}),
+            (Branches, {"threshold_granularity": "smoothed", "channel_shift": True}),
+            (PreActivation, {"bits": 1, "T": 3, "potential_correction": True}),
+            (Branches, {"weight_bits": 2, "weight_granularity": "channel", "potential_correction": True}),
+        ],
+        keep=[
+            (chain, {}),
+            (Branches, {"bits": 1, "T": 3}),
+            (Branches, {"threshold_granularity": "smoothed", "channel_shift": True}),
+            (PreActivation, {"bits": 1, "T": 3, "potential_correction": True}),
+        ],
+    ),
 )
 def test_packed_networks_replay_in_integers(tmp_path, build, settings):
     snn, images, path = exported(tmp_path, build, **settings)
@@ -423,7 +432,17 @@ ROUNDED = ("if", "lif:leak=0.9")
 
 @pytest.mark.parametrize("latency", ["streaming", "window"])
 @pytest.mark.parametrize(
-    ("code", "build"), [*((code, chain) for code in CODES), *((code, PreActivation) for code in ROUNDED)]
+    ("code", "build"),
+    mostly_slow(
+        [*((code, chain) for code in CODES), *((code, PreActivation) for code in ROUNDED)],
+        keep=[
+            ("if", chain),
+            ("lif:leak=0.9", chain),
+            ("ternary", chain),
+            ("differential", chain),
+            ("if", PreActivation),
+        ],
+    ),
 )
 def test_every_code_fires_as_the_file_says(tmp_path, code, build, latency):
     snn, _, path = exported(tmp_path, build, latency, **{"bits": 1, "T": 6, "neuron": code, **CODES[code]})
@@ -609,7 +628,7 @@ class SoftmaxGate(nn.Module):
         return self.head((4 * self.scores(x)).softmax(1) * self.side(x))
 
 
-@pytest.mark.parametrize("code", ["log2", "log-sqrt2"])
+@pytest.mark.parametrize("code", mostly_slow(["log2", "log-sqrt2"], keep=["log2"]))
 def test_words_that_number_their_value_replay(tmp_path, code):
     """The digits of an attention map, looked up in the file's own table, times the other side's total."""
     _, _, path = exported(tmp_path, SoftmaxGate, bits=1, T=4, last_bits=4, attention_code=code)

@@ -4,6 +4,7 @@ import json
 import pytest
 import safetensors
 import torch
+from slow_cases import mostly_slow
 
 import snnconvert
 from snnconvert.data.scenes import CALIBRATION_SEED, HELD_OUT_SEED, SCENE_CLASSES, Scenes
@@ -111,13 +112,15 @@ def test_sides_that_are_no_multiple_of_16(held_out):
     assert float(found["boxes"][:, 1::2].max()) <= 120
 
 
-def test_everything_with_multiply_accumulates_becomes_spiking():
-    image = torch.rand(1, 3, 128, 128)
-    for network in (SceneDetectorNetwork(), scenes.load_scene_segmenter(), scenes.load_scene_lraspp()):
-        plan = snnconvert.plan(network.eval(), image)
-        assert plan.total_macs > 0
-        assert sum(node.macs for node in plan.analog) == 0
-        assert {node.op for node in plan.analog} <= {"upsample_bilinear2d"}
+BUILDERS = [SceneDetectorNetwork, scenes.load_scene_segmenter, scenes.load_scene_lraspp]
+
+
+@pytest.mark.parametrize("build", mostly_slow(BUILDERS, keep=2))
+def test_everything_with_multiply_accumulates_becomes_spiking(build):
+    plan = snnconvert.plan(build().eval(), torch.rand(1, 3, 128, 128))
+    assert plan.total_macs > 0
+    assert sum(node.macs for node in plan.analog) == 0
+    assert {node.op for node in plan.analog} <= {"upsample_bilinear2d"}
 
 
 def decided(network, images):
@@ -125,7 +128,7 @@ def decided(network, images):
         return dense_logits(network(images)).argmax(1)
 
 
-@pytest.mark.parametrize("load", [scenes.load_scene_segmenter, scenes.load_scene_lraspp])
+@pytest.mark.parametrize("load", mostly_slow([scenes.load_scene_segmenter, scenes.load_scene_lraspp], keep=1))
 def test_converted_segmenters_decide_alike(load, held_out, calibration):
     ann = load()
     snn = snnconvert.convert(ann, calibration, progress=False)
@@ -133,6 +136,7 @@ def test_converted_segmenters_decide_alike(load, held_out, calibration):
     assert float((decided(ann, images) == decided(snn, images)).float().mean()) > 0.98
 
 
+@pytest.mark.slow
 def test_converted_detector_finds_the_same(held_out, calibration):
     detector = scenes.load_scene_detector()
     snn = snnconvert.convert(detector.network, calibration, progress=False)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from slow_cases import mostly_slow
 from torch import nn
 
 import snnconvert
@@ -40,7 +41,13 @@ READERS = {"x": {"stem"}, "relu": {"grouped"}, "relu#2": {"up"}, "relu#3": {"mix
            "relu#5": {"head"}}  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=["packed", "if", "lif:leak=0.9", "ternary", "multithreshold", "differential"])
+@pytest.fixture(
+    scope="module",
+    params=mostly_slow(
+        ["packed", "if", "lif:leak=0.9", "ternary", "multithreshold", "differential"],
+        keep=["packed", "lif:leak=0.9", "multithreshold"],
+    ),
+)
 def run(request):
     """A report and the spikes of every neuron layer on the images that calibrated."""
     widths = {"bits": 1, "T": 5} if request.param in ("if", "lif:leak=0.9", "ternary") else {"bits": 2, "T": 4}

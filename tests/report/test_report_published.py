@@ -6,12 +6,14 @@ import pytest
 import timm
 import torch
 import torchvision
+from slow_cases import mostly_slow
 from torch import nn
 
 import snnconvert
 from snnconvert.energy.cost import Network
 
 
+@pytest.mark.slow
 def test_effort_of_resnet34_at_a_bit_budget_of_64():
     """S-ACE 234 G: 3.66 GMAC at 8/2/4, 224 pixels (Shen et al., CVPR 2024)."""
     network = timm.create_model("resnet34", pretrained=False).eval()
@@ -23,7 +25,10 @@ def test_effort_of_resnet34_at_a_bit_budget_of_64():
 
 @pytest.mark.parametrize(
     ("weight_bits", "bits", "T", "budget"),
-    [(8, 8, 1, 64), (8, 4, 1, 32), (4, 2, 2, 16), (4, 4, 1, 16), (1, 4, 1, 4), (1, 2, 2, 4), (1, 1, 4, 4)],
+    mostly_slow(
+        [(8, 8, 1, 64), (8, 4, 1, 32), (4, 2, 2, 16), (4, 4, 1, 16), (1, 4, 1, 4), (1, 2, 2, 4), (1, 1, 4, 4)],
+        keep=[(8, 8, 1, 64), (4, 2, 2, 16), (1, 1, 4, 4)],
+    ),
 )
 def test_rows_of_bit_budgets(weight_bits, bits, T, budget):
     """The b_w/b_s/T of Shen et al. (CVPR 2024): rows of one budget have one S-ACE."""

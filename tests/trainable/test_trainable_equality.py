@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from slow_cases import mostly_slow
 from trainable_networks import converted, digits, learn, network, output
 
 import snnconvert
@@ -24,7 +25,19 @@ CASES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "kind"), CASES)
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    mostly_slow(
+        CASES,
+        keep=[
+            ("resnet", "bits"),
+            ("gelu", "default"),
+            ("transposed", "bursts"),
+            ("depthwise", "smoothed"),
+            ("resnet", "spiking residuals"),
+        ],
+    ),
+)
 def test_training_and_integers_agree_before_and_after(name, kind):
     snn, images = converted(name, **SETTINGS[kind])
     before = output(snn, images)
@@ -46,7 +59,7 @@ def test_starts_with_what_larger_networks_give(name):
     assert torch.equal(output(snn.eval(), images), before)
 
 
-@pytest.mark.parametrize("name", ["digits", "resnet", "gelu"])
+@pytest.mark.parametrize("name", mostly_slow(["digits", "resnet", "gelu"], keep=["gelu"]))
 def test_what_was_learned_is_saved_and_compiled(name, tmp_path):
     snn, images = converted(name)
     learn(snn.train(), images)
@@ -66,6 +79,7 @@ def test_what_one_bit_weights_learn_is_compiled():
     assert torch.equal(snn.eval().compile("onnxruntime", threads=1, cache=False)(images), learned)
 
 
+@pytest.mark.slow
 def test_a_vision_transformer_learns():
     snn, images = converted("vit")
     learn(snn.train(), images)
@@ -89,7 +103,7 @@ def test_widths_by_group_are_kept():
         assert (synapse.weight.abs().flatten(1).amax(1) <= largest).all(), layer
 
 
-@pytest.mark.parametrize("neuron", ["packed", "if"])
+@pytest.mark.parametrize("neuron", mostly_slow(["packed", "if"], keep=["packed"]))
 def test_copies_learn_apart(neuron):
     snn, images = converted("resnet", neuron=neuron, bits=1, T=4)
     snn.train()

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from slow_cases import mostly_slow
 from smoothed import assert_gradients, smooth_network
 from trainable_networks import converted
 
@@ -17,7 +18,7 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", mostly_slow(KINDS, keep=("default", "smoothed")))
 def test_packed_gradients_are_those_of_the_smooth_network(kind, monkeypatch):
     name, settings = KINDS[kind]
     snn, images = converted(name, **settings)
@@ -32,7 +33,11 @@ BURSTS = [("if", 2, 3, "atan"), ("lif:leak=0.9,v0=0.25", 2, 3, "atan")]
 
 
 @pytest.mark.parametrize(
-    ("neuron", "bits", "T", "surrogate"), [(*code, surrogate) for code in BINARY for surrogate in SURROGATES] + BURSTS
+    ("neuron", "bits", "T", "surrogate"),
+    mostly_slow(
+        [(*code, surrogate) for code in BINARY for surrogate in SURROGATES] + BURSTS,
+        keep=[("lif:leak=0.8", 1, 4, "sigmoid"), ("if:reset=hard", 1, 3, "triangle"), ("lif:leak=0.8", 1, 4, "atan")],
+    ),
 )
 def test_gradients_through_time_are_those_of_the_smooth_network(neuron, bits, T, surrogate, monkeypatch):
     snn, images = converted("resnet", neuron=neuron, bits=bits, T=T)

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from slow_cases import mostly_slow
 from torch import nn
 from trainable_networks import converted as converted_as
 from trainable_networks import output
@@ -71,7 +72,7 @@ RISEN = {
 }
 
 
-@pytest.mark.parametrize("kind", RISEN)
+@pytest.mark.parametrize("kind", mostly_slow(RISEN, keep=["rate codes", "spiking residuals", "pooled spikes"]))
 def test_neurons_grow_coarser_and_no_weaker_as_thresholds_rise(kind):
     name, settings = RISEN[kind]
     snn, images = converted_as(name, **settings)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from slow_cases import mostly_slow
 from trainable_networks import converted, digits, learn, network, output
 
 import snnconvert
@@ -24,7 +25,10 @@ EVERYWHERE = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "kind"), EVERYWHERE)
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    mostly_slow(EVERYWHERE, keep=[("resnet", "lif"), ("resnet", "bursts"), ("transposed", "lif")]),
+)
 def test_fires_what_the_stepwise_engine_fires(name, kind):
     """Bit for bit: outputs, and the spike count of every neuron of every layer, before and after learning."""
     snn, images = converted(name, **RATE[kind])

@@ -2,6 +2,7 @@ import csv
 
 import pytest
 import torch
+from slow_cases import mostly_slow
 from training_helpers import accuracy, converted_digits, held_out_digits, training_digits
 
 import snnconvert
@@ -83,7 +84,7 @@ def test_the_report_counts_the_spikes_that_are_fired_now(tuned):
     assert tuned.report.totals.bit_budget == converted_digits().report.totals.bit_budget
 
 
-@pytest.mark.parametrize("killed_at", [3, 5, 8, 11])
+@pytest.mark.parametrize("killed_at", mostly_slow([3, 5, 8, 11], keep=[3, 8]))
 def test_a_run_that_was_killed_goes_on_bit_for_bit(killed_at, tmp_path):
     config = FinetuneConfig(
         epochs=2, batch_size=64, learning_rate=2e-3, ema=0.9, augmentation="crop", checkpoint_steps=2

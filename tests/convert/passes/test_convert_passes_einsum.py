@@ -3,6 +3,7 @@ import timm
 import torch
 from graph_helpers import Net, count
 from pass_checks import check, computing, targets
+from slow_cases import mostly_slow
 from timm.layers.attention2d import MultiQueryAttentionV2
 from torch import nn
 
@@ -41,11 +42,11 @@ def equation_net(equation):
 
 @pytest.mark.parametrize(
     "equation",
-    [
+    mostly_slow([
         "bcd,bde->bce", "bcd,bed->bce", "bdc,bde->bce", "bcd,bde->bec", "bcd,bde->b", "bcd,bcd->b", "bc,bc->b",
         "bcde,bdf->bcef", "bcde,bcdf->bcfe", "bhcd,bhed->bhce", "bcde,bfde->bcf", "bcde,de->bc", "bc,dc->bd",
         "cb,cd->bd", "cd,bc->bd", "bcd,ef->bcd", "bcd,de->bce", "bcdef,bedh->bhcf",
-    ],
+    ], keep=("bcd,bde->bce", "bc,bc->b", "cd,bc->bd", "bhcd,bhed->bhce")),
 )  # fmt: skip
 def test_contractions_are_one_product(equation):
     graph = lowered(equation_net(equation))
@@ -53,7 +54,11 @@ def test_contractions_are_one_product(equation):
 
 
 @pytest.mark.parametrize(
-    "equation", ["bcd,bcd->bcd", "bcd,bc->bcd", "bc,bd->bcd", "bcd,dc->bcd", "bc,de->bdce", "b,cd->bdc", "bd,bc->bcd"]
+    "equation",
+    mostly_slow(
+        ["bcd,bcd->bcd", "bcd,bc->bcd", "bc,bd->bcd", "bcd,dc->bcd", "bc,de->bdce", "b,cd->bdc", "bd,bc->bcd"],
+        keep=("bcd,bc->bcd", "bcd,dc->bcd", "b,cd->bdc"),
+    ),
 )
 def test_without_contraction_it_is_one_multiplication(equation):
     graph = lowered(equation_net(equation))
@@ -61,7 +66,11 @@ def test_without_contraction_it_is_one_multiplication(equation):
 
 
 @pytest.mark.parametrize(
-    "equation", ["bcd->bdc", "bcd->b", "bcd->bd", "bcc->bc", "bcc->b", "bccc->bc", "bcd->bcd", "bcdc->bdc"]
+    "equation",
+    mostly_slow(
+        ["bcd->bdc", "bcd->b", "bcd->bd", "bcc->bc", "bcc->b", "bccc->bc", "bcd->bcd", "bcdc->bdc"],
+        keep=("bcd->bdc", "bcd->bd", "bcc->bc"),
+    ),
 )
 def test_one_operand(equation):
     graph = lowered(equation_net(equation))
@@ -73,7 +82,11 @@ def test_diagonals_of_two_operands():
 
 
 @pytest.mark.parametrize(
-    "equation", ["bcd,bde,bef->bcf", "bc,bd,be->bcde", "bcd,bde,be->bc", "bc,cd,de->be", "bcd,bc,bd->b"]
+    "equation",
+    mostly_slow(
+        ["bcd,bde,bef->bcf", "bc,bd,be->bcde", "bcd,bde,be->bc", "bc,cd,de->be", "bcd,bc,bd->b"],
+        keep=["bc,bd,be->bcde", "bc,cd,de->be"],
+    ),
 )
 def test_more_operands_meet_from_left_to_right(equation):
     lowered(equation_net(equation))
@@ -82,12 +95,12 @@ def test_more_operands_meet_from_left_to_right(equation):
 class TestEllipsis:
     @pytest.mark.parametrize(
         ("equation", "left", "right"),
-        [
+        mostly_slow([
             ("...d,de->...e", "bcd", "de"), ("b...d,b...d->b...", "bced", "bced"),
             ("...cd,...de->...ce", "bhcd", "bhde"),
             ("b...,b...->b...", "bcd", "bcd"), ("...c,...d->...cd", "bc", "bd"), ("bc...,cd->b...d", "bcef", "cd"),
             ("b...d,de->be", "bd", "de"), ("...d,...d->...", "bcd", "cd"), ("... d, d e -> ... e", "bcd", "de"),
-        ],
+        ], keep=2),
     )  # fmt: skip
     def test_two_operands(self, equation, left, right):
         lowered(lambda net, x: torch.einsum(equation, operand(x, left), operand(x, right) + 1))
@@ -130,6 +143,7 @@ class TestConstants:
         assert targets(graph).count("mul") == 1
 
 
+@pytest.mark.slow
 def test_multi_query_attention():
     torch.manual_seed(1)
     x = torch.randn(2, 12, 4, 4)

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from graph_helpers import Net, canonical
 from pass_checks import check, targets
+from slow_cases import mostly_slow
 from torch import nn
 
 import snnconvert
@@ -29,8 +30,8 @@ def sqnr(expected, actual):
     return float(10 * torch.log10(expected.square().sum() / (expected - actual).square().sum()))
 
 
-@pytest.mark.parametrize("name", PICKS)
-@pytest.mark.parametrize("activation", [F.relu, F.silu])
+@pytest.mark.parametrize("name", mostly_slow(PICKS, keep=["index", "mask", "repetitions", "gather", "flip"]))
+@pytest.mark.parametrize("activation", mostly_slow([F.relu, F.silu], keep=[F.relu]))
 def test_spikes_are_picked_by_position(name, activation):
     with torch.no_grad():
         channels, *_, columns = PICKS[name](torch.zeros(1, 8, 6, 6)).shape[1:]
@@ -48,7 +49,7 @@ def test_spikes_are_picked_by_position(name, activation):
         assert torch.equal(snn.simulate(X).output, snn(X))
 
 
-@pytest.mark.parametrize("dim", [1, -1])
+@pytest.mark.parametrize("dim", mostly_slow([1, -1], keep=[-1]))
 @pytest.mark.parametrize("repetitions", [[2], [1, 0, 3, 1, 2, 1]])
 def test_repetitions_of_one_number_and_of_many(dim, repetitions):
     count = torch.tensor(repetitions)

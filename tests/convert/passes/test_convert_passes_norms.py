@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from graph_helpers import Net
 from pass_checks import computing, targets
+from slow_cases import mostly_slow
 from timm import layers
 from timm.layers.grn import GlobalResponseNorm
 from torch import nn
@@ -39,7 +40,9 @@ def rms(x):
 
 
 class TestMarked:
-    @pytest.mark.parametrize("norm", [nn.GroupNorm(2, 8), layers.LayerNorm2d(8), nn.InstanceNorm2d(8)])
+    @pytest.mark.parametrize(
+        "norm", mostly_slow([nn.GroupNorm(2, 8), layers.LayerNorm2d(8), nn.InstanceNorm2d(8)], keep=2)
+    )
     def test_named(self, norm):
         assert len(marked(lambda n, x: n.m(n.c(x)), m=norm)) == 1
 
@@ -129,10 +132,10 @@ class TestNotMarked:
 
     @pytest.mark.parametrize(
         "block",
-        [
+        mostly_slow([
             layers.SEModule(8), layers.EffectiveSEModule(8), layers.EcaModule(8), layers.cbam.CbamModule(8),
             layers.GatherExcite(8, use_mlp=False), layers.SplitAttn(8),
-        ],
+        ], keep=2),
         ids=lambda block: type(block).__name__,
     )  # fmt: skip
     def test_gates(self, block):
@@ -164,6 +167,7 @@ class TestNotMarked:
         self.none(lambda n, x: n.c(x) / 3 * torch.tensor(2.0))
 
 
+@pytest.mark.slow
 def test_convnext_v2():
     torch.manual_seed(2)
     net = timm.create_model("convnextv2_atto", num_classes=5).eval()

@@ -2,6 +2,7 @@ import pytest
 import torch
 from graph_helpers import Net, count
 from pass_checks import check, computing, parameters_of_synapses, targets
+from slow_cases import mostly_slow
 from torch import nn
 
 from snnconvert.convert.capture import capture
@@ -97,6 +98,7 @@ class TestHeads:
     def test_more_than_the_input_has_stay(self):
         lowered(lambda n, x: (x[:, 0] @ n.layer.weight).transpose(0, 1), 7, 1, 5, 6, left=1)
 
+    @pytest.mark.slow
     def test_of_an_einsum(self):
         def prepare(graph):
             return fold_constants(lower_einsum(graph))
@@ -108,7 +110,13 @@ class TestHeads:
 
 
 class TestAdditions:
-    @pytest.mark.parametrize("scales", [{}, {"beta": 0.5}, {"alpha": 2}, {"alpha": 3.0, "beta": 2.0}, {"beta": 0}])
+    @pytest.mark.parametrize(
+        "scales",
+        mostly_slow(
+            [{}, {"beta": 0.5}, {"alpha": 2}, {"alpha": 3.0, "beta": 2.0}, {"beta": 0}],
+            keep=[{}, {"alpha": 3.0, "beta": 2.0}],
+        ),
+    )
     def test_of_activations(self, scales):
         lowered(lambda n, x: torch.addmm(x[:, 0, 0, :1], x.flatten(1), n.layer.weight, **scales), 60, 6, linear=1)
         lowered(lambda n, x: torch.baddbmm(x[:, 1], n.layer.weight.expand(x.shape[0], 4, 4), x[:, 0], **scales), 4, 4, linear=1)  # fmt: skip  # noqa: E501
@@ -139,12 +147,12 @@ class TestBilinear:
 class TestWeightedSums:
     @pytest.mark.parametrize(
         ("shape", "dims"),
-        [
+        mostly_slow([
             ((5,), -1), ((4, 1), 2), ((4, 5), (2, 3)), ((1, 3, 1, 1), 1), ((1, 3, 1, 5), (1, 3)), ((5,), (2, 3)),
             ((3, 4, 5), (1, 2, 3)),
-        ],
+        ], keep=3),
     )  # fmt: skip
-    @pytest.mark.parametrize("keep", [True, False])
+    @pytest.mark.parametrize("keep", mostly_slow([True, False], keep=[True]))
     def test_over_what_varies(self, shape, dims, keep):
         lowered(lambda n, x: (x * n.layer.weight).sum(dims, keepdim=keep), *shape, linear=1)
         lowered(lambda n, x: (n.layer.weight * x).sum(dims, keepdim=keep), *shape, linear=1)

@@ -6,6 +6,7 @@ import timm
 import torch
 from graph_helpers import Net, count
 from pass_checks import check, computing, parameters_of_synapses, targets
+from slow_cases import mostly_slow
 from torch import nn
 
 from snnconvert.convert.capture import capture
@@ -19,6 +20,7 @@ KINDS = {
     "relu": lambda *sizes, **options: nn.RNN(*sizes, nonlinearity="relu", **options),
 }
 everything = pytest.mark.parametrize("kind", KINDS)
+some = pytest.mark.parametrize("kind", mostly_slow(KINDS, keep=["lstm", "relu"]))
 
 
 def recurrent(kind, inputs=6, hidden=5, **options):
@@ -37,8 +39,10 @@ def lowered(function, module, x=X, *, unrolled=1):
 
 
 @everything
-@pytest.mark.parametrize("layers", [1, 2])
-@pytest.mark.parametrize(("bidirectional", "bias"), list(itertools.product([True, False], [True, False])))
+@pytest.mark.parametrize(
+    ("bidirectional", "bias", "layers"),
+    mostly_slow(itertools.product([True, False], [True, False], [1, 2]), keep=[(True, True, 2), (False, False, 1)]),
+)
 def test_sequences(kind, layers, bidirectional, bias):
     module = recurrent(kind, num_layers=layers, bidirectional=bidirectional, bias=bias, batch_first=True)
     graph = lowered(lambda n, x: n.m(x)[0], module)
@@ -49,14 +53,14 @@ def test_sequences(kind, layers, bidirectional, bias):
     assert names.count("m.weight_hh_l0") == 4
 
 
-@everything
+@some
 def test_time_in_front(kind):
     module = recurrent(kind, bidirectional=True)
     lowered(lambda n, x: n.m(x.transpose(0, 1))[0].transpose(0, 1), module)
 
 
-@everything
-@pytest.mark.parametrize("layers", [1, 2])
+@some
+@pytest.mark.parametrize("layers", mostly_slow([1, 2], keep=[2]))
 def test_final_states(kind, layers):
     module = recurrent(kind, num_layers=layers, bidirectional=True, batch_first=True)
 
@@ -68,7 +72,7 @@ def test_final_states(kind, layers):
     lowered(forward, module)
 
 
-@everything
+@some
 def test_given_states(kind):
     module = recurrent(kind, num_layers=2, batch_first=True)
 
@@ -79,7 +83,7 @@ def test_given_states(kind):
     lowered(forward, module)
 
 
-@everything
+@some
 def test_one_step(kind):
     lowered(lambda n, x: n.m(x[:, :1])[0], recurrent(kind, batch_first=True))
 
@@ -94,6 +98,14 @@ def test_projections():
     lowered(lambda n, x: torch.cat([n.m(x)[0][:, -1], n.m(x)[1][0][-1], n.m(x)[1][1][0]], 1), module, unrolled=3)
 
 
+def test_sequences_of_more_steps_than_are_unrolled_stay(monkeypatch):
+    monkeypatch.setitem(lower_recurrent.__globals__, "MOST_STEPS", 3)
+    x = torch.randn(1, 4, 6)
+    lowered(lambda n, x: n.m(x)[0], recurrent("tanh", batch_first=True), x, unrolled=0)
+    lowered(lambda n, x: n.m(x[:, 1:])[0], recurrent("tanh", batch_first=True), x)
+
+
+@pytest.mark.slow
 def test_long_sequences_stay():
     x = torch.randn(1, MOST_STEPS + 1, 6)
     lowered(lambda n, x: n.m(x)[0], recurrent("tanh", batch_first=True), x, unrolled=0)

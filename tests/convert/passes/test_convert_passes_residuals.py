@@ -3,6 +3,7 @@
 import pytest
 import torch
 from graph_helpers import Net, canonical
+from slow_cases import mostly_slow
 from torch import nn
 
 import snnconvert
@@ -44,12 +45,15 @@ def plain(net, x):
 
 @pytest.mark.parametrize(
     ("forward", "branches"),
-    [
-        (rectified, ["conv2", "conv3", "conv4"]),
-        (linear_bottlenecks, ["conv1", "conv2", "conv3"]),
-        (added_last, []),
-        (plain, []),
-    ],
+    mostly_slow(
+        [
+            (rectified, ["conv2", "conv3", "conv4"]),
+            (linear_bottlenecks, ["conv1", "conv2", "conv3"]),
+            (added_last, []),
+            (plain, []),
+        ],
+        keep=[(rectified, ["conv2", "conv3", "conv4"]), (plain, [])],
+    ),
 )
 def test_every_current_that_enters_a_sum_gets_one_relay(forward, branches):
     images = torch.randn(2, 3, 8, 8)
@@ -64,7 +68,7 @@ def test_every_current_that_enters_a_sum_gets_one_relay(forward, branches):
 
 
 @pytest.mark.parametrize("forward", [rectified, linear_bottlenecks])
-@pytest.mark.parametrize(("bits", "T", "bound"), [(2, 4, 2e-3), (1, 4, 0.05)])
+@pytest.mark.parametrize(("bits", "T", "bound"), mostly_slow([(2, 4, 2e-3), (1, 4, 0.05)], keep=1))
 def test_sums_add_spikes_and_lose_little(forward, bits, T, bound):
     images = torch.randn(16, 3, 8, 8)
     net = residual(forward)

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from graph_helpers import Net, canonical
 from pass_checks import check, targets
+from slow_cases import mostly_slow
 from torch import nn
 
 from snnconvert.convert.ops import OpKind, kind_of
@@ -38,7 +39,24 @@ PIECEWISE = {
 }
 
 
-@pytest.mark.parametrize("name", PIECEWISE)
+@pytest.mark.parametrize(
+    "name",
+    mostly_slow(
+        PIECEWISE,
+        keep=[
+            "where number",
+            "leaky",
+            "float mask",
+            "masked_fill",
+            "band",
+            "maximum",
+            "clamp",
+            "hardshrink",
+            "step",
+            "addcmul",
+        ],
+    ),
+)
 def test_functions_of_one_value_become_one_node(name):
     net = Net(lambda n, x: n.b(PIECEWISE[name](n.a(x))), a=nn.Conv2d(4, 4, 1), b=nn.Conv2d(4, 3, 1))
     graph = canonical(net, X)

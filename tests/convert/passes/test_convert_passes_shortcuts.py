@@ -3,6 +3,7 @@
 import pytest
 import torch
 from graph_helpers import Net, canonical, count
+from slow_cases import mostly_slow
 from torch import nn
 
 import snnconvert
@@ -31,7 +32,8 @@ def split(net, images):
 
 
 @pytest.mark.parametrize(
-    ("activation", "word"), [(torch.relu, "rectified"), (nn.functional.silu, "silu"), (nn.functional.gelu, "gelu")]
+    ("activation", "word"),
+    mostly_slow([(torch.relu, "rectified"), (nn.functional.silu, "silu"), (nn.functional.gelu, "gelu")], keep=1),
 )
 def test_activations_of_shortcuts_are_split(activation, word):
     before, after, names = split(residual(activation), torch.randn(2, 3, 8, 8))

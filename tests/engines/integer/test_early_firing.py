@@ -5,6 +5,7 @@ import pytest
 import torch
 from engine_networks import Net, converted
 from integer_networks import compared
+from slow_cases import mostly_slow
 from torch import nn
 
 import snnconvert
@@ -53,7 +54,9 @@ def test_neurons_of_all_parts_fire_at_their_source_with_a_gain_for_each_place():
     torch.testing.assert_close(found.output, found.expected, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("forward", [one_half, overlapping, also_read_as_it_is])
+@pytest.mark.parametrize(
+    "forward", mostly_slow([one_half, overlapping, also_read_as_it_is], keep=[one_half, also_read_as_it_is])
+)
 def test_what_is_left_out_shared_or_read_by_others_is_moved_first(forward):
     snn, images = split(forward)
     assert early_firings(snn.network, snn.signature) == {}

@@ -6,6 +6,7 @@ import pytest
 import torch
 from engine_networks import Net, conv, converted
 from integer_networks import RUNTIMES
+from slow_cases import mostly_slow
 from torch import nn
 
 import snnconvert
@@ -44,6 +45,7 @@ def two():
     return snnconvert.convert(TwoInputs().eval(), inputs, progress=False), inputs[0]
 
 
+@pytest.mark.parametrize("engine", mostly_slow(RUNTIMES, keep=["openvino"]), indirect=True)
 def test_several_inputs_and_outputs_keep_their_structure(two, engine):
     snn, inputs = two
     compiled = snn.compile(engine, threads=2, cache=False)
@@ -61,6 +63,7 @@ def test_several_inputs_and_outputs_keep_their_structure(two, engine):
         compiled(image)
 
 
+@pytest.mark.parametrize("engine", mostly_slow(RUNTIMES, keep=["onnxruntime"]), indirect=True)
 def test_any_batch_and_its_split_give_the_same(chain, engine):
     snn, images = chain
     compiled = snn.compile(engine, threads=2, cache=False)
@@ -76,6 +79,7 @@ def test_any_batch_and_its_split_give_the_same(chain, engine):
         compiled(images.long())
 
 
+@pytest.mark.parametrize("engine", mostly_slow(RUNTIMES, keep=["onnxruntime"]), indirect=True)
 def test_a_fixed_batch_is_the_only_one(chain, engine):
     snn, images = chain
     compiled = snn.compile(engine, batch=4, cache=False, lean=True)
@@ -84,6 +88,7 @@ def test_a_fixed_batch_is_the_only_one(chain, engine):
         compiled(images[:3])
 
 
+@pytest.mark.parametrize("engine", mostly_slow(RUNTIMES, keep=["onnxruntime"]), indirect=True)
 def test_any_image_size_where_the_network_takes_any(engine):
     torch.manual_seed(0)
     network = nn.Sequential(conv(3, 5), nn.ReLU(), nn.MaxPool2d(2), conv(5, 4), nn.ReLU(), conv(4, 2, 1)).eval()
@@ -111,6 +116,7 @@ class Heads(nn.Module):
         return torch.cat(found, 1)
 
 
+@pytest.mark.parametrize("engine", mostly_slow(RUNTIMES, keep=["onnxruntime"]), indirect=True)
 def test_sizes_that_the_network_computes_with(engine):
     torch.manual_seed(0)
     maps = [torch.randn(16, 3, 8, 8), torch.randn(16, 3, 4, 4)]
@@ -236,6 +242,7 @@ def test_agreement_counts_words_that_differ(chain, monkeypatch):
     assert agreement[1].words == 12 * 6 * 8 * 8
 
 
+@pytest.mark.parametrize("engine", mostly_slow(RUNTIMES, keep=["onnxruntime"]), indirect=True)
 def test_what_a_runtime_computes_in_floats_is_named(engine):
     snn, _ = converted("class_token")
     compiled = snn.compile(engine, cache=False)
@@ -245,6 +252,7 @@ def test_what_a_runtime_computes_in_floats_is_named(engine):
     assert kinds <= {"Mul", "Eltwise"}
 
 
+@pytest.mark.parametrize("engine", mostly_slow(RUNTIMES, keep=["onnxruntime"]), indirect=True)
 def test_networks_of_one_layer_and_networks_without_neurons_behind_it(engine):
     torch.manual_seed(0)
     network = Net(lambda n, x: n.only(x), only=nn.Linear(6, 3)).eval()

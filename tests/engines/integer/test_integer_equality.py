@@ -6,6 +6,7 @@ import torch
 from engine_networks import converted, packed_words
 from integer_networks import COARSE, FREE, RUNTIMES, SHIFTED, SMOOTHED, compared
 from integer_oracle import convolved
+from slow_cases import mostly_slow
 
 from snnconvert.engines.integer.dialect import ONNXRUNTIME
 from snnconvert.engines.integer.integer_model import integer_model
@@ -27,6 +28,7 @@ CASES = [
     ("wide_sums", {}),
     ("bottlenecks", SHIFTED),
 ]
+QUICK = [("signed", {}), ("conv3d", COARSE), ("wide_sums", {}), ("bottlenecks", SHIFTED)]
 MORE = [
     ("tokens", SMOOTHED),
     ("concat_pools", FREE),
@@ -61,9 +63,7 @@ def engine(request):
     return request.param
 
 
-@pytest.mark.parametrize(
-    ("name", "settings"), [*CASES, *(pytest.param(*case, marks=pytest.mark.slow) for case in MORE)], ids=str
-)
+@pytest.mark.parametrize(("name", "settings"), mostly_slow([*CASES, *MORE], keep=QUICK), ids=str)
 def test_no_word_differs(name, settings, engine):
     snn, images = converted(name, **settings)
     found = compared(snn, images, engine)
@@ -80,6 +80,7 @@ def test_behind_a_float_softmax_next_to_no_word_differs(settings, engine):
     torch.testing.assert_close(found.output, found.expected, rtol=0.02, atol=0.02)
 
 
+@pytest.mark.parametrize("engine", mostly_slow(RUNTIMES, keep=["openvino"]), indirect=True)
 def test_words_of_a_capped_rectifier_stay_below_its_cap(engine):
     snn, images = converted("clips", threshold="max", bits=2, T=3)
     ceilings = {layer: neuron.ceiling for layer, neuron in snn.neurons() if neuron.is_capped}
@@ -89,6 +90,7 @@ def test_words_of_a_capped_rectifier_stay_below_its_cap(engine):
     assert compared(snn, images, engine).differing == {}
 
 
+@pytest.mark.parametrize("engine", mostly_slow(RUNTIMES, keep=["onnxruntime"]), indirect=True)
 def test_words_are_those_of_int64_arithmetic(engine):
     """The first layer's words from the image's, by numpy alone: signed words into a padded convolution."""
     snn, images = converted("signed")

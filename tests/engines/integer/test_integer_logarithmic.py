@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 from engine_networks import converted
+from slow_cases import mostly_slow
 from torch import fx
 
 from snnconvert.convert.signature import Signature
@@ -53,10 +54,11 @@ def thresholds(code):
 
 
 def with_slow(cases, more):
-    return [*cases, *(pytest.param(*case, marks=pytest.mark.slow) for case in more)]
+    return mostly_slow([*cases, *more], keep=len(cases))
 
 
 @pytest.mark.parametrize(("bits", "base"), with_slow(CODES, MORE_CODES))
+@pytest.mark.parametrize("engine", mostly_slow(ENGINES, keep=["openvino"]), indirect=True)
 def test_neurons_fire_the_nearest_value_at_every_threshold(bits, base, engine):
     code = LogarithmicCode(1, bits, base=base)
     values, middles = thresholds(code)
@@ -97,6 +99,7 @@ def attention(code, images, *, multiplier=1, side="left", real=True):
 
 
 @pytest.mark.parametrize(("bits", "base", "terms", "multiplier", "side"), with_slow(PRODUCTS, MORE_PRODUCTS))
+@pytest.mark.parametrize("engine", mostly_slow(ENGINES, keep=["openvino"]), indirect=True)
 def test_products_are_exact_whatever_their_reach(bits, base, terms, multiplier, side, engine):
     code = LogarithmicCode(bits, 1, base=base)
     images = torch.randn(3, 4, terms, generator=torch.Generator().manual_seed(0)) * 2
@@ -107,7 +110,7 @@ def test_products_are_exact_whatever_their_reach(bits, base, terms, multiplier, 
     assert len(network(images).unique()) > 10
 
 
-@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("engine", mostly_slow(["onnxruntime", "openvino"], keep=["onnxruntime"]))
 def test_sums_of_more_than_24_bits_are_rounded_once(engine):
     """What enters the neurons: float32 numbers next to integers that float32 doesn't hold."""
     pytest.importorskip(engine)
@@ -132,6 +135,7 @@ def test_products_of_two_logarithmic_words(engine):
 @pytest.mark.parametrize(
     ("name", "code"), with_slow([("attention", "log-sqrt2")], [("attention", "log2"), ("class_token", "log-sqrt2")])
 )
+@pytest.mark.parametrize("engine", mostly_slow(ENGINES, keep=["torch"]), indirect=True)
 def test_attention_maps(name, code, engine):
     """Behind a softmax in floating point, whose last bit is the runtime's own."""
     snn, images = converted(name, bits=2, T=2, attention_code=code)

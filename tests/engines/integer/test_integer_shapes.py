@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from integer_networks import RUNTIMES, compared
 from integer_oracle import convolved
+from slow_cases import mostly_slow
 from torch import fx
 
 from snnconvert.convert.signature import Signature
@@ -70,9 +71,21 @@ class Network:
 
 
 @pytest.mark.parametrize("engine", list(RUNTIMES))
-@settings(max_examples=5, deadline=None, derandomize=True)
+@settings(max_examples=2, deadline=None, derandomize=True)
 @given(case=convolutions())
 def test_words_are_sums_of_int64(engine, case):
+    assert_words_are_sums(engine, case)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", list(RUNTIMES))
+@settings(max_examples=5, deadline=None, derandomize=True)
+@given(case=convolutions())
+def test_words_of_more_convolutions_are_sums_of_int64(engine, case):
+    assert_words_are_sums(engine, case)
+
+
+def assert_words_are_sums(engine, case):
     pytest.importorskip(engine)
     geometry, weight_shape, image, code, seed = case
     net = Network(geometry, weight_shape, code, seed)
@@ -125,7 +138,7 @@ class WordSum:
         return self.network(images)
 
 
-@pytest.mark.parametrize("engine", list(RUNTIMES))
+@pytest.mark.parametrize("engine", mostly_slow(list(RUNTIMES), keep=["openvino"]))
 def test_sums_of_words_halfway_between_two_become_even(engine):
     pytest.importorskip(engine)
     net = WordSum()

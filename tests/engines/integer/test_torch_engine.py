@@ -7,6 +7,7 @@ import warnings
 import pytest
 import torch
 from engine_networks import NETWORKS, RATE_NEURONS, captured, converted, replanned
+from slow_cases import mostly_slow
 from spiking_graphs import INPUT, packed_codes, random_graph
 from torch import fx, nn
 
@@ -62,7 +63,13 @@ def assert_agrees(snn, engine, images):
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name",
+    mostly_slow(
+        NETWORKS,
+        keep=("chain", "residual", "attention", "signed", "conv3d", "transposed_1d", "leaky", "layouts", "windows"),
+    ),
+)
 def test_words_and_outputs_are_the_packed_networks(name, setting):
     snn, engine, images = compiled(name, setting)
     assert engine.engine == "torch"
@@ -307,7 +314,7 @@ def test_other_codes_and_engines_are_refused(monkeypatch):
         snn.compile("tensorrt")
 
 
-@pytest.mark.parametrize("name", ["residual", "concat_pools", "attention"])
+@pytest.mark.parametrize("name", mostly_slow(["residual", "concat_pools", "attention"], keep=["residual"]))
 def test_the_packed_network_compiles_in_one_graph(name):
     snn, images = spiking(name)
     torch._dynamo.reset()

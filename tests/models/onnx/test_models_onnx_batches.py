@@ -5,6 +5,7 @@ import pytest
 import torch
 from onnx import ModelProto, helper
 from onnx_graphs import largest_difference, model_of, outputs_of, reference_outputs, value, write
+from slow_cases import mostly_slow
 
 import snnconvert
 from snnconvert.errors import ConversionError
@@ -60,7 +61,12 @@ def steps_in_front_and_flat() -> ModelProto:
     return model_of(nodes, weights() | constants | flat, shape=[1, STEPS, WIDTH])
 
 
-@pytest.mark.parametrize("make", [steps_in_front, steps_in_front_and_flat, steps_as_samples])
+@pytest.mark.parametrize(
+    "make",
+    mostly_slow(
+        [steps_in_front, steps_in_front_and_flat, steps_as_samples], keep=[steps_in_front_and_flat, steps_as_samples]
+    ),
+)
 def test_reshapes_that_move_the_batch(tmp_path, make):
     assert_follows(write(make(), tmp_path), STEPS, WIDTH)
 

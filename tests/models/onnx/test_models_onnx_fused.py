@@ -5,6 +5,7 @@ import pytest
 import torch
 from onnx import ModelProto, helper
 from onnx_graphs import largest_difference, model_of, outputs_of, reference_outputs, value, write
+from slow_cases import mostly_slow
 from torch import Tensor
 
 import snnconvert
@@ -120,7 +121,7 @@ def dynamically_quantized(batch: int | None) -> ModelProto:
     return model_of(nodes, constants, shape=[batch, 6])
 
 
-@pytest.mark.parametrize("batch", [1, None])
+@pytest.mark.parametrize("batch", mostly_slow([1, None], keep=[1]))
 def test_dynamic_quantization_takes_the_range_of_each_sample(tmp_path, batch):
     path = write(dynamically_quantized(batch), tmp_path)
     x = tensor(5, 6) * torch.tensor([[1.0], [10.0], [0.1], [3.0], [0.0]])

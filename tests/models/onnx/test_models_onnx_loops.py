@@ -5,6 +5,7 @@ import pytest
 import torch
 from onnx import GraphProto, ModelProto, TensorProto, helper, numpy_helper
 from onnx_graphs import largest_difference, model_of, outputs_of, reference_outputs, value, write
+from slow_cases import mostly_slow
 
 import snnconvert
 from snnconvert.errors import ConversionError, InputError
@@ -81,11 +82,14 @@ def test_loops_that_depend_on_data_are_refused_with_a_place_to_cut(tmp_path):
 
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
-    [
-        ({"most": None}, ConversionError, "more than"),
-        ({"most": 0}, ConversionError, "never runs"),
-        ({"most": 10**9}, ConversionError, "more than"),
-    ],
+    mostly_slow(
+        [
+            ({"most": None}, ConversionError, "more than"),
+            ({"most": 0}, ConversionError, "never runs"),
+            ({"most": 10**9}, ConversionError, "more than"),
+        ],
+        keep=2,
+    ),
 )
 def test_loops_that_are_refused(tmp_path, arguments, error, message):
     model = recurrent(**arguments)

@@ -1,3 +1,4 @@
+import itertools
 import warnings
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 from onnx import ModelProto, helper, numpy_helper
 from onnx_graphs import largest_difference, model_of, outputs_of, reference_outputs, value, write
+from slow_cases import mostly_slow
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -136,9 +138,21 @@ def assert_same(
     assert largest_difference(graph(x), by_sample(path, x, declared)) <= tolerance
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("dynamic", [False, True], ids=["fixed", "dynamic"])
-@pytest.mark.parametrize("dynamo", [False, True], ids=["torchscript", "dynamo"])
+EXPORTS = [
+    pytest.param(
+        dynamo, dynamic, name, id=f"{'dynamo' if dynamo else 'torchscript'}-{'dynamic' if dynamic else 'fixed'}-{name}"
+    )
+    for dynamo, dynamic, name in itertools.product([False, True], [False, True], NETWORKS)
+]
+QUICK = [
+    *((False, True, name) for name in NETWORKS),
+    (False, False, "residual"),
+    (True, False, "shuffle"),
+    (True, True, "residual"),
+]
+
+
+@pytest.mark.parametrize(("dynamo", "dynamic", "name"), mostly_slow(EXPORTS, keep=QUICK))
 def test_exports_of_pytorch(tmp_path, name, dynamo, dynamic):
     torch.manual_seed(0)
     batch = 2 if dynamic else 1
@@ -146,7 +160,7 @@ def test_exports_of_pytorch(tmp_path, name, dynamo, dynamic):
     assert_same(path)
 
 
-@pytest.mark.parametrize("name", ["residual", "shuffle"])
+@pytest.mark.parametrize("name", mostly_slow(["residual", "shuffle"], keep=["residual"]))
 def test_fixed_batches_above_one(tmp_path, name):
     torch.manual_seed(0)
     assert_same(exported(NETWORKS[name](), tmp_path, dynamo=False, dynamic=False, batch=2), declared=2)
@@ -156,7 +170,7 @@ def names_of(path: Path) -> set[str]:
     return {name for name, module in load_onnx(path).module.named_modules() if type(module).__name__ == "OnnxLayer"}
 
 
-@pytest.mark.parametrize("dynamo", [False, True], ids=["torchscript", "dynamo"])
+@pytest.mark.parametrize("dynamo", mostly_slow([False, True], keep=[False]), ids=["torchscript", "dynamo"])
 def test_layers_keep_their_names(tmp_path, dynamo):
     torch.manual_seed(0)
     path = exported(Residual(), tmp_path, dynamo=dynamo, dynamic=False)
@@ -245,7 +259,7 @@ def old_graph(opset: int) -> ModelProto:
     return model
 
 
-@pytest.mark.parametrize("opset", [7, 8])
+@pytest.mark.parametrize("opset", mostly_slow([7, 8], keep=[8]))
 def test_old_opsets(tmp_path, opset):
     assert_same(write(old_graph(opset), tmp_path))
 
@@ -388,7 +402,7 @@ def quantized(folder: Path, *, per_channel: bool, qdq: bool) -> Path:
     return target
 
 
-@pytest.mark.parametrize("per_channel", [False, True], ids=["per-tensor", "per-channel"])
+@pytest.mark.parametrize("per_channel", mostly_slow([False, True], keep=[True]), ids=["per-tensor", "per-channel"])
 @pytest.mark.parametrize("qdq", [True, False], ids=["qdq", "qoperator"])
 def test_quantized_networks(tmp_path, per_channel, qdq):
     path = quantized(tmp_path, per_channel=per_channel, qdq=qdq)
@@ -402,7 +416,7 @@ def test_quantized_networks(tmp_path, per_channel, qdq):
     assert sum("conv2d" in target for target in targets) == 2
 
 
-@pytest.mark.parametrize("per_channel", [False, True], ids=["per-tensor", "per-channel"])
+@pytest.mark.parametrize("per_channel", mostly_slow([False, True], keep=[True]), ids=["per-tensor", "per-channel"])
 @pytest.mark.parametrize("qdq", [True, False], ids=["qdq", "qoperator"])
 def test_scales_of_quantized_networks_become_thresholds(tmp_path, per_channel, qdq):
     """The converted network has the file's own grids, and its integer weights: both round at the same places."""
@@ -441,7 +455,7 @@ def with_random_weights(model: ModelProto) -> ModelProto:
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("resnet50", "inception_v2", "densenet121")]
 
 
-@pytest.mark.parametrize("name", ["squeezenet", "shufflenet", *SLOW])
+@pytest.mark.parametrize("name", ["squeezenet", pytest.param("shufflenet", marks=pytest.mark.slow), *SLOW])
 def test_light_networks_of_the_model_zoo(tmp_path, name):
     path = write(with_random_weights(onnx.load(LIGHT / f"light_{name}.onnx")), tmp_path)
     module, x = load_onnx(path).module, images(2, (3, 224, 224))
@@ -451,7 +465,14 @@ def test_light_networks_of_the_model_zoo(tmp_path, name):
     assert largest_difference(graph(x), by_sample(path, x, 1)) <= TOLERANCE
 
 
-@pytest.mark.parametrize("path", sorted(LIGHT.glob("light_*.onnx")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    mostly_slow(
+        sorted(LIGHT.glob("light_*.onnx")),
+        keep=[LIGHT / f"light_{name}.onnx" for name in ("shufflenet", "inception_v1")],
+    ),
+    ids=lambda path: path.stem,
+)
 def test_light_graphs_load_as_they_are(path):
     loaded = load_onnx(path)
     assert loaded.inputs[0].shape == (1, 3, 224, 224)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from onnx import helper
 from onnx_graphs import model_of, value, write
+from slow_cases import mostly_slow
 
 import snnconvert
 from snnconvert.cli.main import main
@@ -75,7 +76,7 @@ def test_files_that_take_no_image_or_give_several_outputs_are_refused(tmp_path):
     assert "there is no such" in message(tmp_path / "none.onnx") or "can't be read" in message(tmp_path / "none.onnx")
 
 
-@pytest.mark.parametrize("kind", [str, lambda path: path], ids=["str", "Path"])
+@pytest.mark.parametrize("kind", mostly_slow([str, lambda path: path], keep=1), ids=["str", "Path"])
 def test_paths_are_converted(classifier, kind):
     x = torch.rand(16, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     from_file = snnconvert.convert(kind(classifier), x, progress=False)

@@ -2,6 +2,7 @@ from functools import cache, partial
 
 import pytest
 import torch
+from slow_cases import mostly_slow
 
 from benchmarks.cifar_resnet import load_cifar_images, load_cifar_resnet
 from benchmarks.real_data import data_folder
@@ -89,7 +90,10 @@ def test_all_forms_have_the_same_weights_and_learn_all_of_them(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["vgg8", "spikformer", *(pytest.param(name, marks=pytest.mark.slow) for name in _SLOW_TO_CONVERT)]
+    "name",
+    mostly_slow(
+        ["vgg8", "spikformer", *(pytest.param(name, marks=pytest.mark.slow) for name in _SLOW_TO_CONVERT)], keep=1
+    ),
 )
 def test_the_ann_form_converts(name):
     ann = settled_ann(name)
@@ -100,7 +104,7 @@ def test_the_ann_form_converts(name):
         assert decibels(ann(images), snn(images)) > 20
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", mostly_slow(NETWORKS, keep=["vgg16"]))
 def test_wide_quantized_networks_come_close_to_the_ann(name):
     ann = settled_ann(name)
     wide = built(name, "qnn", 8, NeuronSettings("packed", 8, 1, threshold=0.04)).eval()

@@ -14,6 +14,7 @@ from learned_bits_networks import (
     synapses_of,
     take_rounded_units,
 )
+from slow_cases import mostly_slow
 
 import snnconvert
 from snnconvert.errors import InputError
@@ -58,7 +59,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "settings"), CASES)
+@pytest.mark.parametrize(("kind", "settings"), mostly_slow(CASES, keep=[CASES[2], CASES[6]]))
 def test_once_scales_are_rounded_to_common_units_the_spiking_network_is_the_trained_one(kind, settings):
     network, snn = trained(kind, **settings)
     images = images_for(kind, 32)
@@ -91,7 +92,7 @@ def test_plan_and_report_have_the_learned_widths(residual):
     assert not snn.config.bias_correction
 
 
-@pytest.mark.parametrize("neuron", ["packed", "if"])
+@pytest.mark.parametrize("neuron", mostly_slow(["packed", "if"], keep=["packed"]))
 def test_it_saves_loads_and_runs_in_time(tmp_path, neuron):
     network, snn = trained(Residual, neuron=neuron, bits=2, T=2)
     images = images_for(Residual, 12)
@@ -107,6 +108,7 @@ def test_it_saves_loads_and_runs_in_time(tmp_path, neuron):
         assert (waiting - near).norm() < 0.35 * near.norm()
 
 
+@pytest.mark.slow
 def test_digits_learn_narrow_widths_and_decide_as_before():
     digits, model = digits_tensors(), load_digits_net()
     config = snnconvert.ConversionConfig(bits=4, T=1, weight_bits=4)

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 from learned_bits_networks import Attention, Residual, Upsampling, images_for, learner, output_of, seeded
+from slow_cases import mostly_slow
 
 import snnconvert
 from snnconvert.allocation.twin import Quantization, Twin
@@ -27,7 +28,7 @@ def adam(network, rate=1e-3):
     return torch.optim.Adam([{"params": group["params"], "lr": rate * group["lr_multiplier"]} for group in groups])
 
 
-@pytest.mark.parametrize("kind", [Residual, Attention, Upsampling])
+@pytest.mark.parametrize("kind", mostly_slow([Residual, Attention, Upsampling], keep=[Attention, Upsampling]))
 def test_it_computes_what_the_ann_with_quantized_weights_and_values_does(kind):
     network, _ = learner(kind)
     images = images_for(kind, 8)
