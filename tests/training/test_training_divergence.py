@@ -26,5 +26,5 @@ def test_parameters_that_become_nan_are_noticed_at_once(good):
     ann, inputs = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval(), torch.randn(32, 4)
     snn = snnconvert.convert(ann, [inputs], snnconvert.ConversionConfig(), progress=False)
     config = snnconvert.FinetuneConfig(epochs=4, batch_size=16)
-    with pytest.raises(ConversionError, match="training diverged.*learning rate"):
+    with pytest.raises(ConversionError, match="training diverged"):
         snnconvert.finetune(snn, inputs, config, teacher=Failing(ann, good))

@@ -157,7 +157,7 @@ class _Lowering:
         self.values[node] = copied
 
     def _plain_last(self, node: fx.Node) -> list[fx.Node]:
-        """The operands of a sum of words, last the one that enters as it is: OpenVINO divides by the last one's scale."""
+        """The operands of a sum of words, last the one that enters as it is: OpenVINO divides by its scale."""
         return sorted(node.all_input_nodes, key=lambda operand: self._multiplier(operand) == self.plain_sums[node])
 
     def _multiplier(self, operand: fx.Node) -> float:
