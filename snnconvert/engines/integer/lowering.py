@@ -305,7 +305,8 @@ class _Lowering:
         if scaled:
             potential = self.call(node, "_scaled", Scaled(gain, bias), potential)
         in_kernel = not scaled and isinstance(self.modules.get(origin), Synapse)
-        rounds = self.dialect.rounds_first and (not in_kernel or neuron.code.offset > 0 or self.reads_sizes)
+        in_rounding = in_kernel and neuron.code.offset == 0 and not self.reads_sizes and not self._joins_sum(node)
+        rounds = self.dialect.rounds_first and not in_rounding
         fire = FireWords(stored, clips_bytes=self.dialect.clips_bytes, rounds=rounds)
         fired = self.call(node, "_fire", fire, potential)
         if pool is not None:
@@ -316,6 +317,14 @@ class _Lowering:
             )
             fired = self.call(node, "_pooled", again, pooled)
         self._note_fired(node, fired, stored)
+
+    def _joins_sum(self, node: fx.Node) -> bool:
+        """Whether a sum reads some words; OpenVINO may leave out the rounding of those that nothing else reads."""
+        return any(
+            isinstance(self.modules.get(user), IntegerScale)
+            or (user.op == "call_function" and kind_of(user) is OpKind.ADD)
+            for user in node.users
+        )
 
     def _note_fired(self, node: fx.Node, fired: fx.Node, stored: Bytes) -> None:
         self.fired[node] = fired, stored

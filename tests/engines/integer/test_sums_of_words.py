@@ -1,0 +1,47 @@
+"""A runtime that nobody watches adds up the words that it adds up while it is watched."""
+
+import pytest
+import torch
+from integer_networks import RUNTIMES
+from torch import nn
+
+import snnconvert
+
+
+class Sums(nn.Module):
+    def __init__(self, form):
+        super().__init__()
+        self.form = form
+        self.convs = nn.ModuleList(nn.Conv2d(3 if index == 0 else 8, 8, 3, padding=1) for index in range(4))
+        self.wide, self.fc = nn.Conv2d(16, 8, 1), nn.Linear(8, 5)
+
+    def forward(self, x):
+        return self.fc(self.form(self, x).mean((2, 3)))
+
+    def fire(self, index, x):
+        return torch.relu(self.convs[index](x))
+
+
+def of_three(net, x):
+    a = net.fire(0, x)
+    b = net.fire(1, a)
+    return net.fire(3, a + b + net.fire(2, b))
+
+
+def behind_a_concat(net, x):
+    a = net.fire(0, x)
+    return torch.relu(torch.relu(net.wide(torch.cat([a, net.fire(1, a)], 1))) + a)
+
+
+@pytest.mark.parametrize("residuals", ["currents", "spikes"])
+@pytest.mark.parametrize("form", [of_three, behind_a_concat])
+@pytest.mark.parametrize("engine", RUNTIMES)
+def test_words_that_only_a_sum_reads_are_rounded(engine, form, residuals):
+    pytest.importorskip(engine)
+    torch.manual_seed(0)
+    ann, images = Sums(form).eval(), torch.randn(16, 3, 8, 8)
+    config = snnconvert.ConversionConfig(bits=3, T=1, weight_bits=4, shortcut_bits=3, residuals=residuals)
+    snn = snnconvert.convert(ann, images[:8], config, progress=False)
+    expected = snn(images)
+    found = snn.compile(engine, threads=1, cache=False)(images)
+    assert float((found - expected).abs().max()) < 1e-5 * float(expected.std())
