@@ -26,13 +26,14 @@ from snnconvert.version import __version__
 Row = dict[str, Any]
 
 _BB16: Mapping[str, Any] = {"weight_bits": 4, "bits": 1, "T": 4}
+_BY_CHANNEL = ConversionConfig(**_BB16, **EFFORTS["fast"], budget=16, weight_granularity="channel")
 SETTINGS: Mapping[str, ConversionConfig] = {
     "8/2/4": ConversionConfig(weight_bits=8, bits=2, T=4),
     "4/1/4 fast": ConversionConfig(**_BB16, **EFFORTS["fast"]),
     "4/1/4 balanced": ConversionConfig(**_BB16, **EFFORTS["balanced"]),
     "budget 16 fast": ConversionConfig(**_BB16, **EFFORTS["fast"], budget=16),
-    "budget 16 channels": ConversionConfig(**_BB16, **EFFORTS["fast"], budget=16, weight_granularity="channel"),
-    "budget 16 tuned": ConversionConfig(**_BB16, **EFFORTS["fast"], budget=16, weight_granularity="channel"),
+    "budget 16 channels": _BY_CHANNEL,
+    "budget 16 tuned": _BY_CHANNEL,
 }
 TUNED = frozenset({"budget 16 tuned"})
 LOSSES = {name: 1.0 if name == "8/2/4" else 4.0 for name in SETTINGS}

@@ -18,7 +18,7 @@ from snnconvert.neurons.logarithmic import LogarithmicCode
 from snnconvert.neurons.threshold import Threshold
 
 _BITS = 8
-_LEVELS = 256
+_LEVELS = 1 << _BITS
 _TOLERANCE = 1e-6
 
 

@@ -64,3 +64,23 @@ def canonical(net, example):
 
 def plan_of(net, example, **settings):
     return make_plan(canonical(net, example), ConversionConfig(**settings))
+
+
+def residual(forward):
+    """Four convolutions and a linear layer, called as told; the same weights every time."""
+    torch.manual_seed(0)
+    convs = {f"conv{i}": nn.Conv2d(3 if i == 1 else 8, 8, 3, padding=1) for i in (1, 2, 3, 4)}
+    return Net(forward, **convs, fc=nn.Linear(8, 10))
+
+
+def rectified(net, x):
+    x = torch.relu(net.conv1(x))
+    x = torch.relu(net.conv2(x) + x)
+    return net.fc(torch.relu(net.conv3(x) + net.conv4(x)).mean((2, 3)))
+
+
+def linear_bottlenecks(net, x):
+    x = net.conv1(x)
+    x = x + net.conv2(torch.relu(x))
+    x = x + net.conv3(torch.relu(x))
+    return net.fc(torch.relu(net.conv4(x)).mean((2, 3)))

@@ -4,10 +4,9 @@ from fractions import Fraction
 
 import pytest
 import torch
-from graph_helpers import Net
+from graph_helpers import linear_bottlenecks, rectified, residual
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
 
 import snnconvert
 from snnconvert.convert.aligned_sums import common_unit, is_short
@@ -15,25 +14,11 @@ from snnconvert.neurons.current import IntegerScale
 from snnconvert.neurons.neuron import SpikingNeuron
 
 
-def chain(net, x):
-    x = torch.relu(net.conv1(x))
-    x = torch.relu(net.conv2(x) + x)
-    return net.fc(torch.relu(net.conv3(x) + net.conv4(x)).mean((2, 3)))
-
-
-def bottlenecks(net, x):
-    x = net.conv1(x)
-    x = x + net.conv2(torch.relu(x))
-    x = x + net.conv3(torch.relu(x))
-    return net.fc(torch.relu(net.conv4(x)).mean((2, 3)))
-
-
-def converted(forward, **settings):
-    torch.manual_seed(0)
-    convs = {f"conv{i}": nn.Conv2d(3 if i == 1 else 8, 8, 3, padding=1) for i in (1, 2, 3, 4)}
-    images = torch.randn(16, 3, 8, 8)
-    config = snnconvert.ConversionConfig(residuals="spikes", **settings)
-    return snnconvert.convert(Net(forward, **convs, fc=nn.Linear(8, 10)), [images], config, progress=False), images
+def converted(forward, images=None, **settings):
+    net = residual(forward)
+    images = torch.randn(16, 3, 8, 8) if images is None else images
+    config = snnconvert.ConversionConfig(**{"residuals": "spikes", **settings})
+    return snnconvert.convert(net, [images], config, progress=False), images
 
 
 def sums(snn):
@@ -55,7 +40,7 @@ def is_power_of_two(number):
     return number & (number - 1) == 0
 
 
-@pytest.mark.parametrize("forward", [chain, bottlenecks])
+@pytest.mark.parametrize("forward", [rectified, linear_bottlenecks])
 @pytest.mark.parametrize("settings", [{}, {"bits": 1, "T": 4}, {"weight_bits": 4, "shortcut_bits": 4}])
 def test_one_of_the_words_enters_as_it_is(forward, settings):
     snn, images = converted(forward, **settings)
@@ -69,13 +54,8 @@ def test_one_of_the_words_enters_as_it_is(forward, settings):
 
 
 def test_steps_grow_and_hardly():
-    aligned, images = converted(chain)
-    config = snnconvert.ConversionConfig(residuals="currents")
-    torch.manual_seed(0)
-    convs = {f"conv{i}": nn.Conv2d(3 if i == 1 else 8, 8, 3, padding=1) for i in (1, 2, 3, 4)}
-    torch.randn(16, 3, 8, 8)
-    ann = Net(chain, **convs, fc=nn.Linear(8, 10))
-    plain = snnconvert.convert(ann, [images], config, progress=False)
+    aligned, images = converted(rectified)
+    plain, _ = converted(rectified, images, residuals="currents")
     steps = {name: float(neuron.step) for name, neuron in plain.neurons()}
     for name, neuron in aligned.neurons():
         if name in steps:
@@ -83,7 +63,7 @@ def test_steps_grow_and_hardly():
 
 
 def test_a_step_a_channel_is_left_alone():
-    snn, images = converted(chain, threshold_granularity="channel")
+    snn, images = converted(rectified, threshold_granularity="channel")
     assert torch.equal(snn.simulate(images).output, snn(images))
 
 

@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-from graph_helpers import Net, canonical
+from graph_helpers import canonical, linear_bottlenecks, rectified, residual
 from slow_cases import mostly_slow
-from torch import nn
 
 import snnconvert
 from snnconvert.convert.names import layer_name
@@ -13,25 +12,6 @@ from snnconvert.convert.passes.relay_residuals import relay_residuals
 from snnconvert.convert.planner import make_plan
 from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.neurons.synapse import Synapse
-
-
-def residual(forward):
-    torch.manual_seed(0)
-    convs = {f"conv{i}": nn.Conv2d(3 if i == 1 else 8, 8, 3, padding=1) for i in (1, 2, 3, 4)}
-    return Net(forward, **convs, fc=nn.Linear(8, 10))
-
-
-def rectified(net, x):
-    x = torch.relu(net.conv1(x))
-    x = torch.relu(net.conv2(x) + x)
-    return net.fc(torch.relu(net.conv3(x) + net.conv4(x)).mean((2, 3)))
-
-
-def linear_bottlenecks(net, x):
-    x = net.conv1(x)
-    x = x + net.conv2(torch.relu(x))
-    x = x + net.conv3(torch.relu(x))
-    return net.fc(torch.relu(net.conv4(x)).mean((2, 3)))
 
 
 def added_last(net, x):
