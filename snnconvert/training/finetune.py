@@ -94,23 +94,23 @@ def finetune(
     trained = copy.deepcopy(snn)
     teacher = None if teacher is None else _frozen(teacher)
     trainee = trainee_for(trained, config)
-    trainee.begin(first_inputs(samples, _SAMPLE).to(next(trained.parameters()).device))
+    sample = first_inputs(samples, _SAMPLE).to(next(trained.parameters()).device)
+    trainee.begin(sample)
     if config.block_distillation and teacher is not None:
-        example = torch.cat([first_inputs(samples, 2)] * 2)[:2]
+        example = torch.cat([sample[:2].cpu()] * 2)[:2]
         teacher = trainee.distil_blocks(teacher, example, config.block_distillation)
     done = train(trainee, samples, config, teacher, course, distance)
     trained.finish_training()
-    trained.report = _report(trained, samples, config, teacher, done)
+    steps = f"{done:,} steps of {min(config.batch_size, len(samples))} samples"
+    trained.report = _report(trained, sample, steps, config, teacher)
     return trained
 
 
 def _report(
-    trained: SpikingModel, samples: Indexed, config: FinetuneConfig, teacher: nn.Module | None, done: int
+    trained: SpikingModel, sample: Tensor, steps: str, config: FinetuneConfig, teacher: nn.Module | None
 ) -> Report:
-    device = next(trained.buffers()).device
-    sample = first_inputs(samples, _SAMPLE).to(device)
-    note = f"fine-tuned for {done:,} steps of {min(config.batch_size, len(samples))} samples"
-    report = dataclasses.replace(remeasured(trained, [sample], note), training=config.to_dict())
+    measured = remeasured(trained, [sample], f"fine-tuned for {steps}")
+    report = dataclasses.replace(measured, training=config.to_dict())
     if teacher is None:
         return report
     fidelity = compare(teacher, trained, [(sample, None)]).fidelity(_MEASURED_ON)
