@@ -25,6 +25,7 @@ _HELP = {
     "temperature": ("X", "of the outputs that are compared"),
     "block_distillation": ("X", "weight of the distance between both networks' blocks"),
     "ema": ("X", "decay of the moving average of parameters that is kept in the end; 0: the last ones"),
+    "mixup": ("X", "alpha of the part of another image that is mixed into each; 1 suits few images, 0: none"),
     "activation_penalty": ("X", "weight of the sum of spikes in the loss"),
     "gram_penalty": ("X", "weight of the Gram matrices of weights in the loss"),
     "target_sparsity": ("X", "share of zeros to reach, by adapting the activation penalty, 0..1"),

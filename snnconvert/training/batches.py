@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Protocol
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from snnconvert.errors import InputError
 from snnconvert.training.augmentation import augmented
+from snnconvert.training.mixing import Mixing, Partners
 
 
 class Indexed(Protocol):
@@ -31,10 +33,25 @@ class Batch:
     Attributes:
         inputs: [N, ...].
         labels: int64 [N], or None.
+        mixing: what was mixed into them; None: nothing.
     """
 
     inputs: Tensor
     labels: Tensor | None
+    mixing: Mixing | None = None
+
+    def split(self, count: int) -> list[Batch]:
+        """The batch in several parts of nearly the same size."""
+        return [self._each(itemgetter(part)) for part in torch.arange(len(self.inputs)).tensor_split(count)]
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on a device."""
+        return self._each(lambda tensor: tensor.to(device))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        labels = None if self.labels is None else change(self.labels)
+        mixing = None if self.mixing is None else self.mixing.each(change)
+        return Batch(change(self.inputs), labels, mixing)
 
 
 @dataclass(frozen=True)
@@ -90,7 +107,9 @@ def generator_of(seed: int, *what: object) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))
 
 
-def training_batches(data: Indexed, order: Order, epoch: int, first_step: int, augmentation: str) -> Iterator[Batch]:
+def training_batches(
+    data: Indexed, order: Order, epoch: int, first_step: int, augmentation: str, mixup: float = 0.0
+) -> Iterator[Batch]:
     """This process's samples of the steps of an epoch.
 
     Args:
@@ -99,22 +118,43 @@ def training_batches(data: Indexed, order: Order, epoch: int, first_step: int, a
         epoch: from 0.
         first_step: the step to begin with.
         augmentation: see :class:`~snnconvert.training.config.FinetuneConfig`.
+        mixup: α, likewise.
 
     Raises:
         InputError: if an item isn't a tensor or a pair of a tensor and a label, or holds NaN or Inf.
     """
     for step in range(first_step, order.steps):
         chosen = order.indices(epoch, step)
-        items = [_item(data, index) for index in order.share(chosen)]
+        own = order.share(range(len(chosen)))
+        partners = Partners.draw(len(chosen), mixup, generator_of(order.seed, "mixup", epoch, step)) if mixup else None
+        positions = own if partners is None else sorted({*own, *(partners.numbers[number] for number in own)})
+        items = [_item(data, chosen[position]) for position in positions]
         inputs = torch.stack([item[0] for item in items])
         if not torch.isfinite(inputs).all():
             raise InputError(f"training samples of step {step} hold NaN or Inf: clean the data")
         if augmentation != "none":
             random = generator_of(order.seed, "augmentation", epoch, step)
-            inputs = augmented(inputs, augmentation, random, len(chosen), order.share(range(len(chosen))))
+            inputs = augmented(inputs, augmentation, random, len(chosen), positions)
         labels = [item[1] for item in items]
         known = all(label is not None for label in labels)
-        yield Batch(inputs, torch.tensor(labels) if known else None)
+        batch = Batch(inputs, torch.tensor(labels) if known else None)
+        yield batch if partners is None else _mixed(batch, partners, positions, own)
+
+
+def _mixed(batch: Batch, partners: Partners, positions: Sequence[int], own: Sequence[int]) -> Batch:
+    """The samples at ``own``, mixed; those of the batch are at ``positions``."""
+    place = {position: index for index, position in enumerate(positions)}
+    mine, theirs = [place[number] for number in own], [place[partners.numbers[number]] for number in own]
+    shares = partners.shares[list(own)]
+    inputs = torch.lerp(batch.inputs[theirs], batch.inputs[mine], _beside(shares, batch.inputs))
+    if batch.labels is None:
+        return Batch(inputs, None, Mixing(shares, None))
+    return Batch(inputs, batch.labels[mine], Mixing(shares, batch.labels[theirs]))
+
+
+def _beside(values: Tensor, samples: Tensor) -> Tensor:
+    """One number for each sample, to multiply with samples."""
+    return values.to(samples.dtype).view(-1, *(1 for _ in samples.shape[1:]))
 
 
 def first_inputs(data: Indexed, most: int) -> Tensor:

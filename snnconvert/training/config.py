@@ -46,6 +46,8 @@ class FinetuneConfig:
         block_distillation: f, where the ANN's graph is known.
         ema: decay a step of the average of parameters that is kept in the end; 0: the last ones.
         augmentation: of images: "flip" mirrors half of them, "crop" shifts them by up to an eighth of their size.
+        mixup: α of what is mixed into each sample of another of its step, λ·x + (1 − λ)·x' with λ from Beta(α, α)
+            (Zhang et al., ICLR 2018), labels and the ANN's outputs accordingly; 0: nothing. Few images last longer so.
         precision: of products while training: "float32", or "bfloat16", which no longer adds up integers exactly.
         activation_penalty: λ_a, see :mod:`snnconvert.training.sparsity`.
         gram_penalty: β, likewise.
@@ -74,6 +76,7 @@ class FinetuneConfig:
     block_distillation: float = 0.0
     ema: float = 0.0
     augmentation: str = "none"
+    mixup: float = 0.0
     precision: str = "float32"
     activation_penalty: float = 0.0
     gram_penalty: float = 0.0
@@ -98,6 +101,7 @@ class FinetuneConfig:
             ("temperature", 1e-3, 1e3),
             ("block_distillation", 0.0, math.inf),
             ("ema", 0.0, 0.999999),
+            ("mixup", 0.0, 1e3),
             ("activation_penalty", 0.0, math.inf),
             ("gram_penalty", 0.0, math.inf),
         ):

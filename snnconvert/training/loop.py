@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,9 +105,7 @@ class _Run:
         self._parameters = trained_parameters(trainee)
         self._optimizer = make_optimizer(trainee.groups(), config)
         self._average = Average(self._parameters, config.ema)
-        self._called: nn.Module = (
-            DistributedDataParallel(trainee.module, broadcast_buffers=False) if shared else trainee.module
-        )
+        self._called: nn.Module = _shared(trainee.module) if shared else trainee.module
         self._steps = config.epochs * self._order.steps
         self._objective = Objective(config, self._example(), distance)
 
@@ -121,7 +120,7 @@ class _Run:
         with logs, bar:
             for epoch in range(first // self._order.steps, self._config.epochs):
                 start = done % self._order.steps
-                for batch in training_batches(self._data, self._order, epoch, start, self._config.augmentation):
+                for batch in self._batches(epoch, start):
                     measured = self._step(batch, done)
                     done += 1
                     bar.update()
@@ -135,11 +134,15 @@ class _Run:
         self._average.keep()
         return done
 
+    def _batches(self, epoch: int, start: int) -> Iterator[Batch]:
+        config = self._config
+        return training_batches(self._data, self._order, epoch, start, config.augmentation, config.mixup)
+
     def _step(self, batch: Batch, step: int) -> dict[str, float]:
         """One optimizer step; what it measured."""
         progress = step / self._steps
         rate = set_rate(self._optimizer, self._config, step, self._steps)
-        parts = self._parts(batch)
+        parts = batch.to(self._device).split(min(self._config.accumulate, len(batch.inputs)))
         losses: dict[str, float] = {}
         self._optimizer.zero_grad()
         for index, part in enumerate(parts):
@@ -163,18 +166,16 @@ class _Run:
         return {"learning rate": rate, **losses, **self._trainee.after_step((step + 1) / self._steps)}
 
     def _terms(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        inputs = batch.inputs.to(self._device)
-        labels = None if batch.labels is None else batch.labels.to(self._device)
         reference = None
         config = self._config
-        if self._teacher is not None and (labels is None or config.distillation or config.block_distillation):
+        if self._teacher is not None and (batch.labels is None or config.distillation or config.block_distillation):
             with torch.no_grad():
-                reference = self._teacher(inputs)
+                reference = self._teacher(batch.inputs)
         reduced = torch.bfloat16 if self._config.precision == "bfloat16" else None
         with torch.autocast(self._device.type, reduced, enabled=reduced is not None):
-            output = self._called(inputs)
+            output = self._called(batch.inputs)
         return {
-            "loss": self._objective(output, labels, reference),
+            "loss": self._objective(output, batch.labels, reference, batch.mixing),
             **self._trainee.penalties(progress),
         }
 
@@ -192,12 +193,6 @@ class _Run:
         total = torch.tensor(list(values.values()), dtype=torch.float64)
         dist.all_reduce(total)
         return dict(zip(values, (total / self._order.processes).tolist(), strict=True))
-
-    def _parts(self, batch: Batch) -> list[Batch]:
-        count = min(self._config.accumulate, len(batch.inputs))
-        inputs = batch.inputs.tensor_split(count)
-        labels = [None] * count if batch.labels is None else batch.labels.tensor_split(count)
-        return [Batch(*part) for part in zip(inputs, labels, strict=True)]
 
     def _validated(self) -> dict[str, float]:
         if self._course.validate is None or not self._is_first:
@@ -260,3 +255,11 @@ class _Run:
         self._average.load(state["average"])
         self._trainee.load(state["trainee"])
         return int(state["step"])
+
+
+def _shared(module: nn.Module) -> DistributedDataParallel:
+    """A module whose gradients are averaged over all processes; its buffers are each process's own."""
+    new = "forward_sync_buffers"  # the name since torch 2.15, where the old one warns
+    known = new in inspect.signature(DistributedDataParallel.__init__).parameters
+    option: dict[str, Any] = {new if known else "broadcast_buffers": False}
+    return DistributedDataParallel(module, **option)

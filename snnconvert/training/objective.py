@@ -12,6 +12,7 @@ from torch import Tensor
 from snnconvert.convert.structure import flatten
 from snnconvert.errors import InputError
 from snnconvert.training.config import FinetuneConfig
+from snnconvert.training.mixing import Mixing
 
 _TINY = 1e-12
 
@@ -68,13 +69,14 @@ class Objective:
         is_values = config.matching == "values" or (config.matching == "auto" and several)
         self._variances = spreads(example) if is_values and example is not None else None
 
-    def __call__(self, output: Any, labels: Tensor | None, reference: Any) -> Tensor:
+    def __call__(self, output: Any, labels: Tensor | None, reference: Any, mixing: Mixing | None = None) -> Tensor:
         """The loss of a batch.
 
         Args:
             output: what the network gives: logits [N, classes, ...], or a structure of tensors.
             labels: int64 [N, ...], or None.
             reference: what the ANN gives, or None.
+            mixing: what was mixed into the samples: the cross-entropy is λ·CE(labels) + (1 − λ)·CE(those mixed in).
 
         Raises:
             InputError: if there are neither labels nor an ANN, a label names no class, or there are labels and several
@@ -86,7 +88,7 @@ class Objective:
         share = 0.0 if reference is None else 1.0 if labels is None else self._config.distillation
         total = torch.zeros((), device=outputs[0].device)
         if labels is not None and share < 1:
-            total = total + (1 - share) * _cross_entropy(outputs, labels)
+            total = total + (1 - share) * _cross_entropy(outputs, labels, mixing)
         if reference is not None and share > 0:
             told = self._told
             apart = self._distance(outputs, floating(reference)) if told is None else told(output, reference)
@@ -113,13 +115,21 @@ def floating(output: Any) -> list[Tensor]:
     return found
 
 
-def _cross_entropy(outputs: Sequence[Tensor], labels: Tensor) -> Tensor:
+def _cross_entropy(outputs: Sequence[Tensor], labels: Tensor, mixing: Mixing | None) -> Tensor:
     if len(outputs) > 1:
         raise InputError(
             f"the network gives {len(outputs)} outputs, labels belong to one: leave labels out and distil from the "
             "ANN, or train in a loop of your own"
         )
     (logits,) = outputs
+    if mixing is None or mixing.labels is None:
+        return _entropies(logits, labels).mean()
+    own, other = _entropies(logits, labels), _entropies(logits, mixing.labels)
+    return (mixing.shares * own + (1 - mixing.shares) * other).mean()
+
+
+def _entropies(logits: Tensor, labels: Tensor) -> Tensor:
+    """The cross-entropy of each sample [N]."""
     if int(labels.max()) >= logits.shape[1] or int(labels.min()) < 0:
         raise InputError(f"labels must lie in 0..{logits.shape[1] - 1}, got {int(labels.min())}..{labels.max()}")
-    return F.cross_entropy(logits.float(), labels)
+    return F.cross_entropy(logits.float(), labels, reduction="none").view(len(labels), -1).mean(1)

@@ -2,11 +2,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import kstest
 
 from snnconvert.errors import InputError
 from snnconvert.training.augmentation import augmented
 from snnconvert.training.batches import Order, generator_of, training_batches
 from snnconvert.training.finetune import Samples
+from snnconvert.training.mixing import Partners
 
 
 @given(st.integers(1, 50), st.integers(1, 12), st.integers(0, 5), st.integers(1, 4))
@@ -33,11 +35,48 @@ def test_an_epoch_takes_no_sample_twice_and_each_epoch_has_its_own_order():
 
 def test_augmentation_does_not_depend_on_the_number_of_processes():
     data = Samples(torch.rand(8, 1, 16, 16), torch.arange(8))
-    (whole,) = training_batches(data, Order(8, 8, 3), 2, 0, "flip-crop")
+    (whole,) = training_batches(data, Order(8, 8, 3), 2, 0, "flip-crop", 1.0)
     for rank in range(2):
-        (half,) = training_batches(data, Order(8, 8, 3, rank, 2), 2, 0, "flip-crop")
+        (half,) = training_batches(data, Order(8, 8, 3, rank, 2), 2, 0, "flip-crop", 1.0)
         assert torch.equal(half.inputs, whole.inputs[rank::2])
         assert torch.equal(half.labels, whole.labels[rank::2])
+        assert torch.equal(half.mixing.shares, whole.mixing.shares[rank::2])
+        assert torch.equal(half.mixing.labels, whole.mixing.labels[rank::2])
+
+
+@given(st.integers(1, 9), st.floats(0.1, 10), st.integers(0, 3))
+def test_a_mixed_sample_is_made_of_two(samples, alpha, step):
+    data = Samples(torch.eye(40), torch.arange(40))
+    (batch, *_) = training_batches(data, Order(40, samples, 1), 0, step, "none", alpha)
+    for mixed, own, other, share in zip(
+        batch.inputs, batch.labels, batch.mixing.labels, batch.mixing.shares, strict=True
+    ):
+        expected = share * torch.eye(40)[own] + (1 - share) * torch.eye(40)[other]
+        torch.testing.assert_close(mixed, expected)
+    assert sorted(batch.labels.tolist()) == sorted(batch.mixing.labels.tolist())
+
+
+@pytest.mark.parametrize("alpha", [0.5, 1.0, 4.0])
+def test_shares_of_mixed_samples_are_drawn_from_a_beta_distribution(alpha):
+    shares = Partners.draw(20_000, alpha, generator_of(0, "mixup")).shares
+    assert float(kstest(shares.double(), "beta", args=(alpha, alpha)).pvalue) > 1e-3
+
+
+def test_samples_without_labels_are_mixed_too():
+    (batch,) = training_batches(Samples(torch.eye(4)), Order(4, 4, 0), 0, 0, "none", 1.0)
+    assert batch.labels is None
+    assert batch.mixing.labels is None
+    torch.testing.assert_close(batch.inputs.sum(1), torch.ones(4))
+
+
+def test_a_batch_is_split_with_all_that_belongs_to_it():
+    (batch,) = training_batches(Samples(torch.eye(5), torch.arange(5)), Order(5, 5, 0), 0, 0, "none", 1.0)
+    parts = batch.split(2)
+    assert [len(part.inputs) for part in parts] == [3, 2]
+    for name in ("inputs", "labels"):
+        assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(batch, name))
+    for name in ("shares", "labels"):
+        assert torch.equal(torch.cat([getattr(part.mixing, name) for part in parts]), getattr(batch.mixing, name))
 
 
 def test_images_are_mirrored_and_shifted_whole():

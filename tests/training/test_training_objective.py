@@ -8,6 +8,7 @@ from torch import nn
 from snnconvert.errors import ConfigurationError, InputError
 from snnconvert.training.averaging import Average
 from snnconvert.training.config import FinetuneConfig
+from snnconvert.training.mixing import Mixing
 from snnconvert.training.objective import Objective, divergence, value_error
 from snnconvert.training.schedule import Group, make_optimizer, rate_factor, set_rate
 
@@ -35,6 +36,14 @@ def test_the_loss_mixes_labels_and_the_ann():
         loss(logits, None, None)
     with pytest.raises(InputError, match=r"0\.\.2, got 0\.\.3"):
         loss(logits, torch.tensor([0, 3, 1, 1]), None)
+
+
+def test_labels_of_mixed_samples_are_mixed():
+    logits, own, other = torch.randn(4, 3), torch.tensor([0, 2, 1, 1]), torch.tensor([1, 2, 0, 2])
+    shares = torch.tensor([0.0, 0.3, 0.8, 1.0])
+    soft = shares[:, None] * F.one_hot(own, 3) + (1 - shares[:, None]) * F.one_hot(other, 3)
+    found = Objective(FinetuneConfig())(logits, own, None, Mixing(shares, other))
+    assert float(found) == pytest.approx(float(F.cross_entropy(logits, soft)), rel=1e-5)
 
 
 def test_several_outputs_are_compared_as_values():
@@ -108,7 +117,8 @@ def test_the_average_follows_its_formula():
         ({"learning_rate": float("nan")}, "learning_rate"),
         ({"learning_rate": "1"}, "learning_rate"),
         ({"optimizer": "adam"}, "adamw"),
-        ({"augmentation": "mixup"}, "flip"),
+        ({"augmentation": "rotate"}, "flip"),
+        ({"mixup": -1.0}, "mixup"),
         ({"batch_size": 10, "accumulate": 3}, "equal parts"),
         ({"target_sparsity": 2.0}, "target_sparsity"),
     ],
