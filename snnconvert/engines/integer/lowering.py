@@ -303,6 +303,8 @@ class _Lowering:
         gain, bias = neuron.gain * unit, None if neuron.bias is None else neuron.bias / unit
         scaled = not folded and (bias is not None or not bool((gain == 1).all()))
         if scaled:
+            if self.dialect.rounds_first and stored.is_clipped and self._moves_words(origin):
+                potential = self.call(node, "_words", Whole(), potential)
             potential = self.call(node, "_scaled", Scaled(gain, bias), potential)
         in_kernel = not scaled and isinstance(self.modules.get(origin), Synapse)
         in_rounding = in_kernel and neuron.code.offset == 0 and not self.reads_sizes and not self._joins_sum(node)
@@ -325,6 +327,12 @@ class _Lowering:
             or (user.op == "call_function" and kind_of(user) is OpKind.ADD)
             for user in node.users
         )
+
+    def _moves_words(self, node: fx.Node) -> bool:
+        """Whether a node is words at one scale, moved or not: OpenVINO clips them before it scales them."""
+        if node.op == "call_function" and kind_of(node) is not OpKind.ADD:
+            return any(map(self._moves_words, node.all_input_nodes))
+        return self._is_words(node)
 
     def _note_fired(self, node: fx.Node, fired: fx.Node, stored: Bytes) -> None:
         self.fired[node] = fired, stored

@@ -33,15 +33,34 @@ def behind_a_concat(net, x):
     return torch.relu(torch.relu(net.wide(torch.cat([a, net.fire(1, a)], 1))) + a)
 
 
+def fired_twice(net, x):
+    a = net.fire(0, x)
+    total = a + net.fire(1, a)
+    return torch.relu(torch.relu(total) + net.convs[2](torch.relu(total))) + total
+
+
+def matches_unobserved(engine, form, config, seed=0):
+    torch.manual_seed(seed)
+    ann, images = Sums(form).eval(), torch.randn(16, 3, 8, 8)
+    snn = snnconvert.convert(ann, images[:8], config, progress=False)
+    expected = snn(images)
+    found = snn.compile(engine, threads=1, cache=False)(images)
+    return float((found - expected).abs().max()) < 1e-5 * float(expected.std())
+
+
 @pytest.mark.parametrize("residuals", ["currents", "spikes"])
 @pytest.mark.parametrize("form", [of_three, behind_a_concat])
 @pytest.mark.parametrize("engine", RUNTIMES)
 def test_words_that_only_a_sum_reads_are_rounded(engine, form, residuals):
     pytest.importorskip(engine)
-    torch.manual_seed(0)
-    ann, images = Sums(form).eval(), torch.randn(16, 3, 8, 8)
     config = snnconvert.ConversionConfig(bits=3, T=1, weight_bits=4, shortcut_bits=3, residuals=residuals)
-    snn = snnconvert.convert(ann, images[:8], config, progress=False)
-    expected = snn(images)
-    found = snn.compile(engine, threads=1, cache=False)(images)
-    assert float((found - expected).abs().max()) < 1e-5 * float(expected.std())
+    assert matches_unobserved(engine, form, config)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("engine", RUNTIMES)
+def test_words_that_fire_again_are_clipped_as_they_are(engine, seed):
+    """The second neuron's gain is near 1: clipped before it is multiplied, its largest word would lose one step."""
+    pytest.importorskip(engine)
+    config = snnconvert.ConversionConfig(bits=2, T=2, shortcut_bits=2, residuals="spikes")
+    assert matches_unobserved(engine, fired_twice, config, seed)
