@@ -18,8 +18,6 @@ class Dialect:
             kernels; otherwise sums are of integers, and exact in float32 whatever they are.
         rounds_first: values are rounded before they become bytes wherever the runtime would otherwise work their
             scale, the zero point or a synapse's bias into its own rounding.
-        fires_early: neurons fire before the moves through which they read, so that bytes are moved; and a matrix
-            product's scale is that of its left words, inside the integer kernel.
         flat_tables: tables are read by vectors of indices, which may count from the end.
         flat_matrices: linear layers see [rows, channels], with their bias inside the integer kernel.
     """
@@ -30,7 +28,6 @@ class Dialect:
     folds_sums: bool
     rounds_first: bool
     flat_matrices: bool
-    fires_early: bool
     flat_tables: bool
 
 
@@ -41,7 +38,6 @@ ONNXRUNTIME = Dialect(
     folds_sums=True,
     rounds_first=False,
     flat_matrices=True,
-    fires_early=True,
     flat_tables=True,
 )
 OPENVINO = Dialect(
@@ -51,7 +47,6 @@ OPENVINO = Dialect(
     folds_sums=False,
     rounds_first=True,
     flat_matrices=False,
-    fires_early=False,
     flat_tables=False,
 )
 DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (ONNXRUNTIME, OPENVINO)}

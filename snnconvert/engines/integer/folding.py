@@ -57,7 +57,7 @@ def fold_gains(graph: fx.Graph, modules: Modules, dialect: Dialect) -> Folds:
             continue
         sums = dialect.folds_sums and not isinstance(module, ToReal)
         found = _sources(node.args[0], gain, modules, sums=sums, pools=bool((gain > 0).all()))
-        if found is None or (isinstance(module, ToReal) and not all(_scales(modules[n], dialect) for n, _ in found)):
+        if found is None or (isinstance(module, ToReal) and not all(_scales(modules[n]) for n, _ in found)):
             continue
         if isinstance(module, SpikingNeuron) and module.bias is not None:
             counts = _accumulated(module.bias, [modules[source] for source, _ in found])
@@ -73,10 +73,10 @@ def fold_gains(graph: fx.Graph, modules: Modules, dialect: Dialect) -> Folds:
     return folds
 
 
-def _scales(module: nn.Module, dialect: Dialect) -> bool:
+def _scales(module: nn.Module) -> bool:
     """Whether a runtime's kernel multiplies a module's sums by a scale of their own."""
     matrices = isinstance(module, Product) and module.operation == "matmul" and module.unit.numel() == 1
-    return isinstance(module, Synapse) or (matrices and dialect.fires_early)
+    return isinstance(module, Synapse) or matrices
 
 
 def _gain_of(module: nn.Module | None) -> Tensor | None:

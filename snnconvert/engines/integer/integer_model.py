@@ -51,7 +51,7 @@ def integer_model(
     """
     check_words(network)
     check_accumulators(network)
-    early = early_firings(network, signature) if dialect.fires_early else {}
+    early = early_firings(network, signature)
     lowered = lower(network, dialect, _pooled_channels(network, signature), early, observed=observed)
     names = output_names(network)
     model = to_onnx(lowered.graph, signature, [*names, *(f"words.{item.layer}" for item in lowered.words)], batch=batch)

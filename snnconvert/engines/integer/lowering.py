@@ -243,7 +243,7 @@ class _Lowering:
     def _reads_scaled(self, left: fx.Node, product: Product, scale: Tensor) -> bool:
         """Whether a product's scale can as well be that of its left words, whose kernel multiplies its sums by it."""
         is_matrix = product.operation == "matmul" and scale.numel() == 1
-        return self.dialect.fires_early and is_matrix and self.fired.get(left, (None, None))[1] is not None
+        return is_matrix and self.fired.get(left, (None, None))[1] is not None
 
     def _product(self, node: fx.Node, product: Product) -> nn.Module:
         if product.bound <= FLOAT32_EXACT or not any(map(self._is_logarithmic, _operands(node))):
@@ -275,13 +275,14 @@ class _Lowering:
         """Puts the bytes that neurons behind moves fire in a node's place."""
         neuron = self.modules[firing.neurons[0]]
         assert isinstance(neuron, SpikingNeuron)
-        fire = FireWords(self._early_bytes(neuron), clips_bytes=self.dialect.clips_bytes, rounds=False)
+        dialect = self.dialect
+        fire = FireWords(self._early_bytes(neuron), clips_bytes=dialect.clips_bytes, rounds=dialect.rounds_first)
         scaled = self.call(node, "_scaled", Scaled(firing.gain), self.values[node])
         self.values[node] = self.call(node, "_fire", fire, scaled)
 
-    @staticmethod
-    def _early_bytes(neuron: SpikingNeuron) -> Bytes:
-        return Bytes(neuron.code.offset, neuron.ceiling, signed=False)
+    def _early_bytes(self, neuron: SpikingNeuron) -> Bytes:
+        code = neuron.code
+        return Bytes(code.offset, neuron.ceiling, signed=code.offset > 0 and self.dialect.signed_words)
 
     def _emit_neuron(self, node: fx.Node, neuron: SpikingNeuron, source: fx.Node) -> None:
         if isinstance(neuron.code, LogarithmicCode):
