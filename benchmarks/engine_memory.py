@@ -31,7 +31,6 @@ from snnconvert.export.onnx_export import export_onnx
 TARGET = 0.5
 _RUNS = 5
 _MODELS = ("resnet18", "resnet50", "mobilenetv2_100", "vit_small_patch16_224")
-_SNN = {"onnxruntime": "spikes", "openvino": "currents"}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -65,10 +64,10 @@ def _rows_of(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent)
         files = write_ann(ann, list(RandomImages(8, 4, side_of(name), seed=2)), folder)
+        config = snnconvert.ConversionConfig(residuals="spikes")
+        network = convert_whole(ann, RandomImages(8, 8, side_of(name), seed=2), config, progress=False)
         for runtime in ("onnxruntime", *(("openvino",) if has_openvino() else ())):
             snn = folder / f"{runtime}.onnx"
-            config = snnconvert.ConversionConfig(residuals=_SNN[runtime])
-            network = convert_whole(ann, RandomImages(8, 8, side_of(name), seed=2), config, progress=False)
             export_onnx(network, snn, dialect=runtime)
             for batch in options.batch_sizes:
                 peaks = {

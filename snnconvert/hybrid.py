@@ -18,6 +18,8 @@ from snnconvert.report.parts_report import PartsReport
 from snnconvert.report.report import Report
 from snnconvert.spiking_model import SpikingModel, load
 
+_LOSS = "compute_loss"
+
 
 @dataclass(frozen=True)
 class Outside:
@@ -63,6 +65,17 @@ class HybridModel(nn.Module):
     def report(self) -> dict[str, Report]:
         """The report of each part."""
         return {name: part.report for name, part in self.parts.items()}
+
+    def finish_training(self) -> HybridModel:
+        """Rounds what the parts have learned into their integers and drops the parameters; in evaluation mode.
+
+        In training mode, after ``train()``, the parts have parameters and the model is called as its training asks for:
+        torchvision's detectors take images and targets and give their losses. What lies outside of the parts stays
+        frozen.
+        """
+        for part in self.parts.values():
+            part.finish_training()
+        return self.eval()
 
     def compile(  # type: ignore[override]
         self,
@@ -183,6 +196,9 @@ def _compiled_part(name: str, part: SpikingModel, engine: str, settings: Mapping
 def replace_parts(model: nn.Module, parts: Mapping[str, nn.Module]) -> None:
     """Puts modules in the places of a model's submodules, wherever these are used under several names.
 
+    A head that computes its losses from its outputs, such as torchvision's, lends its place that: ``compute_loss``. Its
+    weights are gone, so that nothing but losses can come of it.
+
     Raises:
         ConfigurationError: if there is no submodule of a name.
     """
@@ -190,6 +206,8 @@ def replace_parts(model: nn.Module, parts: Mapping[str, nn.Module]) -> None:
     for name, part in parts.items():
         if name not in modules or not name:
             raise ConfigurationError(f"the model has no submodule {name!r}")
+        if hasattr(modules[name], _LOSS):
+            setattr(part, _LOSS, getattr(copy.deepcopy(modules[name]).to("meta"), _LOSS))
         for path, module in modules.items():
             if module is modules[name]:
                 model.set_submodule(path, part)
