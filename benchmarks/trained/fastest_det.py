@@ -56,14 +56,22 @@ def decode(output: Tensor) -> list[Boxes]:
     Args:
         output: [N, 5 + classes, H, W]: objectness, offset of the centre from its cell, size, classes.
     """
+    best, classes = output[:, 5:].max(1)
+    scores = (output[:, 0] ** 0.6 * best**0.4).flatten(1)
+    return [_suppressed(*image) for image in zip(corners_of(output), classes.flatten(1), scores, strict=True)]
+
+
+def corners_of(output: Tensor) -> Tensor:
+    """The box of every cell, [N, H·W, 4], in parts of the image's size.
+
+    Args:
+        output: as for :func:`decode`.
+    """
     rows, columns = output.shape[2:]
     y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
     centre_x, centre_y = (output[:, 1].tanh() + x) / columns, (output[:, 2].tanh() + y) / rows
     boxes = torch.stack([centre_x, centre_y, output[:, 3].sigmoid(), output[:, 4].sigmoid()], -1).flatten(1, 2)
-    best, classes = output[:, 5:].max(1)
-    scores = (output[:, 0] ** 0.6 * best**0.4).flatten(1)
-    corners = box_convert(boxes, "cxcywh", "xyxy")
-    return [_suppressed(*image) for image in zip(corners, classes.flatten(1), scores, strict=True)]
+    return box_convert(boxes, "cxcywh", "xyxy")
 
 
 def _suppressed(corners: Tensor, classes: Tensor, scores: Tensor) -> Boxes:

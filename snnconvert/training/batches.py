@@ -15,6 +15,8 @@ from snnconvert.errors import InputError
 from snnconvert.training.augmentation import augmented
 from snnconvert.training.mixing import Mixing, Partners
 
+NO_LABEL = -1
+
 
 class Indexed(Protocol):
     """A data set: its items are inputs, or (input, label) pairs."""
@@ -32,13 +34,18 @@ class Batch:
 
     Attributes:
         inputs: [N, ...].
-        labels: int64 [N], or None.
+        labels: int64 [N], below 0 where there is none; None if none has one.
         mixing: what was mixed into them; None: nothing.
     """
 
     inputs: Tensor
     labels: Tensor | None
     mixing: Mixing | None = None
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether every sample has a label."""
+        return self.labels is not None and bool((self.labels >= 0).all())
 
     def split(self, count: int) -> list[Batch]:
         """The batch in several parts of nearly the same size."""
@@ -135,9 +142,8 @@ def training_batches(
         if augmentation != "none":
             random = generator_of(order.seed, "augmentation", epoch, step)
             inputs = augmented(inputs, augmentation, random, len(chosen), positions)
-        labels = [item[1] for item in items]
-        known = all(label is not None for label in labels)
-        batch = Batch(inputs, torch.tensor(labels) if known else None)
+        labels = torch.tensor([item[1] for item in items])
+        batch = Batch(inputs, None if bool((labels < 0).all()) else labels)
         yield batch if partners is None else _mixed(batch, partners, positions, own)
 
 
@@ -149,7 +155,9 @@ def _mixed(batch: Batch, partners: Partners, positions: Sequence[int], own: Sequ
     inputs = torch.lerp(batch.inputs[theirs], batch.inputs[mine], _beside(shares, batch.inputs))
     if batch.labels is None:
         return Batch(inputs, None, Mixing(shares, None))
-    return Batch(inputs, batch.labels[mine], Mixing(shares, batch.labels[theirs]))
+    own_labels, others = batch.labels[mine], batch.labels[theirs]
+    is_known = (own_labels >= 0) & (others >= 0)
+    return Batch(inputs, torch.where(is_known, own_labels, NO_LABEL), Mixing(shares, others))
 
 
 def _beside(values: Tensor, samples: Tensor) -> Tensor:
@@ -166,9 +174,9 @@ def first_inputs(data: Indexed, most: int) -> Tensor:
     return torch.stack([_item(data, index)[0] for index in range(min(most, len(data)))])
 
 
-def _item(data: Indexed, index: int) -> tuple[Tensor, int | None]:
+def _item(data: Indexed, index: int) -> tuple[Tensor, int]:
     item = data[index]
-    label = None
+    label = NO_LABEL
     if isinstance(item, (tuple, list)) and len(item) == 2:
         item, label = item
         label = int(label)
@@ -176,4 +184,4 @@ def _item(data: Indexed, index: int) -> tuple[Tensor, int | None]:
         raise InputError(
             f"training sample {index} is {type(item).__name__}, expected a floating-point tensor or (tensor, label)"
         )
-    return item, None if label is None or label < 0 else label
+    return item, max(label, NO_LABEL)

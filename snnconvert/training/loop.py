@@ -168,7 +168,8 @@ class _Run:
     def _terms(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         reference = None
         config = self._config
-        if self._teacher is not None and (batch.labels is None or config.distillation or config.block_distillation):
+        is_asked = config.distillation or config.block_distillation or not batch.is_labelled
+        if self._teacher is not None and is_asked:
             with torch.no_grad():
                 reference = self._teacher(batch.inputs)
         reduced = torch.bfloat16 if self._config.precision == "bfloat16" else None

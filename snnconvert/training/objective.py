@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from snnconvert.convert.structure import flatten
+from snnconvert.convert.structure import flatten, unflatten
 from snnconvert.errors import InputError
 from snnconvert.training.config import FinetuneConfig
 from snnconvert.training.mixing import Mixing
@@ -74,14 +75,17 @@ class Objective:
 
         Args:
             output: what the network gives: logits [N, classes, ...], or a structure of tensors.
-            labels: int64 [N, ...], or None.
+            labels: int64 [N, ...], or None; of [N] labels those below 0 are none: such a sample learns from the ANN
+                alone, if at all.
             reference: what the ANN gives, or None.
             mixing: what was mixed into the samples: the cross-entropy is λ·CE(labels) + (1 − λ)·CE(those mixed in).
 
         Raises:
-            InputError: if there are neither labels nor an ANN, a label names no class, or there are labels and several
-                outputs.
+            InputError: if there are neither labels nor an ANN, or not for all samples; a label names no class, or
+                there are labels and several outputs.
         """
+        if labels is not None and labels.dim() == 1 and bool((labels < 0).any()):
+            return self._partly_labelled(output, labels, reference, mixing)
         if labels is None and reference is None:
             raise InputError("there is nothing to learn from: give labels, an ANN to distil from, or both")
         outputs = floating(output)
@@ -94,6 +98,18 @@ class Objective:
             apart = self._distance(outputs, floating(reference)) if told is None else told(output, reference)
             total = total + share * apart
         return total
+
+    def _partly_labelled(self, output: Any, labels: Tensor, reference: Any, mixing: Mixing | None) -> Tensor:
+        """The mean over all samples of a batch of which some have no label."""
+        known, unknown = (labels >= 0).nonzero().flatten(), (labels < 0).nonzero().flatten()
+        if reference is None:
+            raise InputError("some training samples have no label: give an ANN to learn them from, or leave them out")
+        rest = len(unknown) / len(labels) * self(_rows(output, unknown), None, _rows(reference, unknown))
+        if not len(known):
+            return rest
+        mixed = None if mixing is None else mixing.each(itemgetter(known))
+        labelled = self(_rows(output, known), labels[known], _rows(reference, known), mixed)
+        return len(known) / len(labels) * labelled + rest
 
     def _distance(self, outputs: Sequence[Tensor], references: Sequence[Tensor]) -> Tensor:
         if self._variances is not None:
@@ -113,6 +129,12 @@ def floating(output: Any) -> list[Tensor]:
     if not found:
         raise InputError("the network gives no floating point outputs: there is nothing to train")
     return found
+
+
+def _rows(output: Any, samples: Tensor) -> Any:
+    """What a network gives for some samples of a batch."""
+    leaves, structure = flatten(output, "the network's output")
+    return unflatten(structure, [leaf[samples] for leaf in leaves])
 
 
 def _cross_entropy(outputs: Sequence[Tensor], labels: Tensor, mixing: Mixing | None) -> Tensor:

@@ -69,6 +69,18 @@ def test_samples_without_labels_are_mixed_too():
     torch.testing.assert_close(batch.inputs.sum(1), torch.ones(4))
 
 
+def test_a_mixed_sample_has_a_label_if_both_have_one():
+    labels = torch.tensor([3, -1, 0, 1, -7, 2])
+    (plain,) = training_batches(Samples(torch.eye(6), labels), Order(6, 6, 0), 0, 0, "none")
+    assert sorted(plain.labels.tolist()) == [-1, -1, 0, 1, 2, 3]
+    assert not plain.is_labelled
+    (mixed,) = training_batches(Samples(torch.eye(6), labels), Order(6, 6, 0), 0, 0, "none", 1.0)
+    for own, other, values in zip(mixed.labels, mixed.mixing.labels, mixed.inputs, strict=True):
+        sources = values.nonzero().flatten()
+        assert (int(own) >= 0) == bool((labels[sources] >= 0).all())
+        assert other in labels.clamp(min=-1)
+
+
 def test_a_batch_is_split_with_all_that_belongs_to_it():
     (batch,) = training_batches(Samples(torch.eye(5), torch.arange(5)), Order(5, 5, 0), 0, 0, "none", 1.0)
     parts = batch.split(2)

@@ -46,6 +46,19 @@ def test_labels_of_mixed_samples_are_mixed():
     assert float(found) == pytest.approx(float(F.cross_entropy(logits, soft)), rel=1e-5)
 
 
+def test_samples_without_a_label_learn_from_the_ann():
+    logits, reference, labels = torch.randn(5, 3), torch.randn(5, 3), torch.tensor([0, -1, 1, -1, 2])
+    loss = Objective(FinetuneConfig(distillation=0.25), reference)
+    known, unknown = labels >= 0, labels < 0
+    of_known = loss(logits[known], labels[known], reference[known])
+    of_unknown = divergence(logits[unknown], reference[unknown], 2.0)
+    assert float(loss(logits, labels, reference)) == pytest.approx(0.6 * float(of_known) + 0.4 * float(of_unknown))
+    nothing_known = loss(logits, torch.full((5,), -1), reference)
+    assert float(nothing_known) == pytest.approx(float(loss(logits, None, reference)))
+    with pytest.raises(InputError, match="have no label: give an ANN"):
+        loss(logits, labels, None)
+
+
 def test_several_outputs_are_compared_as_values():
     few = {"boxes": torch.randn(16, 4, 3), "scores": 100 * torch.randn(16, 2)}
     found = {name: value + 0.1 * value.std(unbiased=False) for name, value in few.items()}
