@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from snnconvert.models.small.network import whole_window
+
 _HALF = {"channel_wise": True, "half_threshold": True}
 RECIPES: dict[str, Mapping[str, Any]] = {
     "max": {"mode": "Max"},
@@ -76,9 +78,10 @@ def means_of_steps(snn: nn.Module, images: Tensor, steps: Sequence[int]) -> list
 
 
 def with_modules(ann: nn.Module) -> fx.GraphModule:
-    """The same function with its ReLUs as modules and its padding of channels as a concatenation.
+    """The same function of images with its ReLUs as modules and its padding of channels as a concatenation.
 
-    SpikingJelly's converter knows no other form of them.
+    SpikingJelly's converter knows no other form of them. It gives networks their steps itself: what looks for a
+    dimension of time in the input is left out.
     """
     traced = fx.symbolic_trace(copy.deepcopy(ann).eval())
     for node in list(traced.graph.nodes):
@@ -89,6 +92,8 @@ def with_modules(ann: nn.Module) -> fx.GraphModule:
                 new = traced.graph.call_module(name, node.args[:1])
         elif node.target is F.pad:
             new = _concatenated(traced.graph, node)
+        elif node.target is whole_window:
+            new = node.args[0]
         else:
             continue
         node.replace_all_uses_with(new)
