@@ -71,7 +71,8 @@ def corners_of(output: Tensor) -> Tensor:
     y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
     centre_x, centre_y = (output[:, 1].tanh() + x) / columns, (output[:, 2].tanh() + y) / rows
     boxes = torch.stack([centre_x, centre_y, output[:, 3].sigmoid(), output[:, 4].sigmoid()], -1).flatten(1, 2)
-    return box_convert(boxes, "cxcywh", "xyxy")
+    corners: Tensor = box_convert(boxes, "cxcywh", "xyxy")
+    return corners
 
 
 def _suppressed(corners: Tensor, classes: Tensor, scores: Tensor) -> Boxes:
