@@ -1,9 +1,9 @@
 """Accuracy, firing and energy of a CIFAR-10 ResNet-20 trained for sparsity: ``python -m benchmarks.sparsity``.
 
-The network has binary integrate-and-fire neurons. The baseline is fine-tuned without a target; each target and each
-fixed penalty starts from the same conversion. Networks that are in the folder already aren't trained again.
-Neurons wait for their whole window ("window" latency), which is what was trained; what happens where they fire while
-they integrate is told beside it.
+The network has binary integrate-and-fire neurons and learns from the ANN alone, on mixed images. The baseline is
+fine-tuned without a target; each target and each fixed penalty starts from the same conversion. Networks that are in
+the folder already aren't trained again. Neurons wait for their whole window ("window" latency), which is what was
+trained; what happens where they fire while they integrate is told beside it.
 """
 
 from __future__ import annotations
@@ -87,13 +87,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="benchmarks.sparsity", description=__doc__)
     parser.add_argument("--folder", type=Path, required=True, help="of the networks")
     parser.add_argument("--T", type=int, default=6)
-    parser.add_argument("--targets", type=float, nargs="*", default=[0.932])
+    parser.add_argument("--targets", type=float, nargs="*", default=[0.936])
     parser.add_argument("--penalties", type=float, nargs="*", default=[])
     parser.add_argument("--baseline-epochs", type=int, default=20)
-    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--epochs", type=int, default=72)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
-    parser.add_argument("--block-distillation", type=float, default=0.5)
+    parser.add_argument("--block-distillation", type=float, default=2.0)
+    parser.add_argument("--mixup", type=float, default=1.0)
     parser.add_argument("--step-images", type=int, default=200, help="images run step by step, in both latencies")
     parser.add_argument("--picture", type=Path, default=None, help=".png or .svg")
     parser.add_argument("--threads", type=int, default=2)
@@ -103,8 +104,9 @@ def _parser() -> argparse.ArgumentParser:
 def _runs(options: argparse.Namespace) -> list[tuple[str, FinetuneConfig]]:
     """Name and settings of each run."""
     common: dict[str, Any] = {
-        "augmentation": "flip-crop", "gradients": "window", "batch_size": options.batch_size,
+        "augmentation": "flip-crop", "gradients": "window", "batch_size": options.batch_size, "ema": 0.99,
         "learning_rate": options.learning_rate, "block_distillation": options.block_distillation,
+        "distillation": 1.0, "temperature": 4.0, "mixup": options.mixup,
     }  # fmt: skip
     longer = {**common, "epochs": options.epochs}
     return [
