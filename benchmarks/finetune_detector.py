@@ -10,7 +10,6 @@ import argparse
 import math
 import time
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +20,12 @@ from torchvision.ops import generalized_box_iou_loss
 import snnconvert
 from benchmarks.config_options import add_field_option
 from benchmarks.real_data import emit_json, emit_table, require_data
-from benchmarks.trained.fastest_det import corners_of, decode, read_input, read_labels
+from benchmarks.trained.fastest_det import corners_of, figures, read_input, scores_of
 from benchmarks.trained.mosaics import WithMosaics
-from benchmarks.trained.photographs import batches_of, outputs_of
-from benchmarks.trained.task import Figures, bootstrapped
+from benchmarks.trained.photographs import batches_of, coco_images, outputs_of
 from snnconvert.conversion import convert_whole
+from snnconvert.effort import EFFORTS
 from snnconvert.models.onnx.model import load_onnx
-from snnconvert.tasks.average_precision import mean_over_classes, rankings
 from snnconvert.training.config import FinetuneConfig
 from snnconvert.training.finetune import finetune
 from snnconvert.training.loop import Course
@@ -50,7 +48,11 @@ def main(arguments: list[str] | None = None) -> None:
     start = time.perf_counter()
     tuned = _trained(snn, ann, data, options)
     minutes = (time.perf_counter() - start) / 60
-    before, after = (_figures(ann, network) for network in (snn, tuned))
+    paths = coco_images(require_data("detection"))
+    reference, *outputs = (
+        outputs_of(network, batches_of(map(read_input, paths), _BATCH)) for network in (ann, snn, tuned)
+    )
+    before, after = (figures(reference, output, paths) for output in outputs)
     result: dict[str, Any] = {
         "budget": options.budget, "bit_budget": tuned.report.totals.bit_budget, "ann": after.ann,
         "converted": before.snn, "trained": after.snn, "relative": after.snn / after.ann - 1,
@@ -61,8 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _converted(ann: nn.Module, photographs: Sequence[Path], options: argparse.Namespace) -> snnconvert.SpikingModel:
-    fields = {"weight_rounding": "gptq", "threshold_granularity": "smoothed", "channel_shift": True}
-    config = snnconvert.ConversionConfig(**{**fields, "budget": options.budget, **dict(options.set)})
+    config = snnconvert.ConversionConfig(**{**EFFORTS["fast"], "budget": options.budget, **dict(options.set)})
     some = photographs[:: max(len(photographs) // _CALIBRATION, 1)]
     return convert_whole(ann, list(batches_of(map(read_input, some), _BATCH)), config, progress=False)
 
@@ -113,21 +114,13 @@ def _photographs() -> list[Path]:
     ]
 
 
-def _figures(ann: nn.Module, snn: nn.Module) -> Figures:
-    paths = sorted((require_data("detection") / "coco" / "images").glob("*.jpg"))
-    truth = [read_labels(path) for path in paths]
-    outputs = [outputs_of(network, batches_of(map(read_input, paths), _BATCH))[0] for network in (ann, snn)]
-    ann_precision, snn_precision = (partial(mean_over_classes, rankings(decode(output), truth)) for output in outputs)
-    return bootstrapped(ann_precision, snn_precision, len(paths), {})
-
-
 def distance(output: Tensor, reference: Tensor) -> Tensor:
     """How far outputs [N, 5 + classes, H, W] are from the ANN's: boxes and classes count where the ANN sees objects.
 
     Objectness: cross-entropy with the ANN's, less its entropy. Classes: KL. Boxes: generalized IoU loss. Sums over
     cells, those of classes and boxes weighted by the ANN's score w, all divided by Σ w.
     """
-    weight = (reference[:, 0] ** 0.6 * reference[:, 5:].amax(1) ** 0.4).flatten(1)
+    weight = scores_of(reference)
     found, wanted = (part[:, 0].clamp(_TINY, 1 - _TINY) for part in (output, reference))
     objects = wanted * (wanted / found).log() + (1 - wanted) * ((1 - wanted) / (1 - found)).log()
     likely, known = (part[:, 5:].clamp_min(_TINY) for part in (output, reference))

@@ -24,10 +24,17 @@ def task(images: int | None = None) -> Task:
     Args:
         images: how many of a quarter to evaluate on at most.
     """
-    return detector_task("FastestDet.onnx", "mAP50", read_input, _BATCH, _figures, images)
+    return detector_task("FastestDet.onnx", "mAP50", read_input, _BATCH, figures, images)
 
 
-def _figures(ann: Outputs, snn: Outputs, images: list[Path]) -> Figures:
+def figures(ann: Outputs, snn: Outputs, images: list[Path]) -> Figures:
+    """MAP50 of both.
+
+    Args:
+        ann: the ANN's outputs for the images.
+        snn: the same of the SNN.
+        images: labelled ones.
+    """
     truth = [read_labels(path) for path in images]
     (ann_output,), (snn_output,) = ann, snn
     ann_precision, snn_precision = (
@@ -56,9 +63,17 @@ def decode(output: Tensor) -> list[Boxes]:
     Args:
         output: [N, 5 + classes, H, W]: objectness, offset of the centre from its cell, size, classes.
     """
-    best, classes = output[:, 5:].max(1)
-    scores = (output[:, 0] ** 0.6 * best**0.4).flatten(1)
-    return [_suppressed(*image) for image in zip(corners_of(output), classes.flatten(1), scores, strict=True)]
+    classes = output[:, 5:].argmax(1).flatten(1)
+    return [_suppressed(*image) for image in zip(corners_of(output), classes, scores_of(output), strict=True)]
+
+
+def scores_of(output: Tensor) -> Tensor:
+    """The score of every cell's likeliest class, [N, H·W].
+
+    Args:
+        output: as for :func:`decode`.
+    """
+    return (output[:, 0] ** 0.6 * output[:, 5:].amax(1) ** 0.4).flatten(1)
 
 
 def corners_of(output: Tensor) -> Tensor:

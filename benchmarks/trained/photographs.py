@@ -40,6 +40,15 @@ def batches_of(inputs: Iterable[Tensor], size: int) -> Iterator[Tensor]:
         yield torch.stack(held)
 
 
+def coco_images(folder: Path) -> list[Path]:
+    """The labelled images of COCO.
+
+    Args:
+        folder: the folder that holds ``coco/images``.
+    """
+    return sorted((folder / "coco" / "images").glob("*.jpg"))
+
+
 def coco_folds(folder: Path, count: int | None) -> list[tuple[list[Path], list[Path]]]:
     """Four splits of the images into a quarter to evaluate on, at most so many, and the others to calibrate on.
 
@@ -49,7 +58,7 @@ def coco_folds(folder: Path, count: int | None) -> list[tuple[list[Path], list[P
         folder: the folder that holds ``coco/images``.
         count: how many of a quarter to evaluate on.
     """
-    paths = sorted((folder / "coco" / "images").glob("*.jpg"))
+    paths = coco_images(folder)
     quarters = [paths[start::_FOLDS] for start in range(_FOLDS)]
     return [(quarter[:count], [path for path in paths if path not in quarter]) for quarter in quarters]
 
