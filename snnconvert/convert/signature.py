@@ -91,8 +91,7 @@ class Signature:
     @classmethod
     def of_one_tensor(cls, shape: Sequence[int]) -> Signature:
         """One floating tensor [N, *shape] in, one tensor out."""
-        _, call = flatten(canonical_call(("input",), (torch.empty(0),), {}), "the call")
-        return cls(("input",), call, (TensorSpec("input", tuple(shape)),), TENSOR)
+        return cls(("input",), _call_of_one_tensor(("input",)), (TensorSpec("input", tuple(shape)),), TENSOR)
 
     @property
     def one_input(self) -> TensorSpec | None:
@@ -114,7 +113,7 @@ class Signature:
         if self._is_one_tensor and len(args) == 1 and not kwargs and isinstance(args[0], Tensor):
             (leaf,) = args  # the usual call, which needn't be taken apart: small networks take a third of a millisecond
             if self.tensors[0].accepts(leaf):
-                return (leaf.float() if leaf.is_floating_point() else leaf,)
+                return (_as_float32(leaf),)
         positional, named = canonical_call(self.parameters, args, kwargs)
         leaves, structure = flatten((positional, self._completed(named)), "the input")
         if not _same_shape(structure, self.call):
@@ -126,13 +125,12 @@ class Signature:
         batches = {leaf.shape[0] for spec, leaf in zip(self.tensors, leaves, strict=True) if spec.batched}
         if len(batches) > 1:
             raise InputError(f"the inputs' batch sizes differ: {sorted(batches)}")
-        return tuple(leaf.float() if leaf.is_floating_point() else leaf for leaf in leaves)
+        return tuple(map(_as_float32, leaves))
 
     @cached_property
     def _is_one_tensor(self) -> bool:
         """Whether its call is that of one tensor by position."""
-        _, call = flatten(canonical_call(self.parameters, (torch.empty(0),), {}), "the call")
-        return len(self.tensors) == 1 and self.call == call
+        return len(self.tensors) == 1 and self.call == _call_of_one_tensor(self.parameters)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -202,6 +200,17 @@ class Signature:
         given = {**constants, **named}
         order = [str(key) for key in keywords.keys]
         return {key: given[key] for key in sorted(given, key=lambda k: order.index(k) if k in order else len(order))}
+
+
+def _call_of_one_tensor(parameters: Sequence[str]) -> Structure:
+    """What a call with one tensor by position looks like."""
+    _, call = flatten(canonical_call(parameters, (torch.empty(0),), {}), "the call")
+    return call
+
+
+def _as_float32(leaf: Tensor) -> Tensor:
+    """A floating tensor as float32, any other as it is."""
+    return leaf.float() if leaf.is_floating_point() else leaf
 
 
 def parameters_of(model: nn.Module) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from snnconvert.engines.integer.early_firing import EarlyFiring
 from snnconvert.engines.integer.folding import Folds, fold_gains
 from snnconvert.engines.integer.logarithmic_twins import FireValues, SplitForm
 from snnconvert.engines.integer.module_calls import call_for
-from snnconvert.engines.integer.plain_sums import plain_sums
+from snnconvert.engines.integer.plain_sums import multiplier_of, plain_sums
 from snnconvert.engines.integer.twins import (
     BilinearForm,
     Bytes,
@@ -158,11 +158,8 @@ class _Lowering:
 
     def _plain_last(self, node: fx.Node) -> list[fx.Node]:
         """The operands of a sum of words, last the one that enters as it is: OpenVINO divides by its scale."""
-        return sorted(node.all_input_nodes, key=lambda operand: self._multiplier(operand) == self.plain_sums[node])
-
-    def _multiplier(self, operand: fx.Node) -> float:
-        module = self.modules[operand]
-        return float(module.multiplier.flatten()[0]) if isinstance(module, IntegerScale) else 1.0
+        plain = self.plain_sums[node]
+        return sorted(node.all_input_nodes, key=lambda operand: multiplier_of(operand, self.modules) == plain)
 
     def _operand(self, reader: fx.Node, source: fx.Node) -> fx.Node:
         factor = self.folds.read_factors.get((reader, source))
@@ -281,8 +278,7 @@ class _Lowering:
         self.values[node] = self.call(node, "_fire", fire, scaled)
 
     def _early_bytes(self, neuron: SpikingNeuron) -> Bytes:
-        code = neuron.code
-        return Bytes(code.offset, neuron.ceiling, signed=code.offset > 0 and self.dialect.signed_words)
+        return self._bytes_of(neuron, signed=self.dialect.signed_words)
 
     def _emit_neuron(self, node: fx.Node, neuron: SpikingNeuron, source: fx.Node) -> None:
         if isinstance(neuron.code, LogarithmicCode):
@@ -340,10 +336,14 @@ class _Lowering:
         self.values[node] = self.call(node, "_read", ReadWords(stored, _ONE), fired)
 
     def _bytes(self, node: fx.Node, neuron: SpikingNeuron) -> Bytes:
-        code = neuron.code
         held = any(isinstance(self.modules.get(user), Product) and user.args[1] is node for user in node.users)
-        signed = code.offset > 0 and (self.dialect.signed_words or held)
-        return Bytes(code.offset, neuron.ceiling, signed=signed)
+        return self._bytes_of(neuron, signed=self.dialect.signed_words or held)
+
+    @staticmethod
+    def _bytes_of(neuron: SpikingNeuron, *, signed: bool) -> Bytes:
+        """How a neuron's words are stored, those with a sign as signed bytes or not."""
+        offset = neuron.code.offset
+        return Bytes(offset, neuron.ceiling, signed=signed and offset > 0)
 
     def _fires_from_table(self, transfer: fx.Node) -> bool:
         """Whether one layer of neurons reads a transfer, all with one gain: their words are its table."""

@@ -28,7 +28,7 @@ def plain_sums(graph: fx.Graph, modules: Mapping[fx.Node, nn.Module]) -> dict[fx
         if node.op != "call_function" or kind_of(node) is not OpKind.ADD or node.kwargs or len(node.users) != 1:
             continue
         operands = node.all_input_nodes
-        multipliers = [_multiplier(operand, modules) for operand in operands]
+        multipliers = [multiplier_of(operand, modules) for operand in operands]
         known = [multiplier for multiplier in multipliers if multiplier is not None]
         bare = any(isinstance(modules.get(operand), SpikingNeuron) for operand in operands)
         powers = [1.0] if bare else [multiplier for multiplier in known if _is_power_of_two(multiplier)]
@@ -38,7 +38,7 @@ def plain_sums(graph: fx.Graph, modules: Mapping[fx.Node, nn.Module]) -> dict[fx
     return found
 
 
-def _multiplier(operand: fx.Node, modules: Mapping[fx.Node, nn.Module]) -> float | None:
+def multiplier_of(operand: fx.Node, modules: Mapping[fx.Node, nn.Module]) -> float | None:
     """The multiplier of words that enter a sum; None of anything else."""
     module = modules.get(operand)
     if isinstance(module, SpikingNeuron):
@@ -46,7 +46,7 @@ def _multiplier(operand: fx.Node, modules: Mapping[fx.Node, nn.Module]) -> float
     if not isinstance(module, IntegerScale) or module.wide or module.multiplier.numel() != 1 or len(operand.users) != 1:
         return None
     (source,) = operand.all_input_nodes
-    if not isinstance(modules.get(source), SpikingNeuron) or _multiplier(source, modules) is None:
+    if not isinstance(modules.get(source), SpikingNeuron) or multiplier_of(source, modules) is None:
         return None
     return _value(module.multiplier)
 
