@@ -24,6 +24,7 @@ from snnconvert.data.images import ImageSets
 from snnconvert.data.splits import choose_indices
 from snnconvert.errors import ArtifactError, ConfigurationError, InputError, SnnConvertError, first_line
 from snnconvert.spiking_model import SpikingModel, load
+from snnconvert.training.checkpoint import differing
 
 _START, _SETTINGS = "start", "conversion.json"
 
@@ -115,8 +116,7 @@ class Beginning:
             theirs = dict(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
             raise ArtifactError(f"{path} is damaged: {first_line(error)}") from None
-        mine = self._settings()
-        different = sorted(name for name in {*mine, *theirs} if mine.get(name) != theirs.get(name))
+        different = differing(self._settings(), theirs)
         if different:
             raise ConfigurationError(
                 f"the run in {self.folder} has begun with other {', '.join(different)}: use what it began with, or "

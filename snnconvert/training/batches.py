@@ -48,8 +48,9 @@ class Batch:
         return self.labels is not None and bool((self.labels >= 0).all())
 
     def split(self, count: int) -> list[Batch]:
-        """The batch in several parts of nearly the same size."""
-        return [self._each(itemgetter(part)) for part in torch.arange(len(self.inputs)).tensor_split(count)]
+        """The batch in several parts of nearly the same size, which share its memory."""
+        parts = torch.arange(len(self.inputs)).tensor_split(count)
+        return [self._each(itemgetter(slice(int(part[0]), int(part[-1]) + 1))) for part in parts]
 
     def to(self, device: torch.device) -> Batch:
         """The batch on a device."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,3 +46,8 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
     if not isinstance(state, dict) or state.get("version") != CHECKPOINT_VERSION:
         raise ArtifactError(f"{path} is no checkpoint of version {CHECKPOINT_VERSION}: start anew in another folder")
     return state
+
+
+def differing(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """The names of settings in which a run and one that is to go on differ, or which only one of them has."""
+    return sorted(name for name in {*mine, *theirs} if mine.get(name) != theirs.get(name))

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from snnconvert.errors import ConfigurationError, ConversionError
 from snnconvert.training.averaging import Average
 from snnconvert.training.batches import Batch, Indexed, Order, first_inputs, training_batches
-from snnconvert.training.checkpoint import load_checkpoint, save_checkpoint
+from snnconvert.training.checkpoint import differing, load_checkpoint, save_checkpoint
 from snnconvert.training.config import FinetuneConfig
 from snnconvert.training.logs import CsvLog, Log, Logs
 from snnconvert.training.objective import Distance, Objective
@@ -142,13 +142,13 @@ class _Run:
         """One optimizer step; what it measured."""
         progress = step / self._steps
         rate = set_rate(self._optimizer, self._config, step, self._steps)
-        parts = batch.to(self._device).split(min(self._config.accumulate, len(batch.inputs)))
+        parts = batch.split(min(self._config.accumulate, len(batch.inputs)))
         losses: dict[str, float] = {}
         self._optimizer.zero_grad()
         for index, part in enumerate(parts):
             waits = index < len(parts) - 1 and isinstance(self._called, DistributedDataParallel)
             with self._called.no_sync() if waits else contextlib.nullcontext():  # type: ignore[operator]
-                terms = self._terms(part, progress)
+                terms = self._terms(part.to(self._device), progress)
                 total = torch.stack(list(terms.values())).sum() / len(parts)
                 total.backward()  # type: ignore[no-untyped-call]
             for name, value in terms.items():
@@ -243,7 +243,7 @@ class _Run:
         for name in ("checkpoint_steps", "accumulate"):
             mine.pop(name)
             theirs.pop(name, None)
-        different = sorted(name for name in {*mine, *theirs} if mine.get(name) != theirs.get(name))
+        different = differing(mine, theirs)
         if different:
             raise ConfigurationError(
                 f"the checkpoint in {self._course.folder} is of a run with other {', '.join(different)}: use the "
