@@ -21,10 +21,12 @@ from snnconvert.convert.units import FloatArray, IntArray, Source, UnitProblem
 from snnconvert.convert.weights import countable_scale, natural_scale, quantize
 from snnconvert.neurons.code import SpikeCode
 from snnconvert.neurons.synapse import BIAS_RESERVE, FLOAT32_EXACT, accumulator_bound, outputs_first
+from snnconvert.neurons.tabulation import FunctionTable
 from snnconvert.neurons.threshold import Threshold
 
 _WORTH_COARSENING = 1.5
 _ROUNDING_MARGIN = 1.005
+_SIGNIFICAND_BITS = 24
 
 
 @dataclass
@@ -52,6 +54,7 @@ def solve_currents(
     flows: Mapping[str, Flow],
     thresholds: Mapping[int, Threshold],
     channels: SpikeChannels,
+    tables: Mapping[str, FunctionTable],
     widths: Mapping[str, Tensor],
     scales: Mapping[str, Tensor],
 ) -> Currents:
@@ -63,10 +66,11 @@ def solve_currents(
         flows: carriers of its nodes.
         thresholds: threshold of each family of sites.
         channels: where spikes of thresholds per channel have their channels.
+        tables: of the sites that fire on functions, by node name.
         widths: weight bits of each output channel [O] of the synapses that don't have the plan's, by node name.
         scales: of synapses whose scales aren't to be searched; see :func:`~snnconvert.convert.insert.insert_neurons`.
     """
-    builder = _Builder(graph_module, plan, flows, thresholds, channels, widths, scales)
+    builder = _Builder(graph_module, plan, flows, thresholds, channels, tables, widths, scales)
     builder.build()
     return builder.solve()
 
@@ -132,11 +136,12 @@ class _Builder:
         flows: Mapping[str, Flow],
         thresholds: Mapping[int, Threshold],
         channels: SpikeChannels,
+        tables: Mapping[str, FunctionTable],
         widths: Mapping[str, Tensor],
         scales: Mapping[str, Tensor],
     ) -> None:
         self.graph_module, self.flows, self.thresholds = graph_module, flows, thresholds
-        self.widths, self.scales = widths, scales
+        self.tables, self.widths, self.scales = tables, widths, scales
         self.steps = Steps(thresholds, channels)
         self.plans = {item.node: item for item in plan.synapses}
         self.sites = {site.node: site for site in plan.sites}
@@ -257,7 +262,12 @@ class _Builder:
         site = self.sites[node.name]
         source = node.args[0] if site.origin == "activation" else node
         if site.affine is None and isinstance(source, fx.Node) and source.name in self.channels:
-            self.problem.read(self.channels[source.name], self.steps.at(node.name, site.family))
+            table = self.tables.get(node.name)
+            if table is None:
+                self.problem.read(self.channels[source.name], self.steps.at(node.name, site.family))
+            else:
+                finest = _SIGNIFICAND_BITS - table.farthest.bit_length()
+                self.problem.read(self.channels[source.name], table.spacing, finest)
 
 
 class _Sums:

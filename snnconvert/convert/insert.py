@@ -19,11 +19,12 @@ from snnconvert.convert.currents import (
 )
 from snnconvert.convert.elementwise import function_of
 from snnconvert.convert.flow import Carrier, Flow, infer_flows, pool_window, reduced_dims
+from snnconvert.convert.function_tables import fires_on_head, function_tables
 from snnconvert.convert.graph_tools import constant_of
 from snnconvert.convert.names import layer_name
 from snnconvert.convert.ops import CONVOLUTIONS, PRELU, TRANSPOSED, OpKind, affine_source, is_leaky, kind_of
 from snnconvert.convert.plan import Plan, Site, SynapsePlan
-from snnconvert.convert.quantizers import grid_of, linear_head
+from snnconvert.convert.quantizers import linear_head
 from snnconvert.convert.shapes import hinted_shape, most_terms
 from snnconvert.convert.units import FloatArray
 from snnconvert.convert.weights import quantize
@@ -32,8 +33,9 @@ from snnconvert.neurons.current import IntegerScale, PoolGeometry, SumPool, ToRe
 from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.neurons.product import Product
 from snnconvert.neurons.synapse import BIAS_RESERVE, FLOAT32_EXACT, ConvGeometry, Synapse
+from snnconvert.neurons.tabulation import FunctionTable
 from snnconvert.neurons.threshold import Threshold
-from snnconvert.neurons.transfer import LeakyTransfer, TableTransfer, tabulate
+from snnconvert.neurons.transfer import LeakyTransfer, TableTransfer
 
 aten = torch.ops.aten
 _PRODUCTS = {aten.mul.Tensor: "mul", **{target: f"conv{rank}d" for target, rank in CONVOLUTIONS.items()}}
@@ -91,8 +93,10 @@ def insert_neurons(
     flows = infer_flows(graph_module.graph, activations, frozenset(item.node for item in plan.synapses))
     channels = SpikeChannels() if channels is None else channels
     widths = {} if widths is None else widths
-    currents = solve_currents(graph_module, plan, flows, thresholds, channels, widths, scales or {})
-    emitter = _Emitter(graph_module, plan, thresholds, flows, currents, Steps(thresholds, channels), widths)
+    steps = Steps(thresholds, channels)
+    tables = function_tables(graph_module.graph, plan, thresholds, steps)
+    currents = solve_currents(graph_module, plan, flows, thresholds, channels, tables, widths, scales or {})
+    emitter = _Emitter(graph_module, plan, thresholds, flows, currents, steps, tables, widths)
     return emitter.emit(), emitter.sums
 
 
@@ -105,10 +109,11 @@ class _Emitter:
         flows: Mapping[str, Flow],
         currents: Currents,
         steps: Steps,
+        tables: Mapping[str, FunctionTable],
         widths: Mapping[str, Tensor],
     ) -> None:
         self.old, self.thresholds, self.flows, self.currents = graph_module, thresholds, flows, currents
-        self.steps, self.widths = steps, widths
+        self.steps, self.tables, self.widths = steps, tables, widths
         self.subtracted: dict[str, FloatArray] = {}
         self.sites = {site.node: site for site in plan.sites}
         self.plans = {item.node: item for item in plan.synapses}
@@ -235,9 +240,8 @@ class _Emitter:
         """Neurons that fire on a function of their potential: its transfer, then a neuron of gain one."""
         source = node.all_input_nodes[0]
         threshold = self.thresholds[site.family]
-        grid = grid_of(node)
-        if grid is not None and grid.step == threshold.step and (head := linear_head(node)) is not None:
-            scale, shift = (torch.tensor([grid.step * value], dtype=torch.float64) for value in head)
+        if fires_on_head(node, threshold) and (head := linear_head(node)) is not None:
+            scale, shift = (torch.tensor([threshold.step * value], dtype=torch.float64) for value in head)
             return self._emit_neuron(site, source, (scale, shift), at=node)
         unit, axis = self._unit_of(source)
         rank = len(hinted_shape(source))
@@ -247,12 +251,9 @@ class _Emitter:
             transfer: nn.Module = LeakyTransfer(gain, gain * _shaped(self._slope(node), 1, rank))
             rest = torch.ones(1)
         else:
-            function = function_of(node)
-            assert function is not None
-            finest = float(steps.min())
-            spacing, first, table = tabulate(function, finest, threshold.code, float(steps.max()) / finest)
-            transfer = TableTransfer(_shaped(units / spacing, axis, rank), first, table)
-            rest = finest / steps
+            table = self.tables[node.name]
+            transfer = TableTransfer(_shaped(units / table.spacing, axis, rank), table.first, table.values)
+            rest = float(steps.min()) / steps
         potential = self._call("transfer", node, transfer, self.native[source.name])
         neuron = SpikingNeuron(threshold.code, _shaped(rest, axis, rank), _shaped(steps, axis, rank))
         return self._call("neuron", node, neuron, potential)

@@ -36,7 +36,7 @@ _LARGEST_SYNAPSE_RATIO = 1 << 12
 _LARGEST_FIXED_RATIO = 1 << 18
 _LARGEST_MULTIPLIER = 1 << 31
 _FLOAT64_EXACT = 1 << 53
-_GAIN_GRID_BITS = 16
+GAIN_GRID_BITS = 16
 _FEWEST_GAIN_BITS, _MOST_GAIN_BITS = 4, 8
 
 
@@ -84,7 +84,7 @@ class UnitProblem:
         self.sources: list[Source] = []
         self._size = 0
         self._pairs: list[tuple[IntArray, IntArray]] = []
-        self._readers: list[tuple[IntArray, FloatArray]] = []
+        self._readers: list[tuple[IntArray, FloatArray, int]] = []
         self._placed: list[tuple[IntArray, float]] = []
 
     def add_source(
@@ -107,9 +107,15 @@ class UnitProblem:
         """States that channels left[i] and right[i] are added up."""
         self._pairs.append((left, right))
 
-    def read(self, channels: IntArray, step: float | FloatArray) -> None:
-        """States that a neuron with step Δ, or Δ_c [C], reads these channels; the first reader places the unit."""
-        self._readers.append((channels, np.broadcast_to(step, channels.shape)))
+    def read(self, channels: IntArray, step: float | FloatArray, finest: int = GAIN_GRID_BITS) -> None:
+        """States that neurons read these channels in steps Δ, or Δ_c [C]; the first reader places the unit.
+
+        Args:
+            channels: indices of the channels.
+            step: Δ, or the spacing of the grid on which the neurons' function is tabulated.
+            finest: the e of 2^−e that gains should be multiples of, so that potentials in steps are exact in float32.
+        """
+        self._readers.append((channels, np.broadcast_to(step, channels.shape), finest))
 
     def place(self, channels: IntArray, unit: float) -> None:
         """States a unit that all scales of these channels are multiples of; taken where the gain has few bits, too."""
@@ -123,7 +129,7 @@ class UnitProblem:
                 float64.
         """
         labels = self._labels()
-        steps = self._reader_steps(labels)
+        steps, finest = self._reader_steps(labels)
         placed = self._placed_units(labels, steps)
         units = np.zeros(steps.shape)
         bounds = np.zeros(steps.shape)
@@ -138,7 +144,7 @@ class UnitProblem:
             ready = [source for source in waiting if not blocked[labels[source.channels]].any()]
             if not ready:
                 raise ConversionError(f"{waiting[0].name}: pooled currents are added to what they are pooled from")
-            self._solve_classes(ready, labels, steps, placed, units, bounds, wide)
+            self._solve_classes(ready, labels, (steps, finest), placed, units, bounds, wide)
             solved = {source.first for source in ready}
             waiting = [source for source in waiting if source.first not in solved]
 
@@ -176,11 +182,12 @@ class UnitProblem:
         labels: IntArray = connected_components(graph, directed=False)[1].astype(np.int64)
         return labels
 
-    def _reader_steps(self, labels: IntArray) -> FloatArray:
+    def _reader_steps(self, labels: IntArray) -> tuple[FloatArray, IntArray]:
         steps = np.zeros(int(labels.max(initial=-1)) + 1)
-        for channels, step in reversed(self._readers):
-            steps[labels[channels]] = step
-        return steps
+        finest = np.full(len(steps), GAIN_GRID_BITS)
+        for channels, step, bits in reversed(self._readers):
+            steps[labels[channels]], finest[labels[channels]] = step, bits
+        return steps, finest
 
     def _placed_units(self, labels: IntArray, steps: FloatArray) -> FloatArray:
         """The unit that was placed for each class, 0 where there is none or two differ."""
@@ -206,7 +213,7 @@ class UnitProblem:
     def _solve_classes(
         ready: list[Source],
         labels: IntArray,
-        steps: FloatArray,
+        steps: tuple[FloatArray, IntArray],
         placed: FloatArray,
         units: FloatArray,
         bounds: FloatArray,
@@ -218,7 +225,8 @@ class UnitProblem:
         joined = np.concatenate([np.full(s.size, s.paths > 1) for s in ready])
         flexible = np.concatenate([np.full(s.size, s.flexible) for s in ready])
         present, label = np.unique(label, return_inverse=True)
-        chosen = _choose_units(label, len(present), scale, bound, flexible, joined, steps[present], placed[present])
+        read = steps[0][present], steps[1][present]
+        chosen = _choose_units(label, len(present), scale, bound, flexible, joined, read, placed[present])
         units[present], bounds[present], wide[present] = chosen.unit, chosen.bound, chosen.wide
         start = 0
         for source in ready:
@@ -244,7 +252,7 @@ def _choose_units(
     bound: FloatArray,
     flexible: NDArray[np.bool_],
     joined: NDArray[np.bool_],
-    step: FloatArray,
+    read: tuple[FloatArray, IntArray],
     placed: FloatArray,
 ) -> _Choice:
     """Solves all classes at once: the finest subdivision of the smallest scale that keeps sums exact.
@@ -256,9 +264,10 @@ def _choose_units(
         bound: its bound, times how often it enters a sum.
         flexible: whether its scale may grow.
         joined: whether it is added to itself.
-        step: Δ of the first neuron that reads each class, 0 without one.
+        read: Δ of the first neuron that reads each class, 0 without one, and how fine its gain may be.
         placed: the unit of each class that was told, 0 without one; taken where only spikes meet.
     """
+    step, finest = read
     largest = np.zeros(classes)
     np.maximum.at(largest, label, scale)
     flexible_smallest = _smallest(label, scale, flexible & (scale > 0), classes)
@@ -275,7 +284,7 @@ def _choose_units(
 
     def attempt(subdivision: int) -> tuple[FloatArray, IntArray, FloatArray]:
         unit = smallest / np.where(alone, 1, subdivision)
-        unit = np.where(adjustable, known_step * _coarser_gain(unit / known_step), unit)
+        unit = np.where(adjustable, known_step * _coarser_gain(unit / known_step, finest), unit)
         unit = np.where(words_only, known_step / subdivision, unit)
         unit = np.where(words_only & (placed > 0), placed, unit)
         ratio = scale / unit[label]
@@ -301,10 +310,10 @@ def _smallest(label: IntArray, scale: FloatArray, among: NDArray[np.bool_], clas
     return result
 
 
-def _coarser_gain(gain: FloatArray) -> FloatArray:
-    """The next gain m·2^−e at or above, with 4 to 8 mantissa bits, e ≤ 16 where 4 bits allow it."""
+def _coarser_gain(gain: FloatArray, finest: IntArray) -> FloatArray:
+    """The next gain m·2^−e at or above, with 4 to 8 mantissa bits, e no larger than told where 4 bits allow it."""
     exponent = np.floor(np.log2(gain))
-    bits = np.clip(_GAIN_GRID_BITS + 1 + exponent, _FEWEST_GAIN_BITS, _MOST_GAIN_BITS)
+    bits = np.clip(finest + 1 + exponent, _FEWEST_GAIN_BITS, _MOST_GAIN_BITS)
     grid = np.exp2(exponent + 1 - bits)
     result: FloatArray = np.ceil(gain / grid - 1e-12) * grid
     return result

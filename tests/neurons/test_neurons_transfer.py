@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snnconvert.neurons.packed import PackedCode
-from snnconvert.neurons.transfer import LARGEST_TABLE, LeakyTransfer, TableTransfer, tabulate
+from snnconvert.neurons.tabulation import tabulate
+from snnconvert.neurons.transfer import LARGEST_TABLE, LeakyTransfer, TableTransfer
 
 FUNCTIONS = {
     "gelu": F.gelu,

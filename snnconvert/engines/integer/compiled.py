@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from snnconvert.engines.integer.dialect import DIALECTS, Dialect
 from snnconvert.engines.integer.integer_model import integer_model
 from snnconvert.engines.integer.lowering import StoredWords
 from snnconvert.engines.integer.onnxruntime_runtime import OnnxRuntime
-from snnconvert.engines.integer.openvino_runtime import OpenVino, openvino_package
+from snnconvert.engines.integer.openvino_runtime import OpenVino, computes_functions, openvino_package
 from snnconvert.engines.integer.runtime import ENGINES, FloatOperation, LayerWords, Runtime, RuntimeOptions
 from snnconvert.engines.integer.source_digest import package_digest
 from snnconvert.engines.integer.torch_runtime import TorchRuntime
@@ -120,7 +121,7 @@ class CompiledNetwork:
         if isinstance(self._runtime, TorchRuntime):
             return self._runtime.words(leaves)
         if self._observer is None:
-            dialect = DIALECTS[self.engine]
+            dialect = _dialect(self.engine)
             built = integer_model(self._network, self._signature, dialect, batch=self.options.batch, observed=True)
             runtime = _loaded(self.engine, built.model.SerializeToString(), self.options, None)
             self._observer = runtime, built.words
@@ -165,10 +166,18 @@ def compile_network(
     if engine == "torch":
         runtime, from_cache = TorchRuntime(network, signature, options), False
     else:
-        serialized, from_cache = _built(plain, signature, DIALECTS[engine], options, folder)
+        serialized, from_cache = _built(plain, signature, _dialect(engine), options, folder)
         runtime = _loaded(engine, serialized, options, folder)
     seconds = time.perf_counter() - start
     return CompiledNetwork(engine, runtime, signature, returned, plain, options, seconds, from_cache=from_cache)
+
+
+def _dialect(engine: str) -> Dialect:
+    """The runtime's dialect, as far as this machine is up to it."""
+    dialect = DIALECTS[engine]
+    if dialect.computes_functions and not computes_functions():
+        return dataclasses.replace(dialect, computes_functions=False)
+    return dialect
 
 
 def _on_cpu(network: fx.GraphModule) -> fx.GraphModule:

@@ -19,6 +19,8 @@ class Dialect:
         rounds_first: values are rounded before they become bytes wherever the runtime would otherwise work their
             scale, the zero point or a synapse's bias into its own rounding.
         flat_tables: tables are read by vectors of indices, which may count from the end.
+        computes_functions: the runtime works GELU, SiLU, … into the kernel in front of neurons that fire on them.
+        biased_bytes: convolutions read words whose zero point isn't the middle as unsigned bytes.
         flat_matrices: linear layers see [rows, channels], with their bias inside the integer kernel.
     """
 
@@ -29,6 +31,8 @@ class Dialect:
     rounds_first: bool
     flat_matrices: bool
     flat_tables: bool
+    computes_functions: bool
+    biased_bytes: bool
 
 
 ONNXRUNTIME = Dialect(
@@ -39,6 +43,8 @@ ONNXRUNTIME = Dialect(
     rounds_first=False,
     flat_matrices=True,
     flat_tables=True,
+    computes_functions=False,
+    biased_bytes=False,
 )
 OPENVINO = Dialect(
     "openvino",
@@ -48,5 +54,7 @@ OPENVINO = Dialect(
     rounds_first=True,
     flat_matrices=False,
     flat_tables=False,
+    computes_functions=True,
+    biased_bytes=True,
 )
 DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (ONNXRUNTIME, OPENVINO)}

@@ -17,13 +17,16 @@ from snnconvert.convert.ops import OpKind, kind_of
 from snnconvert.engines.integer.dialect import Dialect
 from snnconvert.engines.integer.early_firing import EarlyFiring
 from snnconvert.engines.integer.folding import Folds, fold_gains
+from snnconvert.engines.integer.formulas import formula_of
 from snnconvert.engines.integer.logarithmic_twins import FireValues, SplitForm
 from snnconvert.engines.integer.module_calls import call_for
 from snnconvert.engines.integer.plain_sums import multiplier_of, plain_sums
 from snnconvert.engines.integer.twins import (
+    MIDDLE,
     BilinearForm,
     Bytes,
     FireWords,
+    FormulaWords,
     IntegerSynapse,
     ReadWords,
     Scaled,
@@ -221,7 +224,7 @@ class _Lowering:
     def _synapse(self, node: fx.Node, synapse: Synapse, words: fx.Node) -> fx.Node:
         scale = (synapse.multiplier.double() * self._factor(node).double().flatten()).to(torch.float32)
         flat, geometry = self.dialect.flat_matrices, synapse.geometry
-        bias = synapse.bias + self.folds.biases.get(node, torch.zeros(())).to(torch.int32)
+        bias = synapse.bias + self._bias_of_readers(node)
         try:
             twin = IntegerSynapse(synapse.weight, bias, scale, geometry, flat=flat)
         except ValueError:  # scales that ONNX has no place for
@@ -229,6 +232,10 @@ class _Lowering:
             along = scale.view(-1, *[1] * (synapse.weight.dim() - 2))
             return self.call(node, "_scaled", Scaled(along), self.call(node, "", counts, words))
         return self.call(node, "", twin, words)
+
+    def _bias_of_readers(self, node: fx.Node) -> Tensor:
+        """The bias of the neurons that read a synapse, in counts of its accumulator, int32."""
+        return self.folds.biases.get(node, torch.zeros(())).to(torch.int32)
 
     def _emit_product(self, node: fx.Node, product: Product) -> None:
         left, *others = _operands(node)
@@ -289,7 +296,7 @@ class _Lowering:
             return
         stored = self._bytes(node, neuron)
         if source in self.modules and self._fires_from_table(source):
-            fired = self.call(node, "_table", self._table(source, neuron, stored), self.values[source])
+            fired = self.call(node, "_table", self._fired_function(node, neuron, stored), self.values[source])
             self._note_fired(node, fired, stored)
             return
         pool = source if self._is_pooled_later(source) else None
@@ -303,7 +310,7 @@ class _Lowering:
             if self.dialect.rounds_first and stored.is_clipped and self._moves_words(origin):
                 potential = self.call(node, "_words", Whole(), potential)
             potential = self.call(node, "_scaled", Scaled(gain, bias), potential)
-        in_kernel = not scaled and isinstance(self.modules.get(origin), Synapse)
+        in_kernel = not scaled and self._has_bias(origin)
         in_rounding = in_kernel and neuron.code.offset == 0 and not self.reads_sizes and not self._joins_sum(node)
         rounds = self.dialect.rounds_first and not in_rounding
         fire = FireWords(stored, clips_bytes=self.dialect.clips_bytes, rounds=rounds)
@@ -316,6 +323,11 @@ class _Lowering:
             )
             fired = self.call(node, "_pooled", again, pooled)
         self._note_fired(node, fired, stored)
+
+    def _has_bias(self, node: fx.Node) -> bool:
+        """Whether a node is a synapse that adds something: OpenVINO works the scale of others into its rounding."""
+        synapse = self.modules.get(node)
+        return isinstance(synapse, Synapse) and bool(synapse.bias.any() or self._bias_of_readers(node).any())
 
     def _joins_sum(self, node: fx.Node) -> bool:
         """Whether a sum reads some words; OpenVINO may leave out the rounding of those that nothing else reads."""
@@ -337,7 +349,14 @@ class _Lowering:
 
     def _bytes(self, node: fx.Node, neuron: SpikingNeuron) -> Bytes:
         held = any(isinstance(self.modules.get(user), Product) and user.args[1] is node for user in node.users)
-        return self._bytes_of(neuron, signed=self.dialect.signed_words or held)
+        biased = self.dialect.biased_bytes and neuron.code.offset != MIDDLE and self._is_convolved(node)
+        return self._bytes_of(neuron, signed=held or (self.dialect.signed_words and not biased))
+
+    def _is_convolved(self, node: fx.Node) -> bool:
+        """Whether a convolution reads some words, and no sum, whose operands OpenVINO would choose by their type."""
+        readers = [self.modules.get(user) for user in node.users]
+        convolutions = [item for item in readers if isinstance(item, Synapse) and item.geometry is not None]
+        return bool(convolutions) and not self._joins_sum(node)
 
     @staticmethod
     def _bytes_of(neuron: SpikingNeuron, *, signed: bool) -> Bytes:
@@ -364,10 +383,15 @@ class _Lowering:
             values.gain = torch.ones_like(_ONE)
         return self.call(node, "", values, self.values[source])
 
-    def _table(self, node: fx.Node, neuron: SpikingNeuron, stored: Bytes) -> WordTable:
-        transfer = self.modules[node]
+    def _fired_function(self, node: fx.Node, neuron: SpikingNeuron, stored: Bytes) -> nn.Module:
+        """What neurons fire on a transfer's grid positions: by the runtime's own function if that is proven."""
+        transfer = self.modules[self._argument(node)]
         assert isinstance(transfer, TableTransfer)
-        return WordTable(neuron(transfer.table), int(transfer.first), stored, flat=self.dialect.flat_tables)
+        formula = formula_of(transfer, neuron) if self.dialect.computes_functions else None
+        if formula is None:
+            return WordTable(neuron(transfer.table), int(transfer.first), stored, flat=self.dialect.flat_tables)
+        fire = FireWords(stored, clips_bytes=self.dialect.clips_bytes, rounds=self._joins_sum(node))
+        return FormulaWords(formula, fire)
 
     def _times(self, reader: fx.Node, source: fx.Node, factor: Tensor) -> fx.Node:
         """A value times a factor: words are read at that scale."""

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from snnconvert.engines.integer.function_test import computes_closely
 from snnconvert.engines.integer.runtime import FloatOperation, RuntimeOptions
 from snnconvert.engines.integer.self_test import is_exact
 from snnconvert.errors import EngineError, first_line
@@ -33,6 +34,12 @@ def openvino_package() -> Any:
     except ImportError:
         raise EngineError("OpenVINO isn't installed: pip install 'snnconvert[openvino]'") from None
     return openvino
+
+
+@cache
+def computes_functions() -> bool:
+    """Whether OpenVINO's GELU, SiLU, … are close enough on this CPU to stand for tables of words."""
+    return computes_closely(lambda probe: _Probe(_compiled(probe, _settings(RuntimeOptions(threads=1)))))
 
 
 class OpenVino:

@@ -12,10 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from snnconvert.engines.integer.formulas import Formula
 from snnconvert.neurons.current import PoolGeometry
 from snnconvert.neurons.synapse import ConvGeometry, convolve, outputs_first
 
 OPSET = 18
+MIDDLE = 128
 
 
 def onnx_node(op: str, inputs: tuple[Tensor, ...], like: Tensor, dtype: torch.dtype, **attributes: Any) -> Tensor:
@@ -44,7 +46,7 @@ class Bytes(nn.Module):
             signed: whether bytes are signed, 128 below the unsigned ones.
         """
         super().__init__()
-        shift = 128 if signed else 0
+        shift = MIDDLE if signed else 0
         self.dtype = torch.int8 if signed else torch.uint8
         self.largest = largest
         self.is_clipped = largest + offset < 255
@@ -203,6 +205,19 @@ class WordTable(nn.Module):
         if self.origin:
             index = index - self.origin
         return looked_up(self.table, index.to(torch.int32), flat=self.flat)
+
+
+class FormulaWords(nn.Module):
+    """Fires b·f(a·rne(p)) of grid positions p: a table of words that a runtime's own f gives, too."""
+
+    def __init__(self, formula: Formula, fire: FireWords) -> None:
+        super().__init__()
+        self.formula, self.fire = formula, fire
+
+    def forward(self, positions: Tensor) -> Tensor:
+        """Bytes of the shape of float grid positions p."""
+        fired: Tensor = self.fire(self.formula(positions.round()))
+        return fired
 
 
 def looked_up(table: Tensor, index: Tensor, *, flat: bool) -> Tensor:

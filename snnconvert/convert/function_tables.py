@@ -1,0 +1,46 @@
+"""The tables that sites on functions fire from, known before units are chosen: gains count in their grids."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import fx
+
+from snnconvert.convert.channels import Steps
+from snnconvert.convert.elementwise import function_of
+from snnconvert.convert.ops import OpKind, is_leaky, kind_of
+from snnconvert.convert.plan import Plan
+from snnconvert.convert.quantizers import grid_of, linear_head
+from snnconvert.neurons.tabulation import FunctionTable, tabulate
+from snnconvert.neurons.threshold import Threshold
+
+
+def function_tables(
+    graph: fx.Graph, plan: Plan, thresholds: Mapping[int, Threshold], steps: Steps
+) -> dict[str, FunctionTable]:
+    """The table of each site whose neurons fire on a function that has no closed form here, by node name.
+
+    Args:
+        graph: the canonical graph.
+        plan: its plan.
+        thresholds: threshold of each family of sites.
+        steps: of the spikes.
+    """
+    sites = {site.node: site for site in plan.sites if site.origin == "activation"}
+    tables: dict[str, FunctionTable] = {}
+    for node in graph.nodes:
+        site = sites.get(node.name)
+        if site is None or kind_of(node) is not OpKind.FUNCTION or is_leaky(node):
+            continue
+        threshold, function = thresholds[site.family], function_of(node)
+        if function is not None and not fires_on_head(node, threshold):
+            own = steps.at(site.node, site.family)
+            finest = float(own.min())
+            tables[node.name] = tabulate(function, finest, threshold.code, float(own.max()) / finest)
+    return tables
+
+
+def fires_on_head(node: fx.Node, threshold: Threshold) -> bool:
+    """Whether a function is a quantizer whose steps are the neurons' own, behind a scale and a shift."""
+    grid = grid_of(node)
+    return grid is not None and grid.step == threshold.step and linear_head(node) is not None

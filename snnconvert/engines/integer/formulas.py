@@ -1,0 +1,120 @@
+"""Functions that runtimes compute themselves: which table is that of GELU, SiLU, …, and proof that words are the same.
+
+A table of words over grid points p may be replaced by rne(b·f(a·p)) if b·f(a·p), in float64, gives every word of the
+table and stays clear of ties by more than the runtime's float32 is off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from snnconvert.neurons.neuron import SpikingNeuron
+from snnconvert.neurons.transfer import TableTransfer
+
+CLEARANCE = 2.0**-12
+FUNCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "silu": F.silu,
+    "hardswish": F.hardswish,
+    "mish": F.mish,
+    "elu": F.elu,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+}
+_REACHES = torch.logspace(-2, 4, 90, dtype=torch.float64)
+_SAMPLED = 257
+_LIKELY = 0.05
+_REFINEMENTS = 20
+_NUDGE = 1e-6
+_FAR = torch.logspace(0, 10, 41, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class Formula:
+    """b·f(a·p) in steps of a neuron, for grid points p of its transfer.
+
+    Attributes:
+        name: of f, a key of FUNCTIONS.
+        inner: a, a float32 number.
+        outer: b, a float32 number.
+    """
+
+    name: str
+    inner: float
+    outer: float
+
+    def __call__(self, positions: Tensor) -> Tensor:
+        """Values at positions of any shape and floating type."""
+        return FUNCTIONS[self.name](positions * self.inner) * self.outer
+
+
+def formula_of(transfer: TableTransfer, neuron: SpikingNeuron) -> Formula | None:
+    """The formula whose words are those that neurons fire from a table; None if none is known and proven.
+
+    Args:
+        transfer: the table.
+        neuron: neurons without bias, with one gain, that read it.
+    """
+    values, words = transfer.table.double().cpu(), neuron(transfer.table).double().cpu()
+    first, gain = int(transfer.first), float(neuron.gain)
+    positions = torch.arange(first, first + len(values), dtype=torch.float64)
+    low, high = float(-neuron.code.offset), float(neuron.ceiling)
+    within = (values * gain > low - 0.5) & (values * gain < high + 0.5)
+    if int(within.sum()) < 3:
+        return None
+    candidates = [_fitted(name, positions[within], values[within]) for name in FUNCTIONS]
+    for name, inner, outer in (found for found in candidates if found is not None):
+        formula = Formula(name, _rounded(inner), _rounded(outer * gain))
+        if _is_proven(formula, positions, words, (low, high)):
+            return formula
+    return None
+
+
+def _rounded(number: float) -> float:
+    return float(torch.tensor(number, dtype=torch.float32))
+
+
+def _is_proven(formula: Formula, positions: Tensor, words: Tensor, span: tuple[float, float]) -> bool:
+    """Whether a formula gives the words at all positions, and those of the ends beyond them, clear of ties."""
+    ends = (positions[0] - _FAR, positions[-1] + _FAR)
+    places = torch.cat([ends[0], positions, ends[1]])
+    expected = torch.cat([words[:1].expand(len(_FAR)), words, words[-1:].expand(len(_FAR))])
+    values = formula(places)
+    is_inside = (values > span[0]) & (values < span[1])
+    clearance = torch.where(is_inside, (values - values.floor() - 0.5).abs(), 1.0)
+    return bool((values.round().clamp(*span) == expected).all()) and float(clearance.min()) > CLEARANCE
+
+
+def _fitted(name: str, positions: Tensor, values: Tensor) -> tuple[str, float, float] | None:
+    """The a and b that bring b·f(a·p) closest to values; None if f has another shape."""
+    function, spread = FUNCTIONS[name], float(values.max() - values.min())
+    few = torch.linspace(0, len(values) - 1, _SAMPLED).long()
+    sample, wanted = positions[few], values[few]
+    inners = _REACHES / positions.abs().max()
+    shapes = function(inners[:, None] * sample)
+    outers = (shapes * wanted).sum(1) / shapes.square().sum(1).clamp(min=1e-300)
+    errors = (outers[:, None] * shapes - wanted).abs().amax(1)
+    best = int(errors.argmin())
+    if not float(errors[best]) <= _LIKELY * spread or float(outers[best]) <= 0:
+        return None
+    inner, outer = float(inners[best]), float(outers[best])
+    for _ in range(_REFINEMENTS):
+        inner, outer = _refined(function, inner, outer, positions, values)
+    return name, inner, outer
+
+
+def _refined(
+    function: Callable[[Tensor], Tensor], inner: float, outer: float, positions: Tensor, values: Tensor
+) -> tuple[float, float]:
+    """One Gauss-Newton step in (ln a, b)."""
+    shape = function(inner * positions)
+    slope = outer * (function(inner * (1 + _NUDGE) * positions) - function(inner * (1 - _NUDGE) * positions))
+    design = torch.stack([slope / (2 * _NUDGE), shape], 1)
+    step = torch.linalg.lstsq(design, (values - outer * shape)[:, None]).solution.flatten()
+    return inner * float(step[0].clamp(-0.5, 0.5).exp()), outer + float(step[1])
