@@ -20,6 +20,8 @@ class Dialect:
             scale, the zero point or a synapse's bias into its own rounding.
         flat_tables: tables are read by vectors of indices, which may count from the end.
         computes_functions: the runtime works GELU, SiLU, … into the kernel in front of neurons that fire on them.
+        folds_weights: convolutions that nothing fires in the kernel of are floating point there, with weights that are
+            multiplied out when the runtime loads the model.
         biased_bytes: convolutions read words whose zero point isn't the middle as unsigned bytes.
         flat_matrices: linear layers see [rows, channels], with their bias inside the integer kernel.
     """
@@ -33,6 +35,7 @@ class Dialect:
     flat_tables: bool
     computes_functions: bool
     biased_bytes: bool
+    folds_weights: bool
 
 
 ONNXRUNTIME = Dialect(
@@ -45,6 +48,7 @@ ONNXRUNTIME = Dialect(
     flat_tables=True,
     computes_functions=False,
     biased_bytes=False,
+    folds_weights=True,
 )
 OPENVINO = Dialect(
     "openvino",
@@ -56,5 +60,6 @@ OPENVINO = Dialect(
     flat_tables=False,
     computes_functions=True,
     biased_bytes=True,
+    folds_weights=False,
 )
 DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (ONNXRUNTIME, OPENVINO)}

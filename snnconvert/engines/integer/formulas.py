@@ -1,7 +1,7 @@
 """Functions that runtimes compute themselves: which table is that of GELU, SiLU, …, and proof that words are the same.
 
 A table of words over grid points p may be replaced by rne(b·f(a·p)) if b·f(a·p), in float64, gives every word of the
-table and stays clear of ties by more than the runtime's float32 is off.
+table and stays clear of ties by more than a float32 evaluation of f may be off.
 """
 
 from __future__ import annotations
@@ -16,20 +16,39 @@ from torch import Tensor
 from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.neurons.transfer import TableTransfer
 
-CLEARANCE = 2.0**-12
-FUNCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "gelu": F.gelu,
-    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
-    "silu": F.silu,
-    "hardswish": F.hardswish,
-    "mish": F.mish,
-    "elu": F.elu,
-    "sigmoid": torch.sigmoid,
-    "tanh": torch.tanh,
+_RELATIVE, _IN_STEPS = 2.0**-21, 2.0**-15
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function that runtimes know.
+
+    Attributes:
+        exact: f, elementwise, for float64.
+        floor: how far off a float32 evaluation may be beside a share of 2^−21 of its value.
+    """
+
+    exact: Callable[[Tensor], Tensor]
+    floor: float
+
+    def error(self, values: Tensor) -> Tensor:
+        """Bound of a float32 evaluation's error where f has these values."""
+        return values.abs() * _RELATIVE + self.floor
+
+
+FUNCTIONS: Mapping[str, Function] = {
+    "gelu": Function(F.gelu, 2.0**-19),
+    "gelu_tanh": Function(lambda x: F.gelu(x, approximate="tanh"), 2.0**-21),
+    "silu": Function(F.silu, 2.0**-23),
+    "hardswish": Function(F.hardswish, 2.0**-22),
+    "mish": Function(F.mish, 2.0**-19),
+    "elu": Function(F.elu, 2.0**-22),
+    "sigmoid": Function(torch.sigmoid, 2.0**-22),
+    "tanh": Function(torch.tanh, 2.0**-22),
 }
-_REACHES = torch.logspace(-2, 4, 90, dtype=torch.float64)
+_REACHES = torch.logspace(-2, 4, 180, dtype=torch.float64)
 _SAMPLED = 257
-_LIKELY = 0.05
+_LIKELY = 0.1
 _REFINEMENTS = 20
 _NUDGE = 1e-6
 _FAR = torch.logspace(0, 10, 41, dtype=torch.float64)
@@ -51,7 +70,11 @@ class Formula:
 
     def __call__(self, positions: Tensor) -> Tensor:
         """Values at positions of any shape and floating type."""
-        return FUNCTIONS[self.name](positions * self.inner) * self.outer
+        return FUNCTIONS[self.name].exact(positions * self.inner) * self.outer
+
+    def error(self, values: Tensor) -> Tensor:
+        """Bound of its error in float32 where it has these values, in steps."""
+        return FUNCTIONS[self.name].error(values / self.outer) * self.outer + _IN_STEPS
 
 
 def formula_of(transfer: TableTransfer, neuron: SpikingNeuron) -> Formula | None:
@@ -87,13 +110,13 @@ def _is_proven(formula: Formula, positions: Tensor, words: Tensor, span: tuple[f
     expected = torch.cat([words[:1].expand(len(_FAR)), words, words[-1:].expand(len(_FAR))])
     values = formula(places)
     is_inside = (values > span[0]) & (values < span[1])
-    clearance = torch.where(is_inside, (values - values.floor() - 0.5).abs(), 1.0)
-    return bool((values.round().clamp(*span) == expected).all()) and float(clearance.min()) > CLEARANCE
+    is_clear = (values - values.floor() - 0.5).abs() > formula.error(values)
+    return bool((values.round().clamp(*span) == expected).all() and (is_clear | ~is_inside).all())
 
 
 def _fitted(name: str, positions: Tensor, values: Tensor) -> tuple[str, float, float] | None:
     """The a and b that bring b·f(a·p) closest to values; None if f has another shape."""
-    function, spread = FUNCTIONS[name], float(values.max() - values.min())
+    function, spread = FUNCTIONS[name].exact, float(values.max() - values.min())
     few = torch.linspace(0, len(values) - 1, _SAMPLED).long()
     sample, wanted = positions[few], values[few]
     inners = _REACHES / positions.abs().max()

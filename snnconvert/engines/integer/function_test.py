@@ -12,7 +12,7 @@ import onnx
 import torch
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from snnconvert.engines.integer.formulas import CLEARANCE, FUNCTIONS
+from snnconvert.engines.integer.formulas import FUNCTIONS, Function
 from snnconvert.engines.integer.self_test import Session
 
 _OPERATORS: dict[str, tuple[str, dict[str, str]]] = {
@@ -30,7 +30,7 @@ _INNER, _OUTER = 2.0**-9, 20.0  # potentials of ±12, values of up to 240 steps
 
 
 def computes_closely(load: Callable[[bytes], Session]) -> bool:
-    """Whether a runtime's functions are off by less than half of what formulas keep away from ties.
+    """Whether a runtime's functions are off by less than half of what formulas allow them.
 
     Args:
         load: makes a session of a serialized model with one input of bytes.
@@ -39,10 +39,15 @@ def computes_closely(load: Callable[[bytes], Session]) -> bool:
     tens = np.rint(positions / _WEIGHT)
     inputs = np.stack([tens, positions - tens * _WEIGHT, 0 * tens]).astype(np.int8)[None, :, None, :]
     (found,) = load(_probe(len(positions))).run(None, {"bytes": inputs})
-    exact = torch.from_numpy(positions).double() * _INNER
-    wanted = np.stack([(function(exact) * _OUTER).numpy() for function in FUNCTIONS.values()])
-    values = np.asarray(found).reshape(len(FUNCTIONS), _CHANNELS, -1)
-    return bool((np.abs(values - wanted[:, None]) < CLEARANCE / 2).all())
+    potentials = torch.from_numpy(positions).double() * _INNER
+    values = torch.from_numpy(np.array(found, np.float64)).view(len(FUNCTIONS), _CHANNELS, -1) / _OUTER
+    pairs = zip(FUNCTIONS.values(), values, strict=True)
+    return all(_is_close(function, potentials, value) for function, value in pairs)
+
+
+def _is_close(function: Function, potentials: torch.Tensor, values: torch.Tensor) -> bool:
+    wanted = function.exact(potentials)
+    return bool(((values - wanted).abs() <= function.error(wanted) / 2).all())
 
 
 def _probe(width: int) -> bytes:

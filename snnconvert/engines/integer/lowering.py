@@ -226,12 +226,20 @@ class _Lowering:
         flat, geometry = self.dialect.flat_matrices, synapse.geometry
         bias = synapse.bias + self._bias_of_readers(node)
         try:
-            twin = IntegerSynapse(synapse.weight, bias, scale, geometry, flat=flat)
+            folded = self.dialect.folds_weights and not self._fires_in_kernel(node)
+            twin = IntegerSynapse(synapse.weight, bias, scale, geometry, flat=flat, folded=folded)
         except ValueError:  # scales that ONNX has no place for
             counts = IntegerSynapse(synapse.weight, bias, _ONE, geometry, flat=flat)
             along = scale.view(-1, *[1] * (synapse.weight.dim() - 2))
             return self.call(node, "_scaled", Scaled(along), self.call(node, "", counts, words))
         return self.call(node, "", twin, words)
+
+    def _fires_in_kernel(self, node: fx.Node) -> bool:
+        """Whether all that reads a synapse are neurons that its kernel can fire."""
+        reader = next(iter(node.users))
+        if self._is_pooled_later(reader):
+            reader = next(iter(reader.users))
+        return len(node.users) == 1 and reader in self.folds.readers and isinstance(self.modules[reader], SpikingNeuron)
 
     def _bias_of_readers(self, node: fx.Node) -> Tensor:
         """The bias of the neurons that read a synapse, in counts of its accumulator, int32."""

@@ -110,7 +110,14 @@ class IntegerSynapse(nn.Module):
     bias_scale: Tensor
 
     def __init__(
-        self, weight: Tensor, bias: Tensor, scale: Tensor, geometry: ConvGeometry | None, *, flat: bool
+        self,
+        weight: Tensor,
+        bias: Tensor,
+        scale: Tensor,
+        geometry: ConvGeometry | None,
+        *,
+        flat: bool,
+        folded: bool = False,
     ) -> None:
         """Stores the integers.
 
@@ -120,12 +127,13 @@ class IntegerSynapse(nn.Module):
             scale: float32 [O] or scalar.
             geometry: of a convolution; None for a linear layer.
             flat: whether a linear layer sees a matrix, with its bias inside the kernel.
+            folded: whether a convolution sees W·s and b·s as constants in floating point.
 
         Raises:
             ValueError: if groups of a transposed convolution have scales of their own.
         """
         super().__init__()
-        self.geometry, self.flat = geometry, flat
+        self.geometry, self.flat, self.folded = geometry, flat, folded
         transposed = geometry is not None and geometry.transposed
         channels_last = geometry is None and not flat
         if geometry is not None and transposed:
@@ -145,6 +153,10 @@ class IntegerSynapse(nn.Module):
 
     def forward(self, words: Tensor) -> Tensor:
         """Currents [N, O, ...] ([..., O] if linear) of words as :class:`ReadWords` gives them, float32."""
+        if self.folded and self.geometry is not None:
+            along = [1, -1] if self.channel_axis else [-1]
+            scale = self.scale.view(*along, *[1] * (self.weight.dim() - len(along)))
+            return convolve(words, self.weight.to(torch.float32) * scale, self.get_buffer("float_bias"), self.geometry)
         weight = onnx_node(
             "DequantizeLinear", (self.weight, self.scale, self.get_buffer("no_offset")), self.weight,
             torch.float32, axis=self.channel_axis,
