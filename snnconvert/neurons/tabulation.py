@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -49,12 +50,13 @@ def tabulate(function: Function, step: float, code: SpikeCode, reach: float = 1.
     """A table of f/Δ over a grid of potentials, wide and fine enough for a code.
 
     The grid spans the potentials between which the rounded and clipped f/Δ changes; its spacing h is at most
-    Δ/5, and finer until neighbours differ by no more than a quarter step, as far as 65,536 entries allow. Where
-    they don't (poles, jumps, oscillations, logarithms) it spans as much of it as keeps the mean error least. Where
-    f is not defined it has its value at the next potential where it is.
+    Δ/5, if 65,536 entries reach that far, and finer until neighbours differ by no more than a quarter step, as far as
+    they allow. Where they don't (poles, jumps, oscillations, logarithms) it spans as much of it as keeps the mean
+    error least. Where f is not defined it has its value at the next potential where it is.
 
     f/Δ keeps its distance from the halves where words change, so that an engine may compute f itself: Δ/h is close
-    to an odd number, which puts such halves of a line between grid points, and the best of 64 spacings is taken.
+    to an odd number where it can be, which puts such halves of a line between grid points, and the best of 64
+    spacings is taken.
 
     Args:
         function: f, elementwise, for float64.
@@ -117,10 +119,13 @@ def _grid(in_steps: Function, low: float, high: float, step: float) -> FunctionT
 
 
 def _finer(spacing: float, step: float, jump: float) -> float:
-    """At least half the spacing, and finer by as much as the largest jump needs; an odd share of Δ where it is one."""
-    divisions, wanted = step / spacing, min(jump / _SMALLEST_JUMP, 2.0)
-    odd = 2 * round((divisions * wanted - 1) / 2 + 0.499) + 1
-    return step / odd if divisions < odd < 2 * divisions else spacing / 2
+    """Δ over the next odd number that tames the largest jump, but more than half the spacing; else half of it."""
+    divisions = step / spacing
+    wanted = divisions * min(jump / _SMALLEST_JUMP, 2.0)
+    odd = 2 * math.ceil((wanted - 1) / 2 - 1e-9) + 1
+    if odd >= 2 * divisions:
+        odd -= 2
+    return step / odd if odd > divisions else spacing / 2
 
 
 def _largest_jump(table: Tensor) -> float:

@@ -27,6 +27,7 @@ from snnconvert.engines.integer.source_digest import package_digest
 from snnconvert.engines.integer.torch_runtime import TorchRuntime
 from snnconvert.errors import ArtifactError, ConfigurationError, InputError
 from snnconvert.neurons.neuron import SpikingNeuron
+from snnconvert.neurons.transfer import TableTransfer
 from snnconvert.version import __version__
 
 
@@ -106,7 +107,7 @@ class CompiledNetwork:
     def agreement(self, *args: Any, **kwargs: Any) -> tuple[LayerAgreement, ...]:
         """Compares every layer's words with those of the packed network, in the order of the graph.
 
-        Runtimes other than torch load the model once more for it, with all words as outputs; they fuse it alike.
+        Runtimes other than torch load the model once more for it, with all words as outputs, and may fuse it otherwise.
 
         Raises:
             InputError: as :meth:`__call__`.
@@ -121,7 +122,7 @@ class CompiledNetwork:
         if isinstance(self._runtime, TorchRuntime):
             return self._runtime.words(leaves)
         if self._observer is None:
-            dialect = _dialect(self.engine)
+            dialect = _dialect(self.engine, self._network)
             built = integer_model(self._network, self._signature, dialect, batch=self.options.batch, observed=True)
             runtime = _loaded(self.engine, built.model.SerializeToString(), self.options, None)
             self._observer = runtime, built.words
@@ -166,16 +167,17 @@ def compile_network(
     if engine == "torch":
         runtime, from_cache = TorchRuntime(network, signature, options), False
     else:
-        serialized, from_cache = _built(plain, signature, _dialect(engine), options, folder)
+        serialized, from_cache = _built(plain, signature, _dialect(engine, plain), options, folder)
         runtime = _loaded(engine, serialized, options, folder)
     seconds = time.perf_counter() - start
     return CompiledNetwork(engine, runtime, signature, returned, plain, options, seconds, from_cache=from_cache)
 
 
-def _dialect(engine: str) -> Dialect:
+def _dialect(engine: str, network: fx.GraphModule) -> Dialect:
     """The runtime's dialect, as far as this machine is up to it."""
     dialect = DIALECTS[engine]
-    if dialect.computes_functions and not computes_functions():
+    has_tables = any(isinstance(module, TableTransfer) for module in network.modules())
+    if dialect.computes_functions and has_tables and not computes_functions():
         return dataclasses.replace(dialect, computes_functions=False)
     return dialect
 

@@ -22,6 +22,7 @@ from snnconvert.neurons.synapse import Synapse, accumulator_bound
 from snnconvert.neurons.transfer import TableTransfer
 
 Modules = Mapping[fx.Node, nn.Module]
+_SIGNIFICAND = 24
 
 
 @dataclass
@@ -59,6 +60,9 @@ def fold_gains(graph: fx.Graph, modules: Modules, dialect: Dialect) -> Folds:
         found = _sources(node.args[0], gain, modules, sums=sums, pools=bool((gain > 0).all()))
         if found is None or (isinstance(module, ToReal) and not all(_scales(modules[n]) for n, _ in found)):
             continue
+        in_floating_point = dialect.folds_weights and isinstance(module, TableTransfer)
+        if in_floating_point and not all(_stays_exact(modules[source], gain) for source, _ in found):
+            continue
         if isinstance(module, SpikingNeuron) and module.bias is not None:
             counts = _accumulated(module.bias, [modules[source] for source, _ in found])
             if counts is None:
@@ -77,6 +81,15 @@ def _scales(module: nn.Module) -> bool:
     """Whether a runtime's kernel multiplies a module's sums by a scale of their own."""
     matrices = isinstance(module, Product) and module.operation == "matmul" and module.unit.numel() == 1
     return isinstance(module, Synapse) or matrices
+
+
+def _stays_exact(module: nn.Module, gain: Tensor) -> bool:
+    """Whether a convolution in floating point adds up products with g exactly, in any order."""
+    if not isinstance(module, Synapse) or module.geometry is None:
+        return True
+    mantissas = torch.frexp(gain.double().abs())[0].mul(1 << _SIGNIFICAND).to(torch.int64)
+    odd = mantissas // (mantissas & -mantissas).clamp(min=1)
+    return bool((module.bound().cpu() * odd.flatten().cpu() <= 1 << _SIGNIFICAND).all())
 
 
 def _gain_of(module: nn.Module | None) -> Tensor | None:

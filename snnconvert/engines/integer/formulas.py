@@ -51,7 +51,7 @@ _SAMPLED = 257
 _LIKELY = 0.1
 _REFINEMENTS = 20
 _NUDGE = 1e-6
-_FAR = torch.logspace(0, 10, 41, dtype=torch.float64)
+_BEYOND = torch.cat([torch.arange(1.0, 4097.0), torch.logspace(4, 10, 25).round()]).double()
 
 
 @dataclass(frozen=True)
@@ -105,9 +105,8 @@ def _rounded(number: float) -> float:
 
 def _is_proven(formula: Formula, positions: Tensor, words: Tensor, span: tuple[float, float]) -> bool:
     """Whether a formula gives the words at all positions, and those of the ends beyond them, clear of ties."""
-    ends = (positions[0] - _FAR, positions[-1] + _FAR)
-    places = torch.cat([ends[0], positions, ends[1]])
-    expected = torch.cat([words[:1].expand(len(_FAR)), words, words[-1:].expand(len(_FAR))])
+    places = torch.cat([positions[0] - _BEYOND, positions, positions[-1] + _BEYOND])
+    expected = torch.cat([words[:1].expand(len(_BEYOND)), words, words[-1:].expand(len(_BEYOND))])
     values = formula(places)
     is_inside = (values > span[0]) & (values < span[1])
     is_clear = (values - values.floor() - 0.5).abs() > formula.error(values)

@@ -51,7 +51,7 @@ def _is_close(function: Function, potentials: torch.Tensor, values: torch.Tensor
 
 
 def _probe(width: int) -> bytes:
-    """Bytes (q, r, 0) → p = 50·q + r → b·f(a·rne(p)) of every function, as :mod:`twins` write it.
+    """Bytes (q, r, 0) → p = 50·q + r → b·f(a·rne(p)) of every function, as the operator that twins amount to.
 
     What the zeros meet differs from function to function, so that each has a convolution of its own.
     """

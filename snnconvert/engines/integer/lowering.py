@@ -236,10 +236,12 @@ class _Lowering:
 
     def _fires_in_kernel(self, node: fx.Node) -> bool:
         """Whether all that reads a synapse are neurons that its kernel can fire."""
+        if len(node.users) != 1:
+            return False
         reader = next(iter(node.users))
         if self._is_pooled_later(reader):
             reader = next(iter(reader.users))
-        return len(node.users) == 1 and reader in self.folds.readers and isinstance(self.modules[reader], SpikingNeuron)
+        return reader in self.folds.readers and isinstance(self.modules[reader], SpikingNeuron)
 
     def _bias_of_readers(self, node: fx.Node) -> Tensor:
         """The bias of the neurons that read a synapse, in counts of its accumulator, int32."""
@@ -361,10 +363,9 @@ class _Lowering:
         return self._bytes_of(neuron, signed=held or (self.dialect.signed_words and not biased))
 
     def _is_convolved(self, node: fx.Node) -> bool:
-        """Whether a convolution reads some words, and no sum, whose operands OpenVINO would choose by their type."""
+        """Whether convolutions read some words, and nothing else does: OpenVINO would move the zero point about."""
         readers = [self.modules.get(user) for user in node.users]
-        convolutions = [item for item in readers if isinstance(item, Synapse) and item.geometry is not None]
-        return bool(convolutions) and not self._joins_sum(node)
+        return all(isinstance(item, Synapse) and item.geometry is not None for item in readers)
 
     @staticmethod
     def _bytes_of(neuron: SpikingNeuron, *, signed: bool) -> Bytes:
@@ -398,8 +399,8 @@ class _Lowering:
         formula = formula_of(transfer, neuron) if self.dialect.computes_functions else None
         if formula is None:
             return WordTable(neuron(transfer.table), int(transfer.first), stored, flat=self.dialect.flat_tables)
-        fire = FireWords(stored, clips_bytes=self.dialect.clips_bytes, rounds=self._joins_sum(node))
-        return FormulaWords(formula, fire)
+        elsewhere = any(not isinstance(self.modules.get(user), Synapse) for user in node.users)
+        return FormulaWords(formula, FireWords(stored, clips_bytes=self.dialect.clips_bytes, rounds=elsewhere))
 
     def _times(self, reader: fx.Node, source: fx.Node, factor: Tensor) -> fx.Node:
         """A value times a factor: words are read at that scale."""

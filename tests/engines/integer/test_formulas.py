@@ -14,6 +14,7 @@ from onnx.reference import ReferenceEvaluator
 from torch import nn
 
 import snnconvert
+from snnconvert.engines.integer import compiled
 from snnconvert.engines.integer.dialect import ONNXRUNTIME, OPENVINO
 from snnconvert.engines.integer.formulas import formula_of
 from snnconvert.engines.integer.function_test import computes_closely
@@ -119,6 +120,51 @@ def test_no_word_differs_and_no_output(engine, config):
     assert found.differing == {}
     unobserved = snn.compile(engine, threads=1, cache=False)(images)
     torch.testing.assert_close(unobserved, snn(images), rtol=1e-5, atol=1e-5)
+
+
+class Shared(nn.Module):
+    """Words of a function that a convolution, a concat and an interpolation read."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c, self.d = conv(3, 8), conv(3, 8), conv(8, 8), conv(16, 8)
+        self.e, self.head = conv(8, 8), nn.Linear(8, 5)
+
+    def forward(self, x):
+        a, b = F.silu(self.a(x)), F.relu(self.b(x))
+        sums = F.gelu(self.c(a) + self.d(torch.cat([a, b], 1)))
+        larger = F.silu(self.e(F.interpolate(a, scale_factor=2.0)))
+        return self.head(sums.mean((2, 3))) + self.head(larger.mean((2, 3)))
+
+
+class Cancelling(nn.Module):
+    """Partial sums that are far larger than what they end in."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.wide, self.head = conv(3, 64), nn.Conv2d(64, 32, 1), nn.Linear(32, 5)
+        with torch.no_grad():
+            self.wide.weight.mul_(0.1).add_(torch.tensor([0.4, -0.4]).repeat_interleave(32).view(1, 64, 1, 1))
+
+    def forward(self, x):
+        return self.head(F.gelu(self.wide(F.relu(self.stem(x)))).mean((2, 3)))
+
+
+@pytest.mark.parametrize("net", [Shared, Cancelling])
+@pytest.mark.parametrize("engine", RUNTIMES)
+def test_nobody_watching_outputs_are_the_same(engine, net):
+    pytest.importorskip(engine)
+    snn, images = spiking(net)
+    found = snn.compile(engine, threads=1, cache=False)(images)
+    torch.testing.assert_close(found, snn(images), rtol=1e-5, atol=1e-5)
+
+
+def test_without_the_runtimes_functions_tables_stand_in(monkeypatch):
+    pytest.importorskip("openvino")
+    monkeypatch.setattr(compiled, "computes_functions", lambda: False)
+    snn, images = spiking(bottleneck)
+    found = snn.compile("openvino", threads=1, cache=False)(images)
+    torch.testing.assert_close(found, snn(images), rtol=1e-5, atol=1e-5)
 
 
 def test_openvino_looks_nothing_up_and_onnxruntime_does():
