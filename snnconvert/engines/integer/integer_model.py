@@ -74,7 +74,14 @@ def output_names(network: fx.GraphModule) -> list[str]:
 
 def _name_synapses(model: onnx.ModelProto, layers: Mapping[str, str]) -> None:
     """Gives the node of every synapse its layer's name, by the weights it reads."""
-    weights = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
+    weights, numbers = {}, {}
+    for node in model.graph.node:
+        if node.op_type == "DequantizeLinear":
+            weights[node.output[0]] = node.input[0]
+        elif node.op_type == "Cast":
+            numbers[node.output[0]] = node.input[0]
+        elif node.op_type == "Mul" and node.input[0] in numbers:
+            weights[node.output[0]] = numbers[node.input[0]]
     for node in model.graph.node:
         for source in node.input:
             target = weights.get(source, "").removesuffix(_WEIGHT)
