@@ -210,8 +210,7 @@ class _Lowering:
             unit = max((self.plain_sums.get(user, 1.0) for user in node.users), default=1.0)
             self.values[node] = self._times(node, source, module.multiplier / unit * self._factor(node))
         elif isinstance(module, SumPool):
-            sums = WindowSum(module.geometry, module.multiplier * self._factor(node), self.channels.get(node.name, 0))
-            self.values[node] = self.call(node, "", sums, self.values[source])
+            self.values[node] = self._window_sum(node, module, self.values[source])
         elif isinstance(module, Product):
             self._emit_product(node, module)
         elif isinstance(module, ToReal):
@@ -220,6 +219,16 @@ class _Lowering:
         else:
             inputs = [self.values[arg] for arg in node.all_input_nodes]
             self.values[node] = self.call(node, "", copy.deepcopy(module), *inputs)
+
+    def _window_sum(self, node: fx.Node, pool: SumPool, counts: fx.Node) -> fx.Node:
+        """Sums of windows; OpenVINO (2026.4) gets them wrong if channels differ in scale and several nodes read."""
+        scale, channels = pool.multiplier * self._factor(node), self.channels.get(node.name, 0)
+        differ = not pool.geometry.dims and not bool((scale == scale.flatten()[0]).all())
+        if self.dialect.rounds_first and differ and len(node.users) > 1:
+            sums = self.call(node, "_sums", WindowSum(pool.geometry, _ONE, channels), counts)
+            along = scale.view(-1, *[1] * len(pool.geometry.kernel))
+            return self.call(node, "", Scaled(along), self.call(node, "_whole", Whole(), sums))
+        return self.call(node, "", WindowSum(pool.geometry, scale, channels), counts)
 
     def _synapse(self, node: fx.Node, synapse: Synapse, words: fx.Node) -> fx.Node:
         scale = (synapse.multiplier.double() * self._factor(node).double().flatten()).to(torch.float32)

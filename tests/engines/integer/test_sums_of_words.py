@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from integer_networks import RUNTIMES
 from torch import nn
 
@@ -39,6 +40,12 @@ def fired_twice(net, x):
     return torch.relu(torch.relu(total) + net.convs[2](torch.relu(total))) + total
 
 
+def of_a_pool(net, x):
+    """Channels of a pooled current, each in its own unit, that neurons and a sum read."""
+    pooled = F.avg_pool2d(net.fire(0, x), 8)
+    return torch.relu(net.convs[1](pooled) + pooled)
+
+
 def matches_unobserved(engine, form, config, seed=0):
     torch.manual_seed(seed)
     ann, images = Sums(form).eval(), torch.randn(16, 3, 8, 8)
@@ -64,3 +71,10 @@ def test_words_that_fire_again_are_clipped_as_they_are(engine, seed):
     pytest.importorskip(engine)
     config = snnconvert.ConversionConfig(bits=2, T=2, shortcut_bits=2, residuals="spikes")
     assert matches_unobserved(engine, fired_twice, config, seed)
+
+
+@pytest.mark.parametrize("engine", RUNTIMES)
+def test_pooled_currents_with_units_per_channel_are_read_twice(engine):
+    pytest.importorskip(engine)
+    config = snnconvert.ConversionConfig(threshold_granularity="channel", potential_correction=True)
+    assert matches_unobserved(engine, of_a_pool, config)
