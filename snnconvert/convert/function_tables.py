@@ -33,14 +33,14 @@ def function_tables(
         if site is None or kind_of(node) is not OpKind.FUNCTION or is_leaky(node):
             continue
         threshold, function = thresholds[site.family], function_of(node)
-        if function is not None and not fires_on_head(node, threshold):
+        if function is not None and head_of_neurons(node, threshold) is None:
             own = steps.at(site.node, site.family)
             finest = float(own.min())
             tables[node.name] = tabulate(function, finest, threshold.code, float(own.max()) / finest)
     return tables
 
 
-def fires_on_head(node: fx.Node, threshold: Threshold) -> bool:
-    """Whether a function is a quantizer whose steps are the neurons' own, behind a scale and a shift."""
+def head_of_neurons(node: fx.Node, threshold: Threshold) -> tuple[float, float] | None:
+    """Scale and shift in front of a quantizer whose steps are the neurons' own; None of any other function."""
     grid = grid_of(node)
-    return grid is not None and grid.step == threshold.step and linear_head(node) is not None
+    return linear_head(node) if grid is not None and grid.step == threshold.step else None

@@ -19,12 +19,11 @@ from snnconvert.convert.currents import (
 )
 from snnconvert.convert.elementwise import function_of
 from snnconvert.convert.flow import Carrier, Flow, infer_flows, pool_window, reduced_dims
-from snnconvert.convert.function_tables import fires_on_head, function_tables
+from snnconvert.convert.function_tables import function_tables, head_of_neurons
 from snnconvert.convert.graph_tools import constant_of
 from snnconvert.convert.names import layer_name
 from snnconvert.convert.ops import CONVOLUTIONS, PRELU, TRANSPOSED, OpKind, affine_source, is_leaky, kind_of
 from snnconvert.convert.plan import Plan, Site, SynapsePlan
-from snnconvert.convert.quantizers import linear_head
 from snnconvert.convert.shapes import hinted_shape, most_terms
 from snnconvert.convert.units import FloatArray
 from snnconvert.convert.weights import quantize
@@ -240,7 +239,8 @@ class _Emitter:
         """Neurons that fire on a function of their potential: its transfer, then a neuron of gain one."""
         source = node.all_input_nodes[0]
         threshold = self.thresholds[site.family]
-        if fires_on_head(node, threshold) and (head := linear_head(node)) is not None:
+        head = head_of_neurons(node, threshold)
+        if head is not None:
             scale, shift = (torch.tensor([threshold.step * value], dtype=torch.float64) for value in head)
             return self._emit_neuron(site, source, (scale, shift), at=node)
         unit, axis = self._unit_of(source)

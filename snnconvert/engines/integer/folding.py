@@ -18,11 +18,10 @@ from snnconvert.engines.integer.proof import INT32_LARGEST, LARGEST_BYTE
 from snnconvert.neurons.current import IntegerScale, SumPool, ToReal
 from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.neurons.product import Product
-from snnconvert.neurons.synapse import Synapse, accumulator_bound
+from snnconvert.neurons.synapse import FLOAT32_EXACT, Synapse, accumulator_bound
 from snnconvert.neurons.transfer import TableTransfer
 
 Modules = Mapping[fx.Node, nn.Module]
-_SIGNIFICAND = 24
 
 
 @dataclass
@@ -87,9 +86,9 @@ def _stays_exact(module: nn.Module, gain: Tensor) -> bool:
     """Whether a convolution in floating point adds up products with g exactly, in any order."""
     if not isinstance(module, Synapse) or module.geometry is None:
         return True
-    mantissas = torch.frexp(gain.double().abs())[0].mul(1 << _SIGNIFICAND).to(torch.int64)
+    mantissas = torch.frexp(gain.double().abs())[0].mul(FLOAT32_EXACT).to(torch.int64)
     odd = mantissas // (mantissas & -mantissas).clamp(min=1)
-    return bool((module.bound().cpu() * odd.flatten().cpu() <= 1 << _SIGNIFICAND).all())
+    return bool((module.bound().cpu() * odd.flatten().cpu() <= FLOAT32_EXACT).all())
 
 
 def _gain_of(module: nn.Module | None) -> Tensor | None:

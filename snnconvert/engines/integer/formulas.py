@@ -91,7 +91,7 @@ def formula_of(transfer: TableTransfer, neuron: SpikingNeuron) -> Formula | None
     within = (values * gain > low - 0.5) & (values * gain < high + 0.5)
     if int(within.sum()) < 3:
         return None
-    candidates = [_fitted(name, positions[within], values[within]) for name in FUNCTIONS]
+    candidates = (_fitted(name, positions[within], values[within]) for name in FUNCTIONS)
     for name, inner, outer in (found for found in candidates if found is not None):
         formula = Formula(name, _rounded(inner), _rounded(outer * gain))
         if _is_proven(formula, positions, words, (low, high)):
