@@ -20,7 +20,7 @@ from snnconvert.engines.integer.folding import Folds, fold_gains
 from snnconvert.engines.integer.formulas import formula_of
 from snnconvert.engines.integer.logarithmic_twins import FireValues, SplitForm
 from snnconvert.engines.integer.module_calls import call_for
-from snnconvert.engines.integer.plain_sums import multiplier_of, plain_sums
+from snnconvert.engines.integer.proof import LARGEST_BYTE
 from snnconvert.engines.integer.twins import (
     MIDDLE,
     BilinearForm,
@@ -31,9 +31,11 @@ from snnconvert.engines.integer.twins import (
     ReadWords,
     Scaled,
     Whole,
+    WholeWords,
     WindowSum,
     WordTable,
 )
+from snnconvert.engines.integer.word_sums import WordSums, is_kept_by_division
 from snnconvert.errors import EngineError
 from snnconvert.neurons.current import IntegerScale, SumPool, ToReal
 from snnconvert.neurons.logarithmic import LogarithmicCode
@@ -111,12 +113,13 @@ class _Lowering:
             node: network.get_submodule(str(node.target)) for node in network.graph.nodes if node.op == "call_module"
         }
         self.folds: Folds = fold_gains(network.graph, self.modules, dialect)
-        self.plain_sums = {} if dialect.folds_sums else plain_sums(network.graph, self.modules)
+        self.sums = WordSums(network.graph, self.modules, folds_sums=dialect.folds_sums)
         self.reads_sizes = any(_reads_size(node) for node in network.graph.nodes)
         self.graph = fx.Graph()
         self.root: dict[str, object] = {}
         self.values: dict[fx.Node, fx.Node] = {}
         self.fired: dict[fx.Node, tuple[fx.Node, Bytes | None]] = {}
+        self.whole: set[fx.Node] = set()
 
     def run(self, *, observed: bool) -> LoweredNetwork:
         stored: list[StoredWords] = []
@@ -155,47 +158,19 @@ class _Lowering:
 
     def _emit_function(self, node: fx.Node) -> None:
         copied = self.graph.node_copy(node, lambda source: self._operand(node, source))
-        if node in self.plain_sums:
-            copied.args = tuple(self.values[operand] for operand in self._plain_last(node))
+        if node in self.sums.plain:
+            copied.args = tuple(self.values[operand] for operand in self.sums.operands(node))
         self.values[node] = copied
-
-    def _plain_last(self, node: fx.Node) -> list[fx.Node]:
-        """The operands of a sum of words, last the one that enters as it is: OpenVINO divides by its scale."""
-        plain = self.plain_sums[node]
-        return sorted(node.all_input_nodes, key=lambda operand: multiplier_of(operand, self.modules) == plain)
 
     def _operand(self, reader: fx.Node, source: fx.Node) -> fx.Node:
         factor = self.folds.read_factors.get((reader, source))
         if factor is not None:
             return self._times(reader, source, factor)
-        if reader in self.plain_sums:
+        if reader in self.sums.plain:
             return self.values[source]
-        if not self.dialect.folds_sums and self._is_words(source) and self._adds_single_scales(reader):
+        if not self.dialect.folds_sums and self.sums.is_words(source) and self.sums.adds_single_scales(reader):
             return self.call(reader, f"_{source.name}", Whole(), self.values[source])
         return self.values[source]
-
-    def _is_words(self, node: fx.Node) -> bool:
-        """Whether a node is words, at whatever scale."""
-        module = self.modules.get(node)
-        if isinstance(module, IntegerScale):
-            return isinstance(self.modules.get(self._argument(node)), SpikingNeuron)
-        return isinstance(module, SpikingNeuron)
-
-    def _adds_single_scales(self, node: fx.Node) -> bool:
-        """Whether a node is a sum of integers that have one scale each.
-
-        OpenVINO brings the scales of its operands behind such a sum, one of them divided by the other.
-        """
-        if node.op != "call_function" or kind_of(node) is not OpKind.ADD:
-            return False
-        return all(self._has_one_scale(source) for source in node.all_input_nodes)
-
-    def _has_one_scale(self, node: fx.Node) -> bool:
-        """Whether an operand of a sum is integers at one scale for all channels, as far as can be told."""
-        module = self.modules.get(node)
-        if isinstance(module, Synapse):
-            return bool((module.multiplier == module.multiplier[0]).all())
-        return self._is_words(node) or node.op != "call_function" or self._adds_single_scales(node)
 
     def _emit_module(self, node: fx.Node, module: nn.Module) -> None:
         source = node.args[0]
@@ -207,7 +182,7 @@ class _Lowering:
         elif isinstance(module, Synapse):
             self.values[node] = self._synapse(node, module, self.values[source])
         elif isinstance(module, IntegerScale):
-            unit = max((self.plain_sums.get(user, 1.0) for user in node.users), default=1.0)
+            unit = max((self.sums.plain.get(user, 1.0) for user in node.users), default=1.0)
             self.values[node] = self._times(node, source, module.multiplier / unit * self._factor(node))
         elif isinstance(module, SumPool):
             self.values[node] = self._window_sum(node, module, self.values[source])
@@ -322,16 +297,17 @@ class _Lowering:
         origin = source if pool is None else self._argument(pool)
         potential = self.values[origin]
         folded = node in self.folds.readers
-        unit = self.plain_sums.get(origin, 1.0)
+        unit = self.sums.plain.get(origin, 1.0)
         gain, bias = neuron.gain * unit, None if neuron.bias is None else neuron.bias / unit
         scaled = not folded and (bias is not None or not bool((gain == 1).all()))
         if scaled:
-            if self.dialect.rounds_first and stored.is_clipped and self._moves_words(origin):
+            if self.dialect.rounds_first and stored.is_clipped and self.sums.moves_words(origin):
                 potential = self.call(node, "_words", Whole(), potential)
             potential = self.call(node, "_scaled", Scaled(gain, bias), potential)
-        in_kernel = not scaled and self._has_bias(origin)
-        in_rounding = in_kernel and neuron.code.offset == 0 and not self.reads_sizes and not self._joins_sum(node)
-        rounds = self.dialect.rounds_first and not in_rounding
+        if not scaled and self._has_bias(origin) and self.sums.is_added_in_kernel(node):
+            self._add_in_kernel(node, stored, potential)
+            return
+        rounds = self.dialect.rounds_first and not self._rounds_as_it_fires(node, neuron, origin, gain, scaled=scaled)
         fire = FireWords(stored, clips_bytes=self.dialect.clips_bytes, rounds=rounds)
         fired = self.call(node, "_fire", fire, potential)
         if pool is not None:
@@ -343,24 +319,29 @@ class _Lowering:
             fired = self.call(node, "_pooled", again, pooled)
         self._note_fired(node, fired, stored)
 
+    def _add_in_kernel(self, node: fx.Node, stored: Bytes, potential: fx.Node) -> None:
+        """Words that a sum reads and nothing else: they stay in the kernel, and are stored for observers only."""
+        self.values[node] = self.call(node, "_whole", WholeWords(stored), potential)
+        fire = FireWords(stored, clips_bytes=self.dialect.clips_bytes, rounds=False)
+        self.fired[node] = self.call(node, "_fire", fire, self.values[node]), stored
+        self.whole.add(node)
+
+    def _rounds_as_it_fires(
+        self, node: fx.Node, neuron: SpikingNeuron, origin: fx.Node, gain: Tensor, *, scaled: bool
+    ) -> bool:
+        """Whether OpenVINO's own rounding into bytes gives the very words."""
+        if neuron.code.offset != 0 or self.reads_sizes:
+            return False
+        joins = self.sums.joins(node)
+        if origin not in self.sums.plain:
+            return not scaled and self._has_bias(origin) and not joins
+        is_stored = not joins or self.sums.is_convolved_as_well(node)
+        return is_stored and neuron.bias is None and neuron.ceiling == LARGEST_BYTE and is_kept_by_division(gain)
+
     def _has_bias(self, node: fx.Node) -> bool:
         """Whether a node is a synapse that adds something: OpenVINO works the scale of others into its rounding."""
         synapse = self.modules.get(node)
         return isinstance(synapse, Synapse) and bool(synapse.bias.any() or self._bias_of_readers(node).any())
-
-    def _joins_sum(self, node: fx.Node) -> bool:
-        """Whether a sum reads some words; OpenVINO may leave out the rounding of those that nothing else reads."""
-        return any(
-            isinstance(self.modules.get(user), IntegerScale)
-            or (user.op == "call_function" and kind_of(user) is OpKind.ADD)
-            for user in node.users
-        )
-
-    def _moves_words(self, node: fx.Node) -> bool:
-        """Whether a node is words at one scale, moved or not: OpenVINO clips them before it scales them."""
-        if node.op == "call_function" and kind_of(node) is not OpKind.ADD:
-            return any(map(self._moves_words, node.all_input_nodes))
-        return self._is_words(node)
 
     def _note_fired(self, node: fx.Node, fired: fx.Node, stored: Bytes) -> None:
         self.fired[node] = fired, stored
@@ -414,7 +395,7 @@ class _Lowering:
     def _times(self, reader: fx.Node, source: fx.Node, factor: Tensor) -> fx.Node:
         """A value times a factor: words are read at that scale."""
         fired, stored = self.fired.get(source, (None, None))
-        if fired is not None and stored is not None and factor.numel() == 1:
+        if fired is not None and stored is not None and factor.numel() == 1 and source not in self.whole:
             return self.call(reader, f"_{source.name}", ReadWords(stored, factor), fired)
         if bool((factor == 1).all()):
             return self.values[source]

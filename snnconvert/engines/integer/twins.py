@@ -48,7 +48,7 @@ class Bytes(nn.Module):
         super().__init__()
         shift = MIDDLE if signed else 0
         self.dtype = torch.int8 if signed else torch.uint8
-        self.largest = largest
+        self.smallest, self.largest = -offset, largest
         self.is_clipped = largest + offset < 255
         self.register_buffer("zero_point", torch.tensor(offset - shift, dtype=self.dtype))
         self.register_buffer("top", torch.tensor(min(largest + offset, 255) - shift, dtype=self.dtype))
@@ -73,6 +73,18 @@ class FireWords(nn.Module):
         if stored.is_clipped and self.clips_bytes:
             return onnx_node("Min", (fired, stored.top), fired, stored.dtype)
         return fired
+
+
+class WholeWords(nn.Module):
+    """z = clip(rne(u), −o, largest) of values u in steps Δ, as float32: words that no memory holds."""
+
+    def __init__(self, stored: Bytes) -> None:
+        super().__init__()
+        self.smallest, self.largest = stored.smallest, stored.largest
+
+    def forward(self, values: Tensor) -> Tensor:
+        """float32 of the values' shape."""
+        return values.round().clamp(float(self.smallest), float(self.largest))
 
 
 class ReadWords(nn.Module):

@@ -23,6 +23,26 @@ def without_bias():
     return net.eval()
 
 
+class Sums(nn.Module):
+    """Words from 0 to 255 and a branch of them: half of its channels are 0, the others c times the words."""
+
+    def __init__(self, factors):
+        super().__init__()
+        self.stem = nn.Conv2d(1, 2, 1)
+        self.branches = nn.ModuleList(nn.Conv2d(2, 2, 1) for _ in factors)
+        self.last = nn.ModuleList(nn.Conv2d(2, 2, 1) for _ in factors)
+        with torch.no_grad():
+            self.stem.weight.fill_(1.0), self.stem.bias.zero_()
+            for branch, factor in zip(self.branches, factors, strict=True):
+                branch.weight[:, :, 0, 0] = torch.tensor([[factor, 0.0], [0.0, 0.0]])
+                branch.bias[:] = torch.tensor([0.01, 0.0])
+
+    def forward(self, x):
+        words = torch.relu(self.stem(x))
+        sums = [torch.relu(words + branch(words)) for branch in self.branches]
+        return torch.cat([last(words) for last, words in zip(self.last, sums, strict=True)], 1)
+
+
 class Ties(NeuronValues):
     """Counts potentials halfway between two words of which the lower one is even."""
 
@@ -47,3 +67,20 @@ def test_layers_without_bias_round_ties_to_even(engine):
         ties.run(images)
     assert ties.count > 300
     assert compared(snn, images, engine).differing == {}
+
+
+@pytest.mark.parametrize("engine", RUNTIMES)
+def test_sums_of_words_round_ties_to_even(engine):
+    pytest.importorskip(engine)
+    images = torch.linspace(0, 1, 256).view(1, 1, 16, 16)
+    torch.manual_seed(0)
+    net = Sums([0.05 * 1.3**power for power in range(12)]).eval()
+    config = snnconvert.ConversionConfig(residuals="spikes")
+    snn = snnconvert.convert(net, images, config, progress=False)
+    ties = Ties(snn.network)
+    with torch.no_grad():
+        ties.run(images)
+    assert ties.count > 10
+    expected = snn(images)
+    found = snn.compile(engine, threads=1, cache=False)(images)
+    assert float((found - expected).abs().max()) < 1e-5 * float(expected.std())

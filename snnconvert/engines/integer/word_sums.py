@@ -1,0 +1,98 @@
+"""Sums of words, and how their operands are best written down: as bytes, or inside the kernel that fires them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, fx, nn
+
+from snnconvert.convert.ops import OpKind, kind_of
+from snnconvert.engines.integer.plain_sums import multiplier_of, plain_sums
+from snnconvert.engines.integer.proof import LARGEST_BYTE
+from snnconvert.neurons.current import IntegerScale
+from snnconvert.neurons.neuron import SpikingNeuron
+from snnconvert.neurons.synapse import Synapse
+
+
+class WordSums:
+    """The sums of a spiking graph that may be of words.
+
+    Attributes:
+        plain: the power of two that goes behind each sum of two words, by node; empty for runtimes that scale words as
+            they read them.
+    """
+
+    def __init__(self, graph: fx.Graph, modules: Mapping[fx.Node, nn.Module], *, folds_sums: bool) -> None:
+        """Finds them.
+
+        Args:
+            graph: of a spiking network.
+            modules: its modules by node.
+            folds_sums: whether a neuron's gain goes into the scales of the words it adds up.
+        """
+        self.plain: Mapping[fx.Node, float] = {} if folds_sums else plain_sums(graph, modules)
+        self._modules = modules
+
+    def operands(self, node: fx.Node) -> list[fx.Node]:
+        """The operands of a plain sum, last the one that enters as it is: OpenVINO divides by its scale."""
+        plain = self.plain[node]
+        return sorted(node.all_input_nodes, key=lambda operand: multiplier_of(operand, self._modules) == plain)
+
+    def is_words(self, node: fx.Node) -> bool:
+        """Whether a node is words, at whatever scale."""
+        module = self._modules.get(node)
+        if isinstance(module, IntegerScale):
+            return isinstance(self._modules.get(node.all_input_nodes[0]), SpikingNeuron)
+        return isinstance(module, SpikingNeuron)
+
+    def moves_words(self, node: fx.Node) -> bool:
+        """Whether a node is words at one scale, moved or not: OpenVINO clips them before it scales them."""
+        if node.op == "call_function" and kind_of(node) is not OpKind.ADD:
+            return any(map(self.moves_words, node.all_input_nodes))
+        return self.is_words(node)
+
+    def adds_single_scales(self, node: fx.Node) -> bool:
+        """Whether a node is a sum of integers that have one scale each.
+
+        OpenVINO brings the scales of its operands behind such a sum, one of them divided by the other.
+        """
+        if node.op != "call_function" or kind_of(node) is not OpKind.ADD:
+            return False
+        return all(self._has_one_scale(source) for source in node.all_input_nodes)
+
+    def _has_one_scale(self, node: fx.Node) -> bool:
+        """Whether an operand of a sum is integers at one scale for all channels, as far as can be told."""
+        module = self._modules.get(node)
+        if isinstance(module, Synapse):
+            return bool((module.multiplier == module.multiplier[0]).all())
+        return self.is_words(node) or node.op != "call_function" or self.adds_single_scales(node)
+
+    def joins(self, node: fx.Node) -> bool:
+        """Whether a sum reads some words; OpenVINO may leave out the rounding of those that nothing else reads."""
+        return any(
+            isinstance(self._modules.get(user), IntegerScale)
+            or (user.op == "call_function" and kind_of(user) is OpKind.ADD)
+            for user in node.users
+        )
+
+    def is_added_in_kernel(self, node: fx.Node) -> bool:
+        """Whether words are only the scaled operand of a plain sum: the kernel that fires them adds them up."""
+        reader = node
+        while len(reader.users) == 1:
+            operand, reader = reader, next(iter(reader.users))
+            if reader in self.plain:
+                return self.operands(reader)[0] is operand
+            if not isinstance(self._modules.get(reader), IntegerScale):
+                break
+        return False
+
+    def is_convolved_as_well(self, node: fx.Node) -> bool:
+        """Whether a synapse reads some words, too, so that they are bytes in memory."""
+        return any(isinstance(self._modules.get(user), Synapse) for user in node.users)
+
+
+def is_kept_by_division(gain: Tensor) -> bool:
+    """Whether 255/(255/g) is g in float32: OpenVINO turns a gain into the range that fills a byte, and back."""
+    largest = torch.tensor(float(LARGEST_BYTE))
+    return bool((largest / (largest / gain) == gain).all())
