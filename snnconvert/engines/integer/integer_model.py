@@ -14,6 +14,7 @@ from snnconvert.engines.integer.early_firing import early_firings
 from snnconvert.engines.integer.lowering import StoredWords, lower
 from snnconvert.engines.integer.onnx_model import to_onnx
 from snnconvert.engines.integer.proof import check_accumulators, check_words
+from snnconvert.engines.integer.slicing import split_as_slices
 from snnconvert.engines.integer.traces import traced
 from snnconvert.neurons.current import SumPool
 
@@ -51,6 +52,7 @@ def integer_model(
     """
     check_words(network)
     check_accumulators(network)
+    network = split_as_slices(network)
     early = early_firings(network, signature)
     lowered = lower(network, dialect, _pooled_channels(network, signature), early, observed=observed)
     names = output_names(network)

@@ -28,6 +28,16 @@ def halves(n, x):
     return n.up(low) + n.down(high)
 
 
+def in_parts(n, x):
+    low, high = x.unsqueeze(1).permute(0, 2, 1, 3).split([6, 6], dim=3)
+    return n.up(low) + n.down(high)
+
+
+def in_chunks(n, x):
+    low, high = x.unsqueeze(1).transpose(1, 2).chunk(2, -1)
+    return n.up(low) + n.down(high)
+
+
 def one_half(n, x):
     return n.up(x[:, :, :6].transpose(1, 2).transpose(1, 2))
 
@@ -63,11 +73,14 @@ def test_what_is_left_out_shared_or_read_by_others_is_moved_first(forward):
     assert compared(snn, images, "onnxruntime").differing == {}
 
 
-def test_bytes_are_moved():
-    snn, _ = split(halves)
+@pytest.mark.parametrize("forward", [halves, in_parts, in_chunks])
+def test_bytes_are_moved(forward):
+    snn, images = split(forward)
+    assert compared(snn, images, "onnxruntime").differing == {}
     model = integer_model(snn.network, snn.signature, ONNXRUNTIME).model
     types = {item.name: item.type.tensor_type.elem_type for item in model.graph.value_info}
-    moved = [types[node.output[0]] for node in model.graph.node if node.op_type in ("Transpose", "Split", "Squeeze")]
+    moves = [node.output[0] for node in model.graph.node if node.op_type in ("Transpose", "Slice", "Squeeze")]
+    moved = [types[name] for name in moves if name in types]
     assert onnx.TensorProto.UINT8 in moved
     assert onnx.TensorProto.FLOAT not in moved
 

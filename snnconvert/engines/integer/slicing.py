@@ -1,0 +1,55 @@
+"""Parts of a tensor as slices of it: what runtimes cut bytes by."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from itertools import accumulate, pairwise, repeat
+
+import torch
+from torch import fx
+
+aten = torch.ops.aten
+_BY_SIZES = frozenset({aten.split_with_sizes.default, aten.unsafe_split_with_sizes.default})
+_BY_SIZE = frozenset({aten.split.Tensor, aten.unsafe_split.Tensor})
+
+
+def split_as_slices(network: fx.GraphModule) -> fx.GraphModule:
+    """A graph in which every part of a split with sizes known in advance is a slice of what is split.
+
+    onnxruntime has no kernel for the sequences of bytes as which torch exports splits.
+
+    Args:
+        network: a spiking graph; it is left as it is, and shares its modules.
+    """
+    graph = fx.Graph()
+    results = graph.graph_copy(network.graph, {})
+    graph.output(results)
+    for node in list(graph.nodes):
+        if node.op != "call_function" or node.kwargs or any(user.target is not operator.getitem for user in node.users):
+            continue
+        bounds = _bounds(node)
+        if bounds is None:
+            continue
+        dimension = node.args[2] if len(node.args) > 2 else 0
+        for part in list(node.users):
+            first, last = bounds[int(part.args[1])]  # type: ignore[arg-type]
+            part.target, part.args = aten.slice.Tensor, (node.args[0], dimension, first, last)
+        graph.erase_node(node)
+    sliced = fx.GraphModule(network, graph)
+    sliced.graph.lint()
+    return sliced
+
+
+def _bounds(node: fx.Node) -> Sequence[tuple[int, int]] | None:
+    """Where each part of a split begins and ends; None of other nodes, and where sizes are symbols."""
+    if node.target in _BY_SIZES:
+        sizes = node.args[1]
+    elif node.target in _BY_SIZE:
+        parts = 1 + max((int(part.args[1]) for part in node.users), default=0)  # type: ignore[arg-type]
+        sizes = list(repeat(node.args[1], parts))
+    else:
+        return None
+    if not isinstance(sizes, Sequence) or not all(isinstance(size, int) for size in sizes):
+        return None
+    return list(pairwise(accumulate(sizes, initial=0)))
