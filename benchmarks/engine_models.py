@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +81,12 @@ def openvino_run(path: Path, threads: int, precision: str = "f32") -> Run:
     }
     request = openvino.Core().compile_model(str(path), "CPU", settings).create_infer_request()
     return lambda images: request.infer([images.numpy()], share_inputs=True)
+
+
+def openvino_survives(path: Path) -> bool:
+    """Whether OpenVINO can compile a file, tried in a process of its own: some files of other makers end it."""
+    script = "import sys, openvino; openvino.Core().compile_model(sys.argv[1], 'CPU')"
+    return subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, check=False).returncode == 0
 
 
 def has_openvino() -> bool:

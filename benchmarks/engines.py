@@ -22,6 +22,7 @@ from benchmarks.engine_models import (
     has_openvino,
     onnxruntime_run,
     openvino_run,
+    openvino_survives,
     write_ann,
 )
 from benchmarks.markdown import replace_block, table_lines
@@ -118,7 +119,10 @@ def _runs(
     if has_openvino():
         runs["openvino float32"] = openvino_run(files.float32, threads)
         runs["openvino bf16"] = openvino_run(files.float32, threads, "bf16")
-        runs["openvino int8"] = openvino_run(files.int8, threads)
+        if openvino_survives(files.int8):
+            runs["openvino int8"] = openvino_run(files.int8, threads)
+        else:
+            emit("OpenVINO can't compile the ANN's 8-bit form")
         engines.append(("openvino", "spikes"))
     seconds: dict[str, float] = {}
     for engine, wanted in engines:

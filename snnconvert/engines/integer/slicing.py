@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from itertools import accumulate, pairwise, repeat
+from itertools import accumulate, pairwise
 
 import torch
 from torch import fx
@@ -33,7 +33,7 @@ def split_as_slices(network: fx.GraphModule) -> fx.GraphModule:
             continue
         dimension = node.args[2] if len(node.args) > 2 else 0
         for part in list(node.users):
-            first, last = bounds[int(part.args[1])]  # type: ignore[arg-type]
+            first, last = bounds[_place(part)]
             part.target, part.args = aten.slice.Tensor, (node.args[0], dimension, first, last)
         graph.erase_node(node)
     sliced = fx.GraphModule(network, graph)
@@ -43,13 +43,16 @@ def split_as_slices(network: fx.GraphModule) -> fx.GraphModule:
 
 def _bounds(node: fx.Node) -> Sequence[tuple[int, int]] | None:
     """Where each part of a split begins and ends; None of other nodes, and where sizes are symbols."""
-    if node.target in _BY_SIZES:
-        sizes = node.args[1]
-    elif node.target in _BY_SIZE:
-        parts = 1 + max((int(part.args[1]) for part in node.users), default=0)  # type: ignore[arg-type]
-        sizes = list(repeat(node.args[1], parts))
-    else:
-        return None
-    if not isinstance(sizes, Sequence) or not all(isinstance(size, int) for size in sizes):
-        return None
-    return list(pairwise(accumulate(sizes, initial=0)))
+    if node.target in _BY_SIZES and isinstance(node.args[1], Sequence):
+        sizes = [size for size in node.args[1] if isinstance(size, int)]
+        return list(pairwise(accumulate(sizes, initial=0))) if len(sizes) == len(node.args[1]) else None
+    if node.target in _BY_SIZE and isinstance(size := node.args[1], int):
+        parts = 1 + max((_place(part) for part in node.users), default=0)
+        return [(place * size, (place + 1) * size) for place in range(parts)]
+    return None
+
+
+def _place(part: fx.Node) -> int:
+    place = part.args[1]
+    assert isinstance(place, int)
+    return place
