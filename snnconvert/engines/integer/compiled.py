@@ -22,6 +22,7 @@ from snnconvert.engines.integer.integer_model import integer_model
 from snnconvert.engines.integer.lowering import StoredWords
 from snnconvert.engines.integer.onnxruntime_runtime import OnnxRuntime
 from snnconvert.engines.integer.openvino_runtime import OpenVino, computes_functions, openvino_package
+from snnconvert.engines.integer.portions import in_portions, portion_of
 from snnconvert.engines.integer.runtime import ENGINES, FloatOperation, LayerWords, Runtime, RuntimeOptions
 from snnconvert.engines.integer.source_digest import package_digest
 from snnconvert.engines.integer.torch_runtime import TorchRuntime
@@ -69,10 +70,12 @@ class CompiledNetwork:
         compile_seconds: float,
         *,
         from_cache: bool,
+        portion: int | None = None,
     ) -> None:
         self.engine, self.options = engine, options
         self.compile_seconds, self.from_cache = compile_seconds, from_cache
         self._runtime, self._signature, self._returned, self._network = runtime, signature, returned, network
+        self._portion = portion
         self._observer: tuple[Runtime, tuple[StoredWords, ...]] | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -82,7 +85,8 @@ class CompiledNetwork:
             InputError: if arguments or shapes aren't those it was built for.
         """
         leaves = self._leaves(args, kwargs)
-        outputs = self._runtime.run(leaves)
+        run, portion = self._runtime.run, self._portion
+        outputs = run(leaves) if portion is None else in_portions(run, leaves, self._signature, portion)
         return self._returned(outputs[0] if len(outputs) == 1 else outputs)
 
     def _leaves(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Tensor, ...]:
@@ -164,13 +168,18 @@ def compile_network(
     folder = default_folder() if cache is True else Path(cache) if cache else None
     plain = _on_cpu(network)
     runtime: Runtime
+    portion: int | None = None
     if engine == "torch":
         runtime, from_cache = TorchRuntime(network, signature, options), False
     else:
         serialized, from_cache = _built(plain, signature, _dialect(engine, plain), options, folder)
         runtime = _loaded(engine, serialized, options, folder)
+        if options.batch is None:
+            portion = portion_of(plain, signature, serialized, options.threads)
     seconds = time.perf_counter() - start
-    return CompiledNetwork(engine, runtime, signature, returned, plain, options, seconds, from_cache=from_cache)
+    return CompiledNetwork(
+        engine, runtime, signature, returned, plain, options, seconds, from_cache=from_cache, portion=portion
+    )
 
 
 def _dialect(engine: str, network: fx.GraphModule) -> Dialect:

@@ -113,7 +113,7 @@ class _Lowering:
             node: network.get_submodule(str(node.target)) for node in network.graph.nodes if node.op == "call_module"
         }
         self.folds: Folds = fold_gains(network.graph, self.modules, dialect)
-        self.sums = WordSums(network.graph, self.modules, folds_sums=dialect.folds_sums)
+        self.sums = WordSums(network.graph, self.modules, self._has_zero_point, folds_sums=dialect.folds_sums)
         self.reads_sizes = any(_reads_size(node) for node in network.graph.nodes)
         self.graph = fx.Graph()
         self.root: dict[str, object] = {}
@@ -147,6 +147,12 @@ class _Lowering:
     def _stored(self, node: fx.Node) -> StoredWords:
         stored = self.fired[node][1]
         return StoredWords(_layer(node), node.name, 0 if stored is None else int(stored.zero_point))
+
+    def _has_zero_point(self, node: fx.Node) -> bool:
+        neuron = self.modules[node]
+        assert isinstance(neuron, SpikingNeuron)
+        stored = self._early_bytes(neuron) if node in self.fired_early else self._bytes(node, neuron)
+        return int(stored.zero_point) != 0
 
     def _emit_output(self, node: fx.Node, words: Sequence[fx.Node]) -> None:
         results = fx.map_arg(node.args[0], self.values.__getitem__)
@@ -304,18 +310,21 @@ class _Lowering:
             if self.dialect.rounds_first and stored.is_clipped and self.sums.moves_words(origin):
                 potential = self.call(node, "_words", Whole(), potential)
             potential = self.call(node, "_scaled", Scaled(gain, bias), potential)
-        if not scaled and self._has_bias(origin) and self.sums.is_added_in_kernel(node):
+        if pool is None and not scaled and self._has_bias(origin) and self.sums.is_added_in_kernel(node):
             self._add_in_kernel(node, stored, potential)
             return
-        rounds = self.dialect.rounds_first and not self._rounds_as_it_fires(node, neuron, origin, gain, scaled=scaled)
+        if origin in self.sums.plain:
+            in_rounding = pool is None and self._rounds_sum(node, neuron, gain)
+        else:
+            in_rounding = not scaled and self._has_bias(origin) and not self.sums.joins(node)
+        in_rounding = in_rounding and neuron.code.offset == 0 and not self.reads_sizes
+        rounds = self.dialect.rounds_first and not in_rounding
         fire = FireWords(stored, clips_bytes=self.dialect.clips_bytes, rounds=rounds)
         fired = self.call(node, "_fire", fire, potential)
         if pool is not None:
             read = self.call(node, "_unpooled", ReadWords(stored, _ONE), fired)
             pooled = self.graph.node_copy(pool, lambda arg: read if arg is pool.args[0] else self.values[arg])
-            again = FireWords(
-                Bytes(neuron.code.offset, 255, signed=stored.dtype == torch.int8), clips_bytes=True, rounds=False
-            )
+            again = FireWords(stored, clips_bytes=self.dialect.clips_bytes, rounds=False, clips=False)
             fired = self.call(node, "_pooled", again, pooled)
         self._note_fired(node, fired, stored)
 
@@ -326,17 +335,10 @@ class _Lowering:
         self.fired[node] = self.call(node, "_fire", fire, self.values[node]), stored
         self.whole.add(node)
 
-    def _rounds_as_it_fires(
-        self, node: fx.Node, neuron: SpikingNeuron, origin: fx.Node, gain: Tensor, *, scaled: bool
-    ) -> bool:
-        """Whether OpenVINO's own rounding into bytes gives the very words."""
-        if neuron.code.offset != 0 or self.reads_sizes:
-            return False
-        joins = self.sums.joins(node)
-        if origin not in self.sums.plain:
-            return not scaled and self._has_bias(origin) and not joins
-        is_stored = not joins or self.sums.is_convolved_as_well(node)
-        return is_stored and neuron.bias is None and neuron.ceiling == LARGEST_BYTE and is_kept_by_division(gain)
+    def _rounds_sum(self, node: fx.Node, neuron: SpikingNeuron, gain: Tensor) -> bool:
+        """Whether OpenVINO's rounding into bytes takes over the gain of a plain sum as it is."""
+        is_byte = neuron.bias is None and neuron.ceiling == LARGEST_BYTE
+        return is_byte and self.sums.is_convolved(node) and is_kept_by_division(gain)
 
     def _has_bias(self, node: fx.Node) -> bool:
         """Whether a node is a synapse that adds something: OpenVINO works the scale of others into its rounding."""

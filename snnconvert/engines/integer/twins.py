@@ -27,14 +27,21 @@ def onnx_node(op: str, inputs: tuple[Tensor, ...], like: Tensor, dtype: torch.dt
 
 
 class Bytes(nn.Module):
-    """How words are stored: k = z + zero point, unsigned or signed bytes.
+    """How words are stored: k = z + zero point, unsigned or signed bytes, the latter as they are where they fit.
+
+    Attributes:
+        dtype: uint8 or int8.
+        smallest, largest: the words' range.
+        is_clipped: whether there are bytes that no word has.
+        lowest: the smallest word, where a byte can be smaller.
 
     Buffers:
         zero_point: uint8 or int8 scalar.
-        top: the byte of the largest word, of the same type.
+        bottom, top: the bytes of the smallest and the largest word, of the same type.
     """
 
     zero_point: Tensor
+    bottom: Tensor
     top: Tensor
 
     def __init__(self, offset: int, largest: int, *, signed: bool) -> None:
@@ -43,36 +50,42 @@ class Bytes(nn.Module):
         Args:
             offset: the code's zero point o, 0..255.
             largest: the largest word fired.
-            signed: whether bytes are signed, 128 below the unsigned ones.
+            signed: whether bytes are signed.
         """
         super().__init__()
-        shift = MIDDLE if signed else 0
+        fits = signed and offset <= MIDDLE and largest < MIDDLE
+        shift = offset if fits else MIDDLE if signed else 0
         self.dtype = torch.int8 if signed else torch.uint8
         self.smallest, self.largest = -offset, largest
         self.is_clipped = largest + offset < 255
+        self.lowest = float(-offset) if fits and offset < MIDDLE else None
         self.register_buffer("zero_point", torch.tensor(offset - shift, dtype=self.dtype))
+        self.register_buffer("bottom", torch.tensor(-shift, dtype=self.dtype))
         self.register_buffer("top", torch.tensor(min(largest + offset, 255) - shift, dtype=self.dtype))
         self.register_buffer("one", torch.ones(()))
 
 
 class FireWords(nn.Module):
-    """k = min(clip(rne(u) + o), top) of values u in steps Δ: a packed neuron whose scaling is done elsewhere."""
+    """k = clip(rne(u) + o, bottom, top) of values u in steps Δ: a packed neuron whose scaling is done elsewhere."""
 
-    def __init__(self, stored: Bytes, *, clips_bytes: bool, rounds: bool) -> None:
+    def __init__(self, stored: Bytes, *, clips_bytes: bool, rounds: bool, clips: bool = True) -> None:
         super().__init__()
         self.stored, self.clips_bytes, self.rounds = stored, clips_bytes, rounds
+        self.clips = clips and stored.is_clipped
 
     def forward(self, values: Tensor) -> Tensor:
         """Bytes of the values' shape."""
         stored, one = self.stored, self.stored.get_buffer("one")
-        if stored.is_clipped and not self.clips_bytes:
-            values = values.clamp(max=float(stored.largest))
+        if self.clips and not self.clips_bytes:
+            values = values.clamp(stored.lowest, float(stored.largest))
         if self.rounds:
             values = values.round()
         fired = onnx_node("QuantizeLinear", (values, one, stored.zero_point), values, stored.dtype)
-        if stored.is_clipped and self.clips_bytes:
-            return onnx_node("Min", (fired, stored.top), fired, stored.dtype)
-        return fired
+        if not self.clips or not self.clips_bytes:
+            return fired
+        if stored.lowest is not None:
+            fired = onnx_node("Max", (fired, stored.bottom), fired, stored.dtype)
+        return onnx_node("Min", (fired, stored.top), fired, stored.dtype)
 
 
 class WholeWords(nn.Module):

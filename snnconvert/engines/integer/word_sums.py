@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, fx, nn
@@ -23,21 +23,37 @@ class WordSums:
             they read them.
     """
 
-    def __init__(self, graph: fx.Graph, modules: Mapping[fx.Node, nn.Module], *, folds_sums: bool) -> None:
+    def __init__(
+        self,
+        graph: fx.Graph,
+        modules: Mapping[fx.Node, nn.Module],
+        has_zero_point: Callable[[fx.Node], bool],
+        *,
+        folds_sums: bool,
+    ) -> None:
         """Finds them.
+
+        A sum isn't plain if the words that would enter it as they are have a zero point: OpenVINO (2026.4) moves that
+        behind the sum, and the other words' scale with it, by a division.
 
         Args:
             graph: of a spiking network.
             modules: its modules by node.
+            has_zero_point: whether a neuron's bytes have a zero point other than 0.
             folds_sums: whether a neuron's gain goes into the scales of the words it adds up.
         """
-        self.plain: Mapping[fx.Node, float] = {} if folds_sums else plain_sums(graph, modules)
         self._modules = modules
+        self.plain: Mapping[fx.Node, float] = {} if folds_sums else plain_sums(graph, modules)
+        self.plain = {node: unit for node, unit in self.plain.items() if not has_zero_point(self._neuron_of_last(node))}
 
     def operands(self, node: fx.Node) -> list[fx.Node]:
         """The operands of a plain sum, last the one that enters as it is: OpenVINO divides by its scale."""
         plain = self.plain[node]
         return sorted(node.all_input_nodes, key=lambda operand: multiplier_of(operand, self._modules) == plain)
+
+    def _neuron_of_last(self, node: fx.Node) -> fx.Node:
+        last = self.operands(node)[-1]
+        return last if isinstance(self._modules.get(last), SpikingNeuron) else last.all_input_nodes[0]
 
     def is_words(self, node: fx.Node) -> bool:
         """Whether a node is words, at whatever scale."""
@@ -87,8 +103,8 @@ class WordSums:
                 break
         return False
 
-    def is_convolved_as_well(self, node: fx.Node) -> bool:
-        """Whether a synapse reads some words, too, so that they are bytes in memory."""
+    def is_convolved(self, node: fx.Node) -> bool:
+        """Whether a synapse reads some words, so that they are bytes in memory whatever else reads them."""
         return any(isinstance(self._modules.get(user), Synapse) for user in node.users)
 
 

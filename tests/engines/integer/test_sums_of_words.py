@@ -46,6 +46,18 @@ def of_a_pool(net, x):
     return torch.relu(net.convs[1](pooled) + pooled)
 
 
+def of_a_pooled_branch(net, x):
+    a = F.max_pool2d(net.fire(0, x), 2)
+    return torch.relu(net.convs[1](torch.relu(F.max_pool2d(net.convs[2](net.fire(3, a)), 3, 1, 1)) + a))
+
+
+def of_its_like(net, x):
+    """Sums in a row, the words of which only sums read."""
+    a = net.fire(0, x)
+    b = torch.relu(net.convs[1](a) + net.convs[2](a))
+    return torch.relu(b + net.convs[3](a)) + b
+
+
 def matches_unobserved(engine, form, config, seed=0):
     torch.manual_seed(seed)
     ann, images = Sums(form).eval(), torch.randn(16, 3, 8, 8)
@@ -56,7 +68,7 @@ def matches_unobserved(engine, form, config, seed=0):
 
 
 @pytest.mark.parametrize("residuals", ["currents", "spikes"])
-@pytest.mark.parametrize("form", [of_three, behind_a_concat])
+@pytest.mark.parametrize("form", [of_three, behind_a_concat, of_a_pooled_branch, of_its_like])
 @pytest.mark.parametrize("engine", RUNTIMES)
 def test_words_that_only_a_sum_reads_are_rounded(engine, form, residuals):
     pytest.importorskip(engine)
