@@ -1,14 +1,16 @@
 """Peak memory of inference, each engine in a process of its own: ``python -m benchmarks.engine_memory``.
 
 What counts is the largest resident set while an engine is loaded and run, less what the process held before it loaded
-the model. The ANN runs in the runtimes as they come; in onnxruntime the spiking network runs in the session that its
-engine makes, which plans memory otherwise. Weights and images are random; nothing is downloaded. Linux only.
+the model. The ANN runs in the runtimes as they come; the spiking network in portions, as in its engine, and in
+onnxruntime in the session that the engine makes, which plans memory otherwise. Weights and images are random; nothing
+is downloaded. Linux only.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -25,6 +27,7 @@ from benchmarks.random_networks import RandomImages, build_network, side_of
 from benchmarks.real_data import emit, emit_json, emit_table
 from snnconvert.conversion import convert_whole
 from snnconvert.engines.integer.onnxruntime_runtime import OnnxRuntime
+from snnconvert.engines.integer.portions import portion_of
 from snnconvert.engines.integer.runtime import RuntimeOptions
 from snnconvert.export.onnx_export import export_onnx
 
@@ -53,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--models", nargs="+", default=list(_MODELS), help="timm names or cifar_resnet20")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--child", nargs=6, help=argparse.SUPPRESS)
+    parser.add_argument("--child", nargs=7, help=argparse.SUPPRESS)
     parser.add_argument("--markdown", type=Path, metavar="PAGE", help="write the table into a page, too")
     return parser
 
@@ -69,26 +72,29 @@ def _rows_of(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
         for runtime in ("onnxruntime", *(("openvino",) if has_openvino() else ())):
             snn = folder / f"{runtime}.onnx"
             export_onnx(network, snn, dialect=runtime)
+            portion = portion_of(network.network, network.signature, snn.read_bytes(), options.threads)
             for batch in options.batch_sizes:
+                parts = math.ceil(batch / (portion or batch))
                 peaks = {
-                    kind: _peak(kind, runtime, path, side_of(name), batch, options.threads)
-                    for kind, path in (("ann", files.float32), ("int8", files.int8), ("snn", snn))
+                    kind: _peak(kind, runtime, path, side_of(name), (batch, count), options.threads)
+                    for kind, path, count in (("ann", files.float32, 1), ("int8", files.int8, 1), ("snn", snn, parts))
                 }
                 rows.append({"network": name, "batch": batch, "runtime": runtime, "peak_bytes": peaks})
                 emit(f"{name}, {runtime}, batch {batch}: done")
     return rows
 
 
-def _peak(kind: str, runtime: str, path: Path, side: int, batch: int, threads: int) -> int:
-    told = [kind, runtime, str(path), str(side), str(batch), str(threads)]
+def _peak(kind: str, runtime: str, path: Path, side: int, images: tuple[int, int], threads: int) -> int:
+    """Of so many images, given in so many portions."""
+    told = [kind, runtime, str(path), *map(str, (side, *images, threads))]
     command = [sys.executable, "-m", "benchmarks.engine_memory", "--child", *told]
     result = subprocess.run(command, check=True, capture_output=True, text=True)
     return int(json.loads(result.stdout.splitlines()[-1])["peak_bytes"])
 
 
-def _measure(kind: str, runtime: str, path: str, side: str, batch: str, threads: str) -> None:
+def _measure(kind: str, runtime: str, path: str, side: str, batch: str, parts: str, threads: str) -> None:
     """In the child: loads one file, runs it, and prints its peak."""
-    images = torch.zeros(int(batch), 3, int(side), int(side))
+    portions = torch.zeros(int(batch), 3, int(side), int(side)).tensor_split(int(parts))
     if runtime == "openvino":
         import openvino
 
@@ -96,7 +102,8 @@ def _measure(kind: str, runtime: str, path: str, side: str, batch: str, threads:
     before = _status("VmRSS")
     run = _loaded(kind, runtime, Path(path), int(threads))
     for _ in range(_RUNS):
-        run(images)
+        for images in portions:
+            run(images)
     emit(json.dumps({"peak_bytes": _status("VmHWM") - before}))
 
 
