@@ -75,9 +75,11 @@ def _rows_of(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
             portion = portion_of(network.network, network.signature, snn.read_bytes(), options.threads)
             for batch in options.batch_sizes:
                 parts = math.ceil(batch / (portion or batch))
+                files_of = (("ann", files.float32, 1), ("int8", files.int8, 1), ("snn", snn, parts))
                 peaks = {
                     kind: _peak(kind, runtime, path, side_of(name), (batch, count), options.threads)
-                    for kind, path, count in (("ann", files.float32, 1), ("int8", files.int8, 1), ("snn", snn, parts))
+                    for kind, path, count in files_of
+                    if path is not None
                 }
                 rows.append({"network": name, "batch": batch, "runtime": runtime, "peak_bytes": peaks})
                 emit(f"{name}, {runtime}, batch {batch}: done")
@@ -127,7 +129,7 @@ def _status(field: str) -> int:
 def _cells(row: Mapping[str, Any]) -> list[str]:
     peaks = row["peak_bytes"]
     share = peaks["snn"] / peaks["ann"]
-    megabytes = [f"{peaks[kind] / 2**20:.0f}" for kind in ("ann", "int8", "snn")]
+    megabytes = [f"{peaks[kind] / 2**20:.0f}" if kind in peaks else "" for kind in ("ann", "int8", "snn")]
     verdict = f"{share:.2f}: {'met' if share <= TARGET else 'MISSED'}"
     return [row["network"], str(row["batch"]), row["runtime"], *megabytes, verdict]
 

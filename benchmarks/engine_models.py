@@ -6,6 +6,7 @@ import contextlib
 import io
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,11 +30,11 @@ class AnnFiles:
     Attributes:
         float32: as exported by torch.
         int8: by onnxruntime's static quantization: QDQ, activations u8, weights s8 per channel, smallest and largest
-            values of the calibration images.
+            values of the calibration images; None where it can't.
     """
 
     float32: Path
-    int8: Path
+    int8: Path | None
 
 
 def write_ann(ann: nn.Module, images: Sequence[Tensor], folder: Path) -> AnnFiles:
@@ -53,10 +54,14 @@ def write_ann(ann: nn.Module, images: Sequence[Tensor], folder: Path) -> AnnFile
         program.save(str(plain))
         quant_pre_process(str(plain), str(prepared), skip_symbolic_shape=True)
         name = onnxruntime.InferenceSession(str(plain), providers=["CPUExecutionProvider"]).get_inputs()[0].name
-        quantize_static(
-            str(prepared), str(quantized), _Reader(name, images), quant_format=QuantFormat.QDQ, per_channel=True,
-            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
-        )  # fmt: skip
+        try:
+            quantize_static(
+                str(prepared), str(quantized), _Reader(name, images), quant_format=QuantFormat.QDQ, per_channel=True,
+                activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+            )  # fmt: skip
+        except ValueError as error:
+            warnings.warn(f"onnxruntime can't quantize the ANN: {error}", stacklevel=2)
+            return AnnFiles(plain, None)
     return AnnFiles(plain, quantized)
 
 

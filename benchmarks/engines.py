@@ -113,15 +113,16 @@ def _runs(
     runs: dict[str, Run] = {
         EAGER: ann,
         FLOAT32: onnxruntime_run(files.float32, threads),
-        "onnxruntime int8": onnxruntime_run(files.int8, threads),
     }
+    if files.int8 is not None:
+        runs["onnxruntime int8"] = onnxruntime_run(files.int8, threads)
     engines = [("onnxruntime", "spikes"), ("torch", "currents")]
     if has_openvino():
         runs["openvino float32"] = openvino_run(files.float32, threads)
         runs["openvino bf16"] = openvino_run(files.float32, threads, "bf16")
-        if openvino_survives(files.int8):
+        if files.int8 is not None and openvino_survives(files.int8):
             runs["openvino int8"] = openvino_run(files.int8, threads)
-        else:
+        elif files.int8 is not None:
             emit("OpenVINO can't compile the ANN's 8-bit form")
         engines.append(("openvino", "spikes"))
     seconds: dict[str, float] = {}

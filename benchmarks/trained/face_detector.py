@@ -27,10 +27,17 @@ def task(images: int | None = None) -> Task:
     Args:
         images: how many of a quarter to evaluate on at most.
     """
-    return detector_task("version-RFB-320.onnx", "AP50 on its own faces", read_input, _BATCH, _figures, images)
+    return detector_task("version-RFB-320.onnx", "AP50 on its own faces", read_input, _BATCH, figures, images)
 
 
-def _figures(ann: Outputs, snn: Outputs, images: list[Path]) -> Figures:
+def figures(ann: Outputs, snn: Outputs, images: list[Path]) -> Figures:
+    """AP50 of both: the ANN's faces are the truth.
+
+    Args:
+        ann: scores and corners the ANN gives for the images.
+        snn: the same of the SNN.
+        images: whose they are.
+    """
     truth = faces(ann, _FACE_SCORE)
     ann_precision, snn_precision = (
         partial(mean_over_classes, rankings(faces(outputs, _LEAST_SCORE), truth)) for outputs in (ann, snn)
