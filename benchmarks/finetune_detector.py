@@ -23,7 +23,6 @@ from benchmarks.detector_courses import COURSES, DetectorCourse, Prepared
 from benchmarks.real_data import emit_json, emit_table, require_data
 from benchmarks.trained.mosaics import WithMosaics
 from benchmarks.trained.photographs import batches_of, coco_images, outputs_of
-from snnconvert.conversion import convert_whole
 from snnconvert.effort import EFFORTS
 from snnconvert.models.onnx.model import load_onnx
 from snnconvert.training.config import FinetuneConfig
@@ -77,8 +76,10 @@ def _converted(
     ann: nn.Module, course: DetectorCourse, photographs: Sequence[Path], options: argparse.Namespace
 ) -> snnconvert.SpikingModel:
     config = snnconvert.ConversionConfig(**{**EFFORTS["fast"], "budget": options.budget, **dict(options.set)})
-    some = course.calibration(ann, photographs)
-    return convert_whole(ann, list(batches_of(map(course.read_input, some), _BATCH)), config, progress=False)
+    some = list(batches_of(map(course.read_input, course.calibration(ann, photographs)), _BATCH))
+    snn = snnconvert.convert(ann, some, config, progress=False)
+    assert isinstance(snn, snnconvert.SpikingModel)
+    return snn
 
 
 def _trained(
