@@ -57,6 +57,7 @@ class CompiledNetwork:
         options: threads, batch and memory.
         compile_seconds: how long building and loading took.
         from_cache: whether the built model came from the cache.
+        portion: how many samples the runtime gets at a time at most; None: the whole batch.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class CompiledNetwork:
         self.engine, self.options = engine, options
         self.compile_seconds, self.from_cache = compile_seconds, from_cache
         self._runtime, self._signature, self._returned, self._network = runtime, signature, returned, network
-        self._portion = portion
+        self.portion = portion
         self._observer: tuple[Runtime, tuple[StoredWords, ...]] | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -85,7 +86,7 @@ class CompiledNetwork:
             InputError: if arguments or shapes aren't those it was built for.
         """
         leaves = self._leaves(args, kwargs)
-        run, portion = self._runtime.run, self._portion
+        run, portion = self._runtime.run, self.portion
         outputs = run(leaves) if portion is None else in_portions(run, leaves, self._signature, portion)
         return self._returned(outputs[0] if len(outputs) == 1 else outputs)
 

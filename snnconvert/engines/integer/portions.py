@@ -32,12 +32,11 @@ def portion_of(network: fx.GraphModule, signature: Signature, model: bytes, thre
     Returns:
         None if some output has no batch, or there is nothing to count.
     """
-    if not _returns_batches(model):
+    macs = _synaptic_macs(network, signature) if _returns_batches(model) else 0
+    if not macs:
         return None
-    macs = _synaptic_macs(network, signature)
-    return (
-        max(_FEWEST_SAMPLES, math.ceil(_MACS_OF_A_THREAD * (threads or os.cpu_count() or 1) / macs)) if macs else None
-    )
+    wanted = _MACS_OF_A_THREAD * (threads or os.cpu_count() or 1)
+    return max(_FEWEST_SAMPLES, math.ceil(wanted / macs))
 
 
 def in_portions(

@@ -47,7 +47,7 @@ def test_outputs_are_those_of_the_whole_batch(engine):
     snn, images, factor = converted()
     compiled = snn.compile(engine, threads=1, cache=False)
     whole = compiled(images, factor)
-    compiled._portion = 4
+    compiled.portion = 4
     found, expected = compiled(images, factor), snn(images, factor)
     assert found.keys() == expected.keys()
     for name, output in found.items():
@@ -84,7 +84,7 @@ def test_a_network_with_an_output_that_has_no_batch_runs_whole():
 
 def test_an_engine_of_one_batch_size_runs_it_whole():
     snn, images, factor = converted()
-    assert snn.compile("onnxruntime", threads=1, cache=False)._portion == portion(snn, 1)
+    assert snn.compile("onnxruntime", threads=1, cache=False).portion == portion(snn, 1)
     compiled = snn.compile("onnxruntime", threads=1, batch=19, cache=False)
-    assert compiled._portion is None
+    assert compiled.portion is None
     assert len(compiled(images, factor)["logits"]) == 19
