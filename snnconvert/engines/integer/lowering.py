@@ -310,11 +310,12 @@ class _Lowering:
             if self.dialect.rounds_first and stored.is_clipped and self.sums.moves_words(origin):
                 potential = self.call(node, "_words", Whole(), potential)
             potential = self.call(node, "_scaled", Scaled(gain, bias), potential)
-        if pool is None and not scaled and self._has_bias(origin) and self.sums.is_added_in_kernel(node):
+        in_convolution = pool is None and not scaled and self._has_bias(origin) and self._convolves(origin)
+        if in_convolution and self.sums.is_added_in_kernel(node):
             self._add_in_kernel(node, stored, potential)
             return
         if origin in self.sums.plain:
-            in_rounding = pool is None and self._rounds_sum(node, neuron, gain)
+            in_rounding = pool is None and self._adds_in_kernel(origin) and self._rounds_sum(node, neuron, gain)
         else:
             in_rounding = not scaled and self._has_bias(origin) and not self.sums.joins(node)
         in_rounding = in_rounding and neuron.code.offset == 0 and not self.reads_sizes
@@ -334,6 +335,15 @@ class _Lowering:
         fire = FireWords(stored, clips_bytes=self.dialect.clips_bytes, rounds=False)
         self.fired[node] = self.call(node, "_fire", fire, self.values[node]), stored
         self.whole.add(node)
+
+    def _convolves(self, node: fx.Node) -> bool:
+        synapse = self.modules.get(node)
+        return isinstance(synapse, Synapse) and synapse.geometry is not None
+
+    def _adds_in_kernel(self, node: fx.Node) -> bool:
+        """Whether a plain sum's scaled words stay in the kernel of a convolution."""
+        scaled = self.sums.operands(node)[0]
+        return scaled in self.whole or any(source in self.whole for source in scaled.all_input_nodes)
 
     def _rounds_sum(self, node: fx.Node, neuron: SpikingNeuron, gain: Tensor) -> bool:
         """Whether OpenVINO's rounding into bytes takes over the gain of a plain sum as it is."""

@@ -90,3 +90,29 @@ def test_pooled_currents_with_units_per_channel_are_read_twice(engine):
     pytest.importorskip(engine)
     config = snnconvert.ConversionConfig(threshold_granularity="channel", potential_correction=True)
     assert matches_unobserved(engine, of_a_pool, config)
+
+
+class LinearSums(nn.Module):
+    """Residual sums behind linear layers, which add up nothing in their kernels."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.up, self.down = nn.Linear(3, 32), nn.Linear(32, 48), nn.Linear(48, 32)
+        self.across, self.last, self.head = nn.Linear(32, 32), nn.Linear(32, 32, bias=False), nn.Linear(32, 5)
+
+    def forward(self, x):
+        a = torch.relu(self.first(x.flatten(2).transpose(1, 2)))
+        b = torch.relu(self.down(torch.relu(self.up(a))) + a)
+        return self.head(torch.relu(self.last(torch.relu(self.across(b))) + b).mean(1))
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("engine", RUNTIMES)
+def test_sums_behind_linear_layers_are_rounded(engine, seed):
+    pytest.importorskip(engine)
+    torch.manual_seed(seed)
+    ann, images = LinearSums().eval(), 6 * torch.randn(16, 3, 8, 8)
+    snn = snnconvert.convert(ann, images, snnconvert.ConversionConfig(residuals="spikes"), progress=False)
+    expected = snn(images)
+    found = snn.compile(engine, threads=1, cache=False)(images)
+    assert float((found - expected).abs().max()) < 1e-5 * float(expected.std())
