@@ -23,7 +23,6 @@ _TINY = 1e-6
 _IOU_WEIGHT = 2.0
 _CORNER_WEIGHT = 20.0
 _CORNER_BETA = 0.02
-_FACE_SCORE = 0.7
 _REST = 5
 
 
@@ -36,8 +35,7 @@ class DetectorCourse:
         metric: what it is judged by.
         read_pixels: a photograph, float32 [3, H, W] in 0..1.
         prepared: what the network gets of such pixels.
-        calibration: the photographs to calibrate on.
-        photographs: those to learn from, some perhaps twice.
+        chosen: of all photographs those to calibrate on, and those to learn from, some perhaps twice.
         distance: from the ANN's outputs.
         figures: of ANN and SNN on labelled images.
     """
@@ -46,8 +44,7 @@ class DetectorCourse:
     metric: str
     read_pixels: Callable[[Path], Tensor]
     prepared: Callable[[Tensor], Tensor]
-    calibration: Callable[[nn.Module, Sequence[Path]], list[Path]]
-    photographs: Callable[[nn.Module, Sequence[Path]], list[Path]]
+    chosen: Callable[[nn.Module, Sequence[Path]], tuple[list[Path], list[Path]]]
     distance: Callable[[Any, Any], Tensor]
     figures: Callable[[Outputs, Outputs, list[Path]], Figures]
 
@@ -56,12 +53,8 @@ class DetectorCourse:
         return self.prepared(self.read_pixels(path))
 
 
-def _evenly(_: nn.Module, paths: Sequence[Path]) -> list[Path]:
-    return list(paths[:: max(len(paths) // _CALIBRATION, 1)])
-
-
-def _all(_: nn.Module, paths: Sequence[Path]) -> list[Path]:
-    return list(paths)
+def _evenly(_: nn.Module, paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    return list(paths[:: max(len(paths) // _CALIBRATION, 1)]), list(paths)
 
 
 def _as_it_is(pixels: Tensor) -> Tensor:
@@ -98,21 +91,13 @@ def face_distance(output: Mapping[str, Tensor], reference: Mapping[str, Tensor])
     return (scores + _CORNER_WEIGHT * (weight * boxes).sum()) / weight.sum().clamp(min=1)
 
 
-def _by_surest_face(ann: nn.Module, paths: Sequence[Path]) -> tuple[list[Path], int]:
-    """Photographs, those with the surest faces first, and in how many the ANN sees one."""
+def _mostly_faces(ann: nn.Module, paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Those in which the ANN is surest of a face; those with faces twice, and each fifth of the others."""
     scores, _ = outputs_of(ann, batches_of(map(face_detector.read_input, paths), _BATCH))
     surest = scores[..., 1].amax(1)
-    return [paths[index] for index in surest.argsort(descending=True).tolist()], int((surest > _FACE_SCORE).sum())
-
-
-def _with_surest_faces(ann: nn.Module, paths: Sequence[Path]) -> list[Path]:
-    return _by_surest_face(ann, paths)[0][:_CALIBRATION]
-
-
-def _mostly_faces(ann: nn.Module, paths: Sequence[Path]) -> list[Path]:
-    """Photographs with faces twice, and each fifth of the others."""
-    ordered, count = _by_surest_face(ann, paths)
-    return 2 * ordered[:count] + ordered[count::_REST]
+    ordered = [paths[index] for index in surest.argsort(descending=True).tolist()]
+    count = int((surest > face_detector.FACE_SCORE).sum())
+    return ordered[:_CALIBRATION], 2 * ordered[:count] + ordered[count::_REST]
 
 
 def _face_pixels(path: Path) -> Tensor:
@@ -125,11 +110,11 @@ def _face_input(pixels: Tensor) -> Tensor:
 
 COURSES: Mapping[str, DetectorCourse] = {
     "fastestdet": DetectorCourse(
-        "FastestDet.onnx", "mAP50", fastest_det.read_input, _as_it_is, _evenly, _all, object_distance,
+        "FastestDet.onnx", "mAP50", fastest_det.read_input, _as_it_is, _evenly, object_distance,
         fastest_det.figures,
     ),
     "faces": DetectorCourse(
-        "version-RFB-320.onnx", "AP50 on its own faces", _face_pixels, _face_input, _with_surest_faces, _mostly_faces,
+        "version-RFB-320.onnx", "AP50 on its own faces", _face_pixels, _face_input, _mostly_faces,
         face_distance, face_detector.figures,
     ),
 }  # fmt: skip

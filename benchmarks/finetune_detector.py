@@ -50,9 +50,8 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(options.threads)
     course = COURSES[options.network]
     ann = load_onnx(require_data("detection") / course.file).module
-    photographs = _photographs()
-    snn = _converted(ann, course, photographs, options)
-    chosen = course.photographs(ann, photographs)
+    calibration, chosen = course.chosen(ann, _photographs())
+    snn = _converted(ann, course, calibration, options)
     data = Prepared(WithMosaics(list(map(course.read_pixels, chosen)), options.mosaics), course.prepared)
     start = time.perf_counter()
     tuned = _trained(snn, ann, data, course, options)
@@ -73,10 +72,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _converted(
-    ann: nn.Module, course: DetectorCourse, photographs: Sequence[Path], options: argparse.Namespace
+    ann: nn.Module, course: DetectorCourse, calibration: Sequence[Path], options: argparse.Namespace
 ) -> snnconvert.SpikingModel:
     config = snnconvert.ConversionConfig(**{**EFFORTS["fast"], "budget": options.budget, **dict(options.set)})
-    some = list(batches_of(map(course.read_input, course.calibration(ann, photographs)), _BATCH))
+    some = list(batches_of(map(course.read_input, calibration), _BATCH))
     snn = snnconvert.convert(ann, some, config, progress=False)
     assert isinstance(snn, snnconvert.SpikingModel)
     return snn

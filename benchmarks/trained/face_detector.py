@@ -16,7 +16,8 @@ from benchmarks.trained.task import Figures, Task, bootstrapped
 from snnconvert.tasks.average_precision import Boxes, mean_over_classes, rankings
 
 _HEIGHT, _WIDTH, _BATCH = 240, 320, 16
-_FACE_SCORE, _LEAST_SCORE, _NMS_IOU = 0.7, 0.01, 0.3
+FACE_SCORE = 0.7
+_LEAST_SCORE, _NMS_IOU = 0.01, 0.3
 
 
 def task(images: int | None = None) -> Task:
@@ -38,7 +39,7 @@ def figures(ann: Outputs, snn: Outputs, images: list[Path]) -> Figures:
         snn: the same of the SNN.
         images: whose they are.
     """
-    truth = faces(ann, _FACE_SCORE)
+    truth = faces(ann, FACE_SCORE)
     ann_precision, snn_precision = (
         partial(mean_over_classes, rankings(faces(outputs, _LEAST_SCORE), truth)) for outputs in (ann, snn)
     )

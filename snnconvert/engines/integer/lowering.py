@@ -315,7 +315,7 @@ class _Lowering:
             self._add_in_kernel(node, stored, potential)
             return
         if origin in self.sums.plain:
-            in_rounding = pool is None and self._adds_in_kernel(origin) and self._rounds_sum(node, neuron, gain)
+            in_rounding = pool is None and self._rounds_sum(node, origin, neuron, gain)
         else:
             in_rounding = not scaled and self._has_bias(origin) and not self.sums.joins(node)
         in_rounding = in_rounding and neuron.code.offset == 0 and not self.reads_sizes
@@ -337,18 +337,15 @@ class _Lowering:
         self.whole.add(node)
 
     def _convolves(self, node: fx.Node) -> bool:
+        """Whether a node is a convolution, not a linear layer."""
         synapse = self.modules.get(node)
         return isinstance(synapse, Synapse) and synapse.geometry is not None
 
-    def _adds_in_kernel(self, node: fx.Node) -> bool:
-        """Whether a plain sum's scaled words stay in the kernel of a convolution."""
-        scaled = self.sums.operands(node)[0]
-        return scaled in self.whole or any(source in self.whole for source in scaled.all_input_nodes)
-
-    def _rounds_sum(self, node: fx.Node, neuron: SpikingNeuron, gain: Tensor) -> bool:
-        """Whether OpenVINO's rounding into bytes takes over the gain of a plain sum as it is."""
+    def _rounds_sum(self, node: fx.Node, plain_sum: fx.Node, neuron: SpikingNeuron, gain: Tensor) -> bool:
+        """Whether OpenVINO's rounding into bytes, in a convolution's kernel, takes over a plain sum's gain as it is."""
+        in_kernel = self.sums.neuron_of(self.sums.operands(plain_sum)[0]) in self.whole
         is_byte = neuron.bias is None and neuron.ceiling == LARGEST_BYTE
-        return is_byte and self.sums.is_convolved(node) and is_kept_by_division(gain)
+        return in_kernel and is_byte and self.sums.is_read_by_synapse(node) and is_kept_by_division(gain)
 
     def _has_bias(self, node: fx.Node) -> bool:
         """Whether a node is a synapse that adds something: OpenVINO works the scale of others into its rounding."""
@@ -366,8 +363,7 @@ class _Lowering:
 
     def _is_convolved(self, node: fx.Node) -> bool:
         """Whether convolutions read some words, and nothing else does: OpenVINO would move the zero point about."""
-        readers = [self.modules.get(user) for user in node.users]
-        return all(isinstance(item, Synapse) and item.geometry is not None for item in readers)
+        return all(map(self._convolves, node.users))
 
     @staticmethod
     def _bytes_of(neuron: SpikingNeuron, *, signed: bool) -> Bytes:

@@ -44,23 +44,24 @@ class WordSums:
         """
         self._modules = modules
         self.plain: Mapping[fx.Node, float] = {} if folds_sums else plain_sums(graph, modules)
-        self.plain = {node: unit for node, unit in self.plain.items() if not has_zero_point(self._neuron_of_last(node))}
+        self.plain = {
+            node: unit
+            for node, unit in self.plain.items()
+            if not has_zero_point(self.neuron_of(self.operands(node)[-1]))
+        }
 
     def operands(self, node: fx.Node) -> list[fx.Node]:
         """The operands of a plain sum, last the one that enters as it is: OpenVINO divides by its scale."""
         plain = self.plain[node]
         return sorted(node.all_input_nodes, key=lambda operand: multiplier_of(operand, self._modules) == plain)
 
-    def _neuron_of_last(self, node: fx.Node) -> fx.Node:
-        last = self.operands(node)[-1]
-        return last if isinstance(self._modules.get(last), SpikingNeuron) else last.all_input_nodes[0]
+    def neuron_of(self, operand: fx.Node) -> fx.Node:
+        """What an operand brings to the scale of its sum, or the operand itself."""
+        return operand.all_input_nodes[0] if isinstance(self._modules.get(operand), IntegerScale) else operand
 
     def is_words(self, node: fx.Node) -> bool:
         """Whether a node is words, at whatever scale."""
-        module = self._modules.get(node)
-        if isinstance(module, IntegerScale):
-            return isinstance(self._modules.get(node.all_input_nodes[0]), SpikingNeuron)
-        return isinstance(module, SpikingNeuron)
+        return isinstance(self._modules.get(self.neuron_of(node)), SpikingNeuron)
 
     def moves_words(self, node: fx.Node) -> bool:
         """Whether a node is words at one scale, moved or not: OpenVINO clips them before it scales them."""
@@ -103,7 +104,7 @@ class WordSums:
                 break
         return False
 
-    def is_convolved(self, node: fx.Node) -> bool:
+    def is_read_by_synapse(self, node: fx.Node) -> bool:
         """Whether a synapse reads some words, so that they are bytes in memory whatever else reads them."""
         return any(isinstance(self._modules.get(user), Synapse) for user in node.users)
 
