@@ -18,6 +18,7 @@ from snnconvert.convert.passes.lower_recurrent import lower_recurrent
 from snnconvert.convert.passes.lower_scalars import lower_scalars
 from snnconvert.convert.passes.lower_stack import lower_stack
 from snnconvert.convert.passes.lower_synapses import lower_synapses
+from snnconvert.convert.passes.lower_writes import lower_writes
 from snnconvert.convert.passes.rectify_after_max_pool import rectify_after_max_pool
 from snnconvert.convert.passes.remove_identities import remove_identities
 from snnconvert.convert.passes.standardize_rectifiers import standardize_rectifiers
@@ -28,6 +29,7 @@ PASSES = (
     fold_constants,
     lower_indexing,
     settle_sizes,
+    lower_writes,
     lower_attention,
     lower_einsum,
     lower_recurrent,
