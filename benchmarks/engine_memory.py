@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import onnx
 import torch
 
 import snnconvert
@@ -27,7 +28,7 @@ from benchmarks.random_networks import RandomImages, build_network, side_of
 from benchmarks.real_data import emit, emit_json, emit_table
 from snnconvert.conversion import convert_whole
 from snnconvert.engines.integer.onnxruntime_runtime import OnnxRuntime
-from snnconvert.engines.integer.portions import portion_of
+from snnconvert.engines.integer.portions import macs_of_samples, portion_of
 from snnconvert.engines.integer.runtime import RuntimeOptions
 from snnconvert.export.onnx_export import export_onnx
 
@@ -72,7 +73,8 @@ def _rows_of(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
         for runtime in ("onnxruntime", *(("openvino",) if has_openvino() else ())):
             snn = folder / f"{runtime}.onnx"
             export_onnx(network, snn, dialect=runtime)
-            portion = portion_of(network.network, network.signature, snn.read_bytes(), options.threads)
+            macs = macs_of_samples(network.network, network.signature, onnx.load(str(snn)))
+            portion = portion_of(macs, options.threads)
             for batch in options.batch_sizes:
                 parts = math.ceil(batch / (portion or batch))
                 files_of = (("ann", files.float32, 1), ("int8", files.int8, 1), ("snn", snn, parts))
@@ -114,7 +116,7 @@ def _loaded(kind: str, runtime: str, path: Path, threads: int) -> Run:
         return openvino_run(path, threads)
     if kind != "snn":
         return onnxruntime_run(path, threads)
-    engine = OnnxRuntime(path.read_bytes(), RuntimeOptions(threads=threads))
+    engine = OnnxRuntime(path, RuntimeOptions(threads=threads))
     return lambda images: engine.run([images])
 
 

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, fx
 
 from snnconvert.artifact.atomic import replaced_folder
+from snnconvert.artifact.checksum import file_checksum
 from snnconvert.artifact.graph_codec import graph_from_json, graph_tensors, graph_to_json
 from snnconvert.artifact.tensor_forms import from_stored, to_stored
 from snnconvert.config import ConversionConfig
@@ -68,7 +69,7 @@ def save_artifact(artifact: Artifact, directory: Path, *, force: bool = False) -
             "output_dtype": str(artifact.output_dtype).removeprefix("torch."),
             "plan": dataclasses.asdict(artifact.plan),
         }
-        checksums = {name: _sha256(folder / name) for name in (_GRAPH, _TENSORS, _REPORT)}
+        checksums = {name: file_checksum(folder / name) for name in (_GRAPH, _TENSORS, _REPORT)}
         _write_json(folder / _CONFIG, {**settings, "sha256": {**checksums, _CONFIG: _settings_sha256(settings)}})
 
 
@@ -135,20 +136,12 @@ def _check_sums(folder: Path, config: dict[str, Any]) -> None:
     for name in (_GRAPH, _TENSORS, _REPORT):
         if not (folder / name).is_file():
             raise ArtifactError(f"{folder / name} is missing")
-        if _sha256(folder / name) != sums.get(name):
+        if file_checksum(folder / name) != sums.get(name):
             raise ArtifactError(f"{folder / name} is damaged: its checksum differs from the one in {_CONFIG}")
 
 
 def _settings_sha256(settings: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _signature(config: dict[str, Any]) -> Signature:

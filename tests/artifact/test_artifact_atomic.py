@@ -102,7 +102,7 @@ def test_a_parent_that_is_a_file_is_refused(saved, home):
     assert (home / "file").read_text() == "x"
 
 
-@pytest.mark.parametrize("broken", ["graph_to_json", "save_file", "graph_tensors", "_sha256", "_write_json"])
+@pytest.mark.parametrize("broken", ["graph_to_json", "save_file", "graph_tensors", "file_checksum", "_write_json"])
 def test_a_failure_midway_leaves_the_old_network(saved, home, monkeypatch, broken):
     snn, images, _ = saved
     snn.save(home / "net")
@@ -116,7 +116,7 @@ def test_a_failure_midway_leaves_the_old_network(saved, home, monkeypatch, broke
     assert torch.equal(snnconvert.load(home / "net")(images), snn(images))
 
 
-@pytest.mark.parametrize("broken", ["save_file", "_sha256"])
+@pytest.mark.parametrize("broken", ["save_file", "file_checksum"])
 def test_a_failure_midway_leaves_nothing_new(saved, home, monkeypatch, broken):
     monkeypatch.setattr(store, broken, unplug)
     with pytest.raises(UnpluggedError):

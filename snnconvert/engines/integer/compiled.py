@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import onnx
-import onnxscript
 import torch
 from torch import Tensor, fx, nn
 
 from snnconvert.convert.signature import Signature
-from snnconvert.engines.integer.content_cache import ContentCache, content_key, default_folder
+from snnconvert.engines.integer.built_model import BuiltModel, build_model, temporary_model
+from snnconvert.engines.integer.content_cache import default_folder
 from snnconvert.engines.integer.dialect import DIALECTS, Dialect
 from snnconvert.engines.integer.integer_model import integer_model
 from snnconvert.engines.integer.lowering import StoredWords
@@ -24,12 +23,10 @@ from snnconvert.engines.integer.onnxruntime_runtime import OnnxRuntime
 from snnconvert.engines.integer.openvino_runtime import OpenVino, computes_functions, openvino_package
 from snnconvert.engines.integer.portions import in_portions, portion_of
 from snnconvert.engines.integer.runtime import ENGINES, FloatOperation, LayerWords, Runtime, RuntimeOptions
-from snnconvert.engines.integer.source_digest import package_digest
 from snnconvert.engines.integer.torch_runtime import TorchRuntime
-from snnconvert.errors import ArtifactError, ConfigurationError, InputError
+from snnconvert.errors import ConfigurationError, InputError
 from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.neurons.transfer import TableTransfer
-from snnconvert.version import __version__
 
 
 @dataclass(frozen=True)
@@ -69,14 +66,13 @@ class CompiledNetwork:
         network: fx.GraphModule,
         options: RuntimeOptions,
         compile_seconds: float,
-        *,
-        from_cache: bool,
-        portion: int | None = None,
+        built: BuiltModel | None = None,
     ) -> None:
         self.engine, self.options = engine, options
-        self.compile_seconds, self.from_cache = compile_seconds, from_cache
+        self.compile_seconds, self.from_cache = compile_seconds, built is not None and built.from_cache
         self._runtime, self._signature, self._returned, self._network = runtime, signature, returned, network
-        self.portion = portion
+        self.portion = portion_of(built.macs, options.threads) if built is not None and options.batch is None else None
+        self._built = built  # whose file lasts as long
         self._observer: tuple[Runtime, tuple[StoredWords, ...]] | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -129,7 +125,7 @@ class CompiledNetwork:
         if self._observer is None:
             dialect = _dialect(self.engine, self._network)
             built = integer_model(self._network, self._signature, dialect, batch=self.options.batch, observed=True)
-            runtime = _loaded(self.engine, built.model.SerializeToString(), self.options, None)
+            runtime = _loaded(self.engine, temporary_model(built.model.SerializeToString()), self.options, None)
             self._observer = runtime, built.words
         runtime, words = self._observer
         outputs = runtime.run(leaves)[-len(words) :]
@@ -169,18 +165,14 @@ def compile_network(
     folder = default_folder() if cache is True else Path(cache) if cache else None
     plain = _on_cpu(network)
     runtime: Runtime
-    portion: int | None = None
+    built: BuiltModel | None = None
     if engine == "torch":
-        runtime, from_cache = TorchRuntime(network, signature, options), False
+        runtime = TorchRuntime(network, signature, options)
     else:
-        serialized, from_cache = _built(plain, signature, _dialect(engine, plain), options, folder)
-        runtime = _loaded(engine, serialized, options, folder)
-        if options.batch is None:
-            portion = portion_of(plain, signature, serialized, options.threads)
+        built = build_model(plain, signature, _dialect(engine, plain), options.batch, folder)
+        runtime = _loaded(engine, built, options, folder)
     seconds = time.perf_counter() - start
-    return CompiledNetwork(
-        engine, runtime, signature, returned, plain, options, seconds, from_cache=from_cache, portion=portion
-    )
+    return CompiledNetwork(engine, runtime, signature, returned, plain, options, seconds, built)
 
 
 def _dialect(engine: str, network: fx.GraphModule) -> Dialect:
@@ -197,40 +189,10 @@ def _on_cpu(network: fx.GraphModule) -> fx.GraphModule:
     return network if devices <= {"cpu"} else copy.deepcopy(network).cpu()
 
 
-def _built(
-    network: fx.GraphModule, signature: Signature, dialect: Dialect, options: RuntimeOptions, folder: Path | None
-) -> tuple[bytes, bool]:
-    """The serialized model, and whether it was in the cache."""
-    key = None if folder is None else _key(network, signature, dialect, options)
-    if folder is None or key is None:
-        return _serialized(network, signature, dialect, options), False
-    store = ContentCache(folder)
-    stored = store.read(key)
-    if stored is not None:
-        return stored, True
-    built = _serialized(network, signature, dialect, options)
-    store.write(key, built)
-    return built, False
-
-
-def _serialized(network: fx.GraphModule, signature: Signature, dialect: Dialect, options: RuntimeOptions) -> bytes:
-    model: bytes = integer_model(network, signature, dialect, batch=options.batch).model.SerializeToString()
-    return model
-
-
-def _key(network: fx.GraphModule, signature: Signature, dialect: Dialect, options: RuntimeOptions) -> str | None:
-    """What a built model is found by; None for a graph with operators that have no saved form."""
-    versions = (__version__, package_digest(), torch.__version__, onnx.__version__, onnxscript.__version__)
-    try:
-        return content_key(network, (dialect, options.batch, signature, *versions))
-    except ArtifactError:
-        return None
-
-
-def _loaded(engine: str, model: bytes, options: RuntimeOptions, folder: Path | None) -> Runtime:
+def _loaded(engine: str, built: BuiltModel, options: RuntimeOptions, folder: Path | None) -> Runtime:
     if engine == "openvino":
-        return OpenVino(model, options, folder / "openvino" if folder is not None else None)
-    return OnnxRuntime(model, options)
+        return OpenVino(built.path, options, folder / "openvino" if folder is not None else None)
+    return OnnxRuntime(built.path, options)
 
 
 def _packed_words(network: fx.GraphModule, leaves: Sequence[Tensor]) -> dict[str, Tensor]:

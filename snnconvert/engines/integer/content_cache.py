@@ -5,16 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import fx
 
-from snnconvert.artifact.atomic import replaced_file
+from snnconvert.artifact.atomic import replaced_folder
+from snnconvert.artifact.checksum import file_checksum
 from snnconvert.artifact.graph_codec import graph_tensors, graph_to_json
+from snnconvert.errors import InputError
 
 _VARIABLE = "SNNCONVERT_CACHE"
+_MODEL, _ABOUT = "model.onnx", "about.json"
+_CHECKSUM, _FACTS = "sha256", "facts"
 
 
 def default_folder() -> Path:
@@ -40,27 +45,41 @@ def content_key(network: fx.GraphModule, others: Sequence[object]) -> str:
     return digest.hexdigest()
 
 
+@dataclass(frozen=True)
+class Stored:
+    """A model in the cache.
+
+    Attributes:
+        path: of its file.
+        facts: numbers kept beside it.
+    """
+
+    path: Path
+    facts: Mapping[str, int]
+
+
 class ContentCache:
-    """Files by key, each with its checksum in front."""
+    """Models by key, each in a folder of its own with its checksum and what is known of it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def read(self, key: str) -> bytes | None:
+    def find(self, key: str) -> Stored | None:
         """What is stored under a key; None if nothing is, or it is damaged."""
         try:
-            stored = (self._folder / f"{key}.onnx").read_bytes()
-        except OSError:
+            about = json.loads((self._folder / key / _ABOUT).read_text(encoding="utf-8"))
+            stored = Stored(self._folder / key / _MODEL, {name: int(value) for name, value in about[_FACTS].items()})
+            return stored if file_checksum(stored.path) == about[_CHECKSUM] else None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
-        digest, content = stored[:32], stored[32:]
-        return content if hashlib.sha256(content).digest() == digest else None
 
-    def write(self, key: str, content: bytes) -> bool:
-        """Stores something, whole or not at all; False where the folder can't be written."""
+    def write(self, key: str, model: bytes, facts: Mapping[str, int]) -> Path | None:
+        """Stores a model, whole or not at all; None where the folder can't be written."""
+        about = {_CHECKSUM: hashlib.sha256(model).hexdigest(), _FACTS: dict(facts)}
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            with replaced_file(self._folder / f"{key}.onnx", force=True) as path:
-                path.write_bytes(hashlib.sha256(content).digest() + content)
-        except OSError:
-            return False
-        return True
+            with replaced_folder(self._folder / key, force=True) as folder:
+                (folder / _MODEL).write_bytes(model)
+                (folder / _ABOUT).write_text(json.dumps(about), encoding="utf-8")
+        except (OSError, InputError):
+            return None
+        return self._folder / key / _MODEL

@@ -34,11 +34,11 @@ _BYTES = (onnx.TensorProto.UINT8, onnx.TensorProto.INT8, onnx.TensorProto.INT64,
 class OnnxRuntime:
     """A session of onnxruntime."""
 
-    def __init__(self, model: bytes, options: RuntimeOptions) -> None:
+    def __init__(self, model: Path, options: RuntimeOptions) -> None:
         """Loads a model.
 
         Args:
-            model: serialized ONNX.
+            model: an ONNX file, which is read again by :meth:`float_operations`.
             options: threads, batch and memory.
 
         Raises:
@@ -69,7 +69,13 @@ class OnnxRuntime:
         return [torch.from_numpy(item) for item in found]
 
     def float_operations(self) -> tuple[FloatOperation, ...]:
-        """The nodes of the optimized graph that compute in floating point."""
+        """The nodes of the optimized graph that compute in floating point.
+
+        Raises:
+            EngineError: if the model's file is gone.
+        """
+        if not self._model.exists():
+            raise EngineError(f"{self._model}, which this engine was loaded from, is gone: compile the network again")
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "optimized.onnx"
             _session(self._model, self._options, precise=self._precise, optimized=path)
@@ -83,7 +89,7 @@ class OnnxRuntime:
 
 
 def _session(
-    model: bytes, options: RuntimeOptions, *, precise: bool, optimized: Path | None = None
+    model: bytes | Path, options: RuntimeOptions, *, precise: bool, optimized: Path | None = None
 ) -> onnxruntime.InferenceSession:
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = _QUIET

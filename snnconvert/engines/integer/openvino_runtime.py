@@ -48,11 +48,11 @@ def computes_functions() -> bool:
 class OpenVino:
     """A network compiled by OpenVINO."""
 
-    def __init__(self, model: bytes, options: RuntimeOptions, folder: Path | None = None) -> None:
+    def __init__(self, model: Path, options: RuntimeOptions, folder: Path | None = None) -> None:
         """Loads a model.
 
         Args:
-            model: serialized ONNX.
+            model: an ONNX file.
             options: threads, batch and memory.
             folder: where OpenVINO keeps what it has compiled, or None.
 
@@ -124,9 +124,9 @@ def _core() -> Any:
     return openvino_package().Core()
 
 
-def _compiled(model: bytes, settings: Mapping[str, Any]) -> Any:
-    core = _core()
+def _compiled(model: bytes | Path, settings: Mapping[str, Any]) -> Any:
+    core, source = _core(), io.BytesIO(model) if isinstance(model, bytes) else model
     try:
-        return core.compile_model(core.read_model(io.BytesIO(model)), "CPU", settings)
+        return core.compile_model(core.read_model(source), "CPU", settings)
     except Exception as error:  # pybind11 maps its own exceptions to plain ones
         raise EngineError(f"OpenVINO can't load the network: {first_line(error)}") from error

@@ -18,21 +18,29 @@ _FEWEST_SAMPLES = 8
 _MACS_OF_A_THREAD = 8_000_000_000
 
 
-def portion_of(network: fx.GraphModule, signature: Signature, model: bytes, threads: int | None) -> int | None:
+def macs_of_samples(network: fx.GraphModule, signature: Signature, model: onnx.ModelProto) -> int:
+    """Multiply-accumulates of the synapses for one sample; 0 if some output of the model has no batch.
+
+    Args:
+        network: the spiking graph, on the CPU; it is run once on zeros.
+        signature: how it is called.
+        model: its ONNX model.
+    """
+    return _synaptic_macs(network, signature) if _returns_batches(model) else 0
+
+
+def portion_of(macs: int, threads: int | None) -> int | None:
     """How many samples a runtime is given at a time: at least 8, and 8 billion multiply-accumulates a thread.
 
     Fewer samples keep more of what layers hand on in the caches; below that the calls themselves take time.
 
     Args:
-        network: the spiking graph, on the CPU; it is run once on zeros.
-        signature: how it is called.
-        model: its serialized ONNX model.
+        macs: of one sample, as :func:`macs_of_samples` counts them.
         threads: of one call; None: one for each of the machine's.
 
     Returns:
-        None if some output has no batch, or there is nothing to count.
+        None if there is nothing to count.
     """
-    macs = _synaptic_macs(network, signature) if _returns_batches(model) else 0
     if not macs:
         return None
     wanted = _MACS_OF_A_THREAD * (threads or os.cpu_count() or 1)
@@ -61,10 +69,9 @@ def in_portions(
     return [torch.cat(parts) for parts in zip(*found, strict=True)]
 
 
-def _returns_batches(model: bytes) -> bool:
+def _returns_batches(model: onnx.ModelProto) -> bool:
     """Whether the first dimension of every output is the batch, by its name."""
-    outputs = onnx.load_model_from_string(model).graph.output
-    sizes = [[size.dim_param for size in output.type.tensor_type.shape.dim] for output in outputs]
+    sizes = [[size.dim_param for size in output.type.tensor_type.shape.dim] for output in model.graph.output]
     return all(size[:1] == ["batch"] for size in sizes)
 
 

@@ -1,6 +1,8 @@
 """Compiled networks: how they are called, what they refuse, and what is kept on disk."""
 
 import builtins
+import gc
+import tempfile
 
 import pytest
 import torch
@@ -10,8 +12,8 @@ from slow_cases import mostly_slow
 from torch import nn
 
 import snnconvert
+from snnconvert.engines.integer import built_model, proof
 from snnconvert.engines.integer import compiled as compiled_module
-from snnconvert.engines.integer import proof
 from snnconvert.engines.integer.content_cache import ContentCache, default_folder
 from snnconvert.engines.integer.runtime import RuntimeOptions
 from snnconvert.errors import ConfigurationError, EngineError, InputError
@@ -134,7 +136,7 @@ def test_built_models_are_found_again_unless_damaged(chain, tmp_path, monkeypatc
     again = snn.compile(cache=tmp_path)
     assert (first.from_cache, again.from_cache) == (False, True)
     assert torch.equal(again(images), first(images))
-    (stored,) = tmp_path.glob("*.onnx")
+    (stored,) = tmp_path.glob("*/model.onnx")
     content = bytearray(stored.read_bytes())
     content[len(content) // 2] ^= 1
     stored.write_bytes(content)
@@ -152,11 +154,11 @@ def test_models_that_other_code_built_are_built_again(chain, tmp_path, monkeypat
     assert not snn.compile(cache=tmp_path).from_cache
     assert snn.compile(cache=tmp_path).from_cache
     with monkeypatch.context() as patch:
-        patch.setattr(compiled_module, "package_digest", lambda: "other code")
+        patch.setattr(built_model, "package_digest", lambda: "other code")
         assert not snn.compile(cache=tmp_path).from_cache
         assert snn.compile(cache=tmp_path).from_cache
     assert snn.compile(cache=tmp_path).from_cache
-    assert len(list(tmp_path.glob("*.onnx"))) == 2
+    assert len(list(tmp_path.glob("*/model.onnx"))) == 2
 
 
 def test_folders_of_the_cache(monkeypatch, tmp_path):
@@ -166,8 +168,47 @@ def test_folders_of_the_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("SNNCONVERT_CACHE", "~/elsewhere")
     assert default_folder().is_absolute()
     (tmp_path / "file").write_text("")
-    assert not ContentCache(tmp_path / "file").write("key", b"content")
-    assert ContentCache(tmp_path / "file").read("key") is None
+    assert ContentCache(tmp_path / "file").write("key", b"content", {}) is None
+    assert ContentCache(tmp_path / "file").find("key") is None
+
+
+@pytest.mark.parametrize(
+    "about", ["", "[]", "{}", '{"sha256": 5, "facts": {}}', '{"sha256": "", "facts": {"macs": "x"}}']
+)
+def test_what_the_cache_cannot_read_is_not_there(tmp_path, about):
+    cache = ContentCache(tmp_path)
+    path = cache.write("key", b"content", {"macs": 3})
+    assert cache.find("key").path == path
+    assert cache.find("key").facts == {"macs": 3}
+    (path.parent / "about.json").write_text(about)
+    assert cache.find("key") is None
+
+
+def test_engines_run_where_the_cache_cannot_be_written(chain, tmp_path):
+    snn, images = chain
+    (tmp_path / "file").write_text("")
+    compiled = snn.compile(cache=tmp_path / "file")
+    torch.testing.assert_close(compiled(images), snn(images), rtol=1e-6, atol=1e-6)
+    assert compiled.float_operations() == snn.compile(cache=tmp_path).float_operations()
+
+
+def test_models_without_a_cache_go_with_their_engine(chain, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    compiled = chain[0].compile(cache=False)
+    assert len(list(tmp_path.glob("*/*.onnx"))) == 1
+    del compiled
+    gc.collect()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_deleted_under_an_engine_is_named(chain, tmp_path):
+    snn, images = chain
+    compiled = snn.compile(cache=tmp_path)
+    (stored,) = tmp_path.glob("*/model.onnx")
+    stored.unlink()
+    torch.testing.assert_close(compiled(images), snn(images), rtol=1e-6, atol=1e-6)
+    with pytest.raises(EngineError, match=r"model\.onnx.* is gone: compile the network again"):
+        compiled.float_operations()
 
 
 @pytest.mark.parametrize(

@@ -59,46 +59,51 @@ def test_onnxruntime_here_passes_at_one_of_its_settings():
     assert is_exact(load(False)) or is_exact(load(True))
 
 
-def relu_model():
+@pytest.fixture
+def relu_file(tmp_path):
     graph = onnx.helper.make_graph(
         [onnx.helper.make_node("Relu", ["x"], ["y"])],
         "g",
         [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [2])],
         [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [2])],
     )
-    return onnx.helper.make_model(
-        graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9
-    ).SerializeToString()
+    onnx.save(
+        onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9),
+        tmp_path / "relu.onnx",
+    )
+    return tmp_path / "relu.onnx"
 
 
-def test_where_fast_kernels_saturate_onnxruntime_runs_its_exact_ones(monkeypatch):
+def test_where_fast_kernels_saturate_onnxruntime_runs_its_exact_ones(monkeypatch, relu_file):
     answers = [False, True]
     monkeypatch.setattr(onnxruntime_runtime, "is_exact", lambda load: answers.pop(0))
-    assert OnnxRuntime(relu_model(), RuntimeOptions()).notes == (
+    assert OnnxRuntime(relu_file, RuntimeOptions()).notes == (
         "this CPU's fast 8-bit products saturate: onnxruntime runs its slower exact ones",
     )
 
 
-def test_where_all_saturate_the_network_is_refused(monkeypatch):
+def test_where_all_saturate_the_network_is_refused(monkeypatch, relu_file):
     monkeypatch.setattr(onnxruntime_runtime, "is_exact", lambda load: False)
     with pytest.raises(EngineError, match=r"saturate on this CPU.*at most 7"):
-        OnnxRuntime(relu_model(), RuntimeOptions())
+        OnnxRuntime(relu_file, RuntimeOptions())
     pytest.importorskip("openvino")
     monkeypatch.setattr(openvino_runtime, "is_exact", lambda load: False)
     with pytest.raises(EngineError, match=r"aren't exact on this CPU: choose engine onnxruntime or torch"):
-        openvino_runtime.OpenVino(relu_model(), RuntimeOptions())
+        openvino_runtime.OpenVino(relu_file, RuntimeOptions())
 
 
-def test_where_fast_kernels_saturate_openvino_runs_in_float32(monkeypatch):
+def test_where_fast_kernels_saturate_openvino_runs_in_float32(monkeypatch, relu_file):
     pytest.importorskip("openvino")
     answers = [False, True]
     monkeypatch.setattr(openvino_runtime, "is_exact", lambda load: answers.pop(0))
-    assert openvino_runtime.OpenVino(relu_model(), RuntimeOptions()).notes == (
+    assert openvino_runtime.OpenVino(relu_file, RuntimeOptions()).notes == (
         "this CPU's 8-bit products saturate: OpenVINO runs in float32, exact but slower",
     )
 
 
-def test_a_model_that_cannot_be_loaded_is_one_line():
+def test_a_model_that_cannot_be_loaded_is_one_line(tmp_path):
+    path = tmp_path / "net.onnx"
+    path.write_bytes(b"no model")
     with pytest.raises(EngineError, match="onnxruntime can't load the network") as refused:
-        OnnxRuntime(b"no model", RuntimeOptions())
+        OnnxRuntime(path, RuntimeOptions())
     assert "\n" not in str(refused.value)

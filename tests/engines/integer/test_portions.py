@@ -9,7 +9,7 @@ from torch import nn
 import snnconvert
 from snnconvert.engines.integer.dialect import ONNXRUNTIME
 from snnconvert.engines.integer.integer_model import integer_model
-from snnconvert.engines.integer.portions import in_portions, portion_of
+from snnconvert.engines.integer.portions import in_portions, macs_of_samples, portion_of
 
 MACS = 8 * 3 * 9 * 64 + 5 * 8
 
@@ -37,8 +37,8 @@ def converted(network=TwoOutputs):
 
 
 def portion(snn, threads):
-    model = integer_model(snn.network, snn.signature, ONNXRUNTIME).model.SerializeToString()
-    return portion_of(snn.network, snn.signature, model, threads)
+    model = integer_model(snn.network, snn.signature, ONNXRUNTIME).model
+    return portion_of(macs_of_samples(snn.network, snn.signature, model), threads)
 
 
 @pytest.mark.parametrize("engine", RUNTIMES)
