@@ -23,6 +23,7 @@ class Dialect:
         folds_weights: convolutions that nothing fires in the kernel of are floating point there, with weights that are
             multiplied out when the runtime loads the model.
         biased_bytes: convolutions read words whose zero point isn't the middle as unsigned bytes.
+        blocks_pixels: convolutions with strides read images of few channels in blocks.
         flat_matrices: linear layers see [rows, channels], with their bias inside the integer kernel.
     """
 
@@ -36,6 +37,7 @@ class Dialect:
     computes_functions: bool
     biased_bytes: bool
     folds_weights: bool
+    blocks_pixels: bool
 
 
 ONNXRUNTIME = Dialect(
@@ -49,6 +51,7 @@ ONNXRUNTIME = Dialect(
     computes_functions=False,
     biased_bytes=False,
     folds_weights=True,
+    blocks_pixels=True,
 )
 OPENVINO = Dialect(
     "openvino",
@@ -61,5 +64,6 @@ OPENVINO = Dialect(
     computes_functions=True,
     biased_bytes=True,
     folds_weights=False,
+    blocks_pixels=False,
 )
 DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (ONNXRUNTIME, OPENVINO)}

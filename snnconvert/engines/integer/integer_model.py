@@ -13,6 +13,7 @@ from snnconvert.engines.integer.dialect import Dialect
 from snnconvert.engines.integer.early_firing import early_firings
 from snnconvert.engines.integer.lowering import StoredWords, lower
 from snnconvert.engines.integer.onnx_model import to_onnx
+from snnconvert.engines.integer.pixel_blocks import pixel_blocks
 from snnconvert.engines.integer.proof import check_accumulators, check_words
 from snnconvert.engines.integer.slicing import split_as_slices
 from snnconvert.engines.integer.traces import traced
@@ -54,7 +55,8 @@ def integer_model(
     check_accumulators(network)
     network = split_as_slices(network)
     early = early_firings(network, signature)
-    lowered = lower(network, dialect, _pooled_channels(network, signature), early, observed=observed)
+    blocks = pixel_blocks(network, signature) if dialect.blocks_pixels else {}
+    lowered = lower(network, dialect, _pooled_channels(network, signature), early, blocks, observed=observed)
     names = output_names(network)
     model = to_onnx(lowered.graph, signature, [*names, *(f"words.{item.layer}" for item in lowered.words)], batch=batch)
     layers = {

@@ -14,12 +14,14 @@ import torch
 from torch import Tensor, fx, nn
 
 from snnconvert.convert.ops import OpKind, kind_of
+from snnconvert.engines.integer.block_twins import BlockSynapse, ToBlocks, ToPixels
 from snnconvert.engines.integer.dialect import Dialect
 from snnconvert.engines.integer.early_firing import EarlyFiring
 from snnconvert.engines.integer.folding import Folds, fold_gains
 from snnconvert.engines.integer.formulas import formula_of
 from snnconvert.engines.integer.logarithmic_twins import FireValues, SplitForm
 from snnconvert.engines.integer.module_calls import call_for
+from snnconvert.engines.integer.pixel_blocks import PixelBlocks
 from snnconvert.engines.integer.proof import LARGEST_BYTE
 from snnconvert.engines.integer.twins import (
     MIDDLE,
@@ -81,6 +83,7 @@ def lower(
     dialect: Dialect,
     channels: Mapping[str, int],
     early: Mapping[fx.Node, EarlyFiring],
+    blocks: Mapping[fx.Node, PixelBlocks],
     *,
     observed: bool = False,
 ) -> LoweredNetwork:
@@ -91,12 +94,13 @@ def lower(
         dialect: the runtime's.
         channels: of what each window sum reads, by node name.
         early: neurons that fire before what they read is moved, by the node it is moved from.
+        blocks: synapses that read blocks of pixels, if their kernels fire.
         observed: whether to return the bytes of every layer of neurons, too.
 
     Raises:
         EngineError: naming the layer, if its logarithmic words, or sums of their products, are beyond float32.
     """
-    return _Lowering(network, dialect, channels, early).run(observed=observed)
+    return _Lowering(network, dialect, channels, early, blocks).run(observed=observed)
 
 
 class _Lowering:
@@ -106,6 +110,7 @@ class _Lowering:
         dialect: Dialect,
         channels: Mapping[str, int],
         early: Mapping[fx.Node, EarlyFiring],
+        blocks: Mapping[fx.Node, PixelBlocks],
     ) -> None:
         self.old, self.dialect, self.channels, self.early = network, dialect, channels, early
         self.fired_early = {neuron for firing in early.values() for neuron in firing.neurons}
@@ -114,6 +119,8 @@ class _Lowering:
         }
         self.folds: Folds = fold_gains(network.graph, self.modules, dialect)
         self.sums = WordSums(network.graph, self.modules, self._has_zero_point, folds_sums=dialect.folds_sums)
+        self.blocks = {node: each for node, each in blocks.items() if self._fires_in_kernel(node)}
+        self.in_blocks = {self._argument(node): each for node, each in self.blocks.items()}
         self.reads_sizes = any(_reads_size(node) for node in network.graph.nodes)
         self.graph = fx.Graph()
         self.root: dict[str, object] = {}
@@ -127,7 +134,7 @@ class _Lowering:
             if node.op == "output":
                 if observed:
                     stored = [self._stored(source) for source in self.fired]
-                self._emit_output(node, [fired for fired, _ in self.fired.values()] if observed else [])
+                self._emit_output(node, list(map(self._observed, self.fired)) if observed else [])
             elif node.op == "call_module":
                 self._emit_module(node, self.modules[node])
             elif node.op == "get_attr":
@@ -147,6 +154,11 @@ class _Lowering:
     def _stored(self, node: fx.Node) -> StoredWords:
         stored = self.fired[node][1]
         return StoredWords(_layer(node), node.name, 0 if stored is None else int(stored.zero_point))
+
+    def _observed(self, node: fx.Node) -> fx.Node:
+        """The bytes that a layer of neurons fires, in the potential's shape."""
+        fired, blocks = self.fired[node][0], self.in_blocks.get(node)
+        return fired if blocks is None else self.call(node, "_pixels", ToPixels(blocks), fired)
 
     def _has_zero_point(self, node: fx.Node) -> bool:
         neuron = self.modules[node]
@@ -215,6 +227,8 @@ class _Lowering:
         scale = (synapse.multiplier.double() * self._factor(node).double().flatten()).to(torch.float32)
         flat, geometry = self.dialect.flat_matrices, synapse.geometry
         bias = synapse.bias + self._bias_of_readers(node)
+        if node in self.blocks:
+            return self.call(node, "", BlockSynapse(synapse.weight, bias, scale, self.blocks[node]), words)
         try:
             folded = self.dialect.folds_weights and not self._fires_in_kernel(node)
             twin = IntegerSynapse(synapse.weight, bias, scale, geometry, flat=flat, folded=folded)
@@ -320,6 +334,8 @@ class _Lowering:
             in_rounding = not scaled and self._has_bias(origin) and not self.sums.joins(node)
         in_rounding = in_rounding and neuron.code.offset == 0 and not self.reads_sizes
         rounds = self.dialect.rounds_first and not in_rounding
+        if node in self.in_blocks:
+            potential = self.call(node, "_blocks", ToBlocks(self.in_blocks[node].side), potential)
         fire = FireWords(stored, clips_bytes=self.dialect.clips_bytes, rounds=rounds)
         fired = self.call(node, "_fire", fire, potential)
         if pool is not None:

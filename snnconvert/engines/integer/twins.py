@@ -6,6 +6,7 @@ A word z with zero point o is stored as the byte k = z + o. ``FireWords`` is the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -22,7 +23,14 @@ MIDDLE = 128
 
 def onnx_node(op: str, inputs: tuple[Tensor, ...], like: Tensor, dtype: torch.dtype, **attributes: Any) -> Tensor:
     """One ONNX node with an output of a tensor's shape; it can be exported, not executed."""
-    made: Tensor = torch.onnx.ops.symbolic(op, inputs, attributes, dtype=dtype, shape=like.shape, version=OPSET)
+    return onnx_node_of(op, inputs, like.shape, dtype, **attributes)
+
+
+def onnx_node_of(
+    op: str, inputs: tuple[Tensor, ...], shape: Sequence[int | torch.SymInt], dtype: torch.dtype, **attributes: Any
+) -> Tensor:
+    """One ONNX node with an output of a known shape; it can be exported, not executed."""
+    made: Tensor = torch.onnx.ops.symbolic(op, inputs, attributes, dtype=dtype, shape=shape, version=OPSET)
     return made
 
 
@@ -196,6 +204,11 @@ class IntegerSynapse(nn.Module):
             rows = words if words.dim() == 2 else words.flatten(0, -2)
             current = F.linear(rows, weight, bias)
             return current if words.dim() == 2 else current.reshape(*words.shape[:-1], -1)
+        return self.convolved(words, weight, bias)
+
+    def convolved(self, words: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """A convolution of words with weights and biases as float numbers."""
+        assert self.geometry is not None
         return convolve(words, weight, bias, self.geometry)
 
 

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from engine_networks import IMAGE, Net, conv, packed_words
 from torch import nn
 
+from snnconvert.engines.integer.built_model import temporary_model
 from snnconvert.engines.integer.dialect import DIALECTS
 from snnconvert.engines.integer.integer_model import integer_model
 from snnconvert.engines.integer.onnxruntime_runtime import OnnxRuntime
@@ -141,14 +142,15 @@ class Comparison:
 def compared(snn, images, engine):
     """Runs a network with one input and one output in a runtime, all words observed."""
     built = integer_model(snn.network, snn.signature, DIALECTS[engine], observed=True)
-    runtime = RUNTIMES[engine](built.model.SerializeToString(), RuntimeOptions(threads=2))
+    stored = temporary_model(built.model.SerializeToString())
+    runtime = RUNTIMES[engine](stored.path, RuntimeOptions(threads=2))
     output, *found = runtime.run(snn.signature.flatten((images,), {}))
     expected = packed_words(snn.network, images)
     assert [item.layer for item in built.words] == list(expected) == [name for name, _ in snn.neurons()]
     differing, words = {}, 0
-    for item, stored in zip(built.words, found, strict=True):
-        assert stored.dtype in (torch.uint8, torch.int8)
-        distance = (stored.int() - item.zero_point - expected[item.layer].int()).abs()
+    for item, fired in zip(built.words, found, strict=True):
+        assert fired.dtype in (torch.uint8, torch.int8)
+        distance = (fired.int() - item.zero_point - expected[item.layer].int()).abs()
         words += distance.numel()
         if distance.any():
             differing[item.layer] = int(distance.count_nonzero()), int(distance.max())
