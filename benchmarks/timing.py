@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -17,7 +18,7 @@ def interleaved_ratios(
     Args:
         runs: what to time, by name.
         reference: the name of the run that counts as 1.
-        rounds: number of rounds; each starts with another run.
+        rounds: number of rounds, each in an order of its own, so that no run always follows the same one.
         warm_up: untimed rounds before.
         pause: seconds between runs, in which the threads of the run before stop spinning.
     """
@@ -25,8 +26,7 @@ def interleaved_ratios(
     times: dict[str, list[float]] = {name: [] for name in names}
     with torch.no_grad():
         for turn in range(-warm_up, rounds):
-            start = turn % len(names)
-            for name in names[start:] + names[:start]:
+            for name in random.Random(turn).sample(names, len(names)):
                 time.sleep(pause)
                 began = time.perf_counter()
                 runs[name]()
