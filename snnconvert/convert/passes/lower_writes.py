@@ -66,7 +66,7 @@ def _with_slice(builder: Builder, base: fx.Node, part: fx.Node) -> fx.Node | Non
     if not isinstance(size, int) or isinstance(start, fx.Node) or isinstance(end, fx.Node):
         return None
     first, last, _ = slice(start, end).indices(size)
-    return _joined(builder, base, part, place, (first, last))
+    return _joined(builder, base, part, place, (first, max(first, last)))
 
 
 def _place(node: fx.Node, dim: object) -> int:

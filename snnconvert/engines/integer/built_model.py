@@ -19,7 +19,7 @@ from snnconvert.engines.integer.dialect import Dialect
 from snnconvert.engines.integer.integer_model import integer_model
 from snnconvert.engines.integer.portions import macs_of_samples
 from snnconvert.engines.integer.source_digest import package_digest
-from snnconvert.errors import ArtifactError
+from snnconvert.errors import ArtifactError, EngineError
 from snnconvert.version import __version__
 
 _MACS = "macs_of_samples"
@@ -53,7 +53,7 @@ def build_model(
         folder: the cache's; None for no cache.
 
     Raises:
-        EngineError: naming the layer, if the runtime can't run the network exactly.
+        EngineError: naming the layer, if the runtime can't run the network exactly; or if no file can be written.
     """
     key = None if folder is None else _key(network, signature, dialect, batch)
     if folder is not None and key is not None:
@@ -70,11 +70,19 @@ def build_model(
 
 
 def temporary_model(serialized: bytes, macs: int = 0) -> BuiltModel:
-    """Writes a model to a file that lasts as long as the object returned."""
-    folder = Path(tempfile.mkdtemp(prefix="snnconvert-"))
-    built = BuiltModel(folder / "model.onnx", macs, from_cache=False)
-    weakref.finalize(built, shutil.rmtree, folder, ignore_errors=True)
-    built.path.write_bytes(serialized)
+    """Writes a model to a file that lasts as long as the object returned.
+
+    Raises:
+        EngineError: if there is no room for it.
+    """
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="snnconvert-"))
+        built = BuiltModel(folder / "model.onnx", macs, from_cache=False)
+        weakref.finalize(built, shutil.rmtree, folder, ignore_errors=True)
+        built.path.write_bytes(serialized)
+    except OSError as error:
+        reason = f"{error.strerror}: choose a folder for the cache, or another one for temporary files by TMPDIR"
+        raise EngineError(f"the built network can't be written: {reason}") from None
     return built
 
 

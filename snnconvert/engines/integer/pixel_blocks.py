@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch.nn.functional as F
 from torch import Tensor, fx
@@ -63,12 +64,11 @@ def pixel_blocks(network: fx.GraphModule, signature: Signature) -> dict[fx.Node,
     images = [node for node in network.graph.nodes if node.op == "placeholder"]
     found: dict[fx.Node, PixelBlocks] = {}
     for image, spec in zip(images, signature.tensors, strict=True):
-        for neuron in image.users:
-            synapse = next(iter(neuron.users))
-            if _fires_plainly(network, neuron) and spec.batched and synapse.args[0] is neuron:
-                blocks = _blocks_of(network, synapse, spec.shape)
-                if blocks is not None:
-                    found[synapse] = blocks
+        for neuron in filter(partial(_fires_plainly, network), image.users):
+            (reader,) = neuron.users
+            blocks = _blocks_of(network, reader, spec.shape) if spec.batched else None
+            if blocks is not None:
+                found[reader] = blocks
     return found
 
 

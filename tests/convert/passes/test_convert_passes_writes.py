@@ -56,6 +56,12 @@ def rows_and_columns(net, x):
     return x
 
 
+def nothing(net, x):
+    x = x.clone()
+    x[:, 5:3] = net.part(x[:, :3])[:, :0]
+    return x
+
+
 def with_itself(net, x):
     x[:, :] = x
     return x
@@ -63,7 +69,7 @@ def with_itself(net, x):
 
 WRITES = [
     added_to_all, added_to_some, assigned_first, assigned_last, one_channel, one_row_of_all, rows_and_columns,
-    with_itself,
+    nothing, with_itself,
 ]  # fmt: skip
 
 
@@ -79,7 +85,7 @@ def network(write):
     )
 
 
-MOST = mostly_slow(WRITES, keep=[added_to_some, one_channel, with_itself])
+MOST = mostly_slow(WRITES, keep=[added_to_some, one_channel, nothing, with_itself])
 
 
 @pytest.mark.parametrize("write", MOST, ids=lambda write: write.__name__)

@@ -201,6 +201,12 @@ def test_models_without_a_cache_go_with_their_engine(chain, tmp_path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
+def test_without_a_place_for_the_model_it_says_so(chain, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    with pytest.raises(EngineError, match=r"can't be written: No such file.*choose a folder for the cache"):
+        chain[0].compile(cache=False)
+
+
 def test_a_model_deleted_under_an_engine_is_named(chain, tmp_path):
     snn, images = chain
     compiled = snn.compile(cache=tmp_path)

@@ -115,3 +115,22 @@ def test_convolutions_in_floating_point_read_pixels():
     snn, images = converted(nn.Conv2d(3, 6, 3, 2, 1), behind=nn.SiLU)
     assert "SpaceToDepth" not in operators(snn)
     assert compared(snn, images, "onnxruntime").differing == {}
+
+
+class ReturnsItsInput(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.fc = nn.Conv2d(3, 6, 3, 2, 1), nn.Linear(6, 5)
+
+    def forward(self, x):
+        return self.fc(F.relu(self.stem(x)).mean((2, 3))), x
+
+
+def test_images_that_are_returned_too():
+    torch.manual_seed(0)
+    images = torch.randn(8, 3, 16, 16)
+    snn = snnconvert.convert(ReturnsItsInput().eval(), images, progress=False)
+    assert len(pixel_blocks(snn.network, snn.signature)) == 1
+    logits, returned = snn.compile(threads=1, cache=False)(images)
+    torch.testing.assert_close(logits, snn(images)[0], rtol=1e-6, atol=1e-6)
+    assert torch.equal(returned, images)
