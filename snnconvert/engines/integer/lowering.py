@@ -321,7 +321,8 @@ class _Lowering:
         gain, bias = neuron.gain * unit, None if neuron.bias is None else neuron.bias / unit
         scaled = not folded and (bias is not None or not bool((gain == 1).all()))
         if scaled:
-            if self.dialect.rounds_first and stored.is_clipped and self.sums.moves_words(origin):
+            adds_currents = origin not in self.sums.plain and self._adds_whole(origin)
+            if self.dialect.rounds_first and (adds_currents or (stored.is_clipped and self.sums.moves_words(origin))):
                 potential = self.call(node, "_words", Whole(), potential)
             potential = self.call(node, "_scaled", Scaled(gain, bias), potential)
         in_convolution = pool is None and not scaled and self._has_bias(origin) and self._convolves(origin)
@@ -344,6 +345,15 @@ class _Lowering:
             again = FireWords(stored, clips_bytes=self.dialect.clips_bytes, rounds=False, clips=False)
             fired = self.call(node, "_pooled", again, pooled)
         self._note_fired(node, fired, stored)
+
+    def _adds_whole(self, node: fx.Node) -> bool:
+        """Whether a node is a sum of integers, whose scale OpenVINO would work into what is added."""
+        return node.op == "call_function" and kind_of(node) is OpKind.ADD and all(map(self._is_whole, _operands(node)))
+
+    def _is_whole(self, node: fx.Node) -> bool:
+        if not isinstance(self.modules.get(node), Synapse | IntegerScale | SpikingNeuron):
+            return self._adds_whole(node)
+        return bool((self._factor(node) == 1).all())
 
     def _add_in_kernel(self, node: fx.Node, stored: Bytes, potential: fx.Node) -> None:
         """Words that a sum reads and nothing else: they stay in the kernel, and are stored for observers only."""
