@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from torch import fx
@@ -28,3 +29,14 @@ def as_ints(value: Any, rank: int) -> tuple[int, ...]:
     """A size argument as ``rank`` integers: one number or a list of one stands for all."""
     items = tuple(value) if isinstance(value, (list, tuple)) else (value,)
     return tuple(as_int(item) for item in (items if len(items) == rank else items * rank))
+
+
+def as_node(value: object) -> fx.Node:
+    """An argument that is a tensor of the graph."""
+    assert isinstance(value, fx.Node)
+    return value
+
+
+def takes_all(start: object, end: object) -> bool:
+    """Whether a slice from start to end, in steps of one, leaves out nothing whatever the size is."""
+    return start in (None, 0) and end in (None, sys.maxsize)

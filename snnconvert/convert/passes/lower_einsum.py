@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import fx
 
+from snnconvert.convert.arguments import as_node
 from snnconvert.convert.graph_builder import Builder, Size
 from snnconvert.convert.graph_tools import tidy
 
@@ -32,7 +33,7 @@ def lower_einsum(graph_module: fx.GraphModule) -> fx.GraphModule:
     for node in found:
         equation, operands = node.args[:2]
         assert isinstance(operands, (list, tuple))
-        _lower(Builder(graph_module, node), str(equation), [_node(operand) for operand in operands])
+        _lower(Builder(graph_module, node), str(equation), [as_node(operand) for operand in operands])
     return tidy(graph_module) if found else graph_module
 
 
@@ -170,8 +171,3 @@ def _arranged(builder: Builder, term: _Term, order: list[str]) -> fx.Node:
 
 def _is_one(size: int | torch.SymInt) -> bool:
     return isinstance(size, int) and size == 1
-
-
-def _node(operand: object) -> fx.Node:
-    assert isinstance(operand, fx.Node)
-    return operand

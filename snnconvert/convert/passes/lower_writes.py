@@ -5,12 +5,10 @@ Capture makes scatters of such writes. Holds exactly.
 
 from __future__ import annotations
 
-import sys
-
 import torch
 from torch import Tensor, fx
 
-from snnconvert.convert.arguments import as_int, with_defaults
+from snnconvert.convert.arguments import as_int, as_node, takes_all, with_defaults
 from snnconvert.convert.graph_builder import Builder, same_sizes
 from snnconvert.convert.graph_tools import tidy
 
@@ -30,11 +28,11 @@ def _written(builder: Builder) -> fx.Node | None:
     """What a node that writes amounts to; None of other nodes."""
     node = builder.before
     if node.target is aten.copy.default:
-        return _copied(builder, _node(node.args[0]), _node(node.args[1]))
+        return _copied(builder, as_node(node.args[0]), as_node(node.args[1]))
     if node.target is aten.slice_scatter.default:
-        return _with_slice(builder, _node(node.args[0]), _node(node.args[1]))
+        return _with_slice(builder, as_node(node.args[0]), as_node(node.args[1]))
     if node.target is aten.select_scatter.default:
-        return _with_row(builder, _node(node.args[0]), _node(node.args[1]))
+        return _with_row(builder, as_node(node.args[0]), as_node(node.args[1]))
     return None
 
 
@@ -61,7 +59,7 @@ def _with_slice(builder: Builder, base: fx.Node, part: fx.Node) -> fx.Node | Non
         return None
     place = _place(base, dim)
     size = builder.shape(base)[place]
-    if start in (None, 0) and (end is None or end == sys.maxsize):
+    if takes_all(start, end):
         return part
     if not isinstance(size, int) or isinstance(start, fx.Node) or isinstance(end, fx.Node):
         return None
@@ -73,11 +71,6 @@ def _place(node: fx.Node, dim: object) -> int:
     value = node.meta["val"]
     assert isinstance(value, Tensor)
     return as_int(dim) % value.dim()
-
-
-def _node(argument: object) -> fx.Node:
-    assert isinstance(argument, fx.Node)
-    return argument
 
 
 def _joined(builder: Builder, base: fx.Node, part: fx.Node, dim: int, span: tuple[int, int]) -> fx.Node:

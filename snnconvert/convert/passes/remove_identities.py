@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-
 import torch
 from torch import fx
 
-from snnconvert.convert.arguments import with_defaults
+from snnconvert.convert.arguments import takes_all, with_defaults
 from snnconvert.convert.graph_tools import tidy
 
 aten = torch.ops.aten
@@ -62,7 +60,7 @@ def _is_full_slice(node: fx.Node) -> bool:
     if node.target is not aten.slice.Tensor:
         return False
     _, start, end, step = with_defaults(node, 0, None, None, 1)
-    return start in (None, 0) and (end is None or bool(end == sys.maxsize)) and step == 1
+    return takes_all(start, end) and bool(step == 1)
 
 
 def _same_type(node: fx.Node, source: fx.Node) -> bool:

@@ -37,7 +37,7 @@ from snnconvert.engines.integer.twins import (
     WindowSum,
     WordTable,
 )
-from snnconvert.engines.integer.word_sums import WordSums, is_kept_by_division
+from snnconvert.engines.integer.word_sums import WordSums, is_kept_by_division, is_sum
 from snnconvert.errors import EngineError
 from snnconvert.neurons.current import IntegerScale, SumPool, ToReal
 from snnconvert.neurons.logarithmic import LogarithmicCode
@@ -348,7 +348,7 @@ class _Lowering:
 
     def _adds_whole(self, node: fx.Node) -> bool:
         """Whether a node is a sum of integers, whose scale OpenVINO would work into what is added."""
-        return node.op == "call_function" and kind_of(node) is OpKind.ADD and all(map(self._is_whole, _operands(node)))
+        return is_sum(node) and all(map(self._is_whole, _operands(node)))
 
     def _is_whole(self, node: fx.Node) -> bool:
         if not isinstance(self.modules.get(node), Synapse | IntegerScale | SpikingNeuron):

@@ -65,7 +65,7 @@ class WordSums:
 
     def moves_words(self, node: fx.Node) -> bool:
         """Whether a node is words at one scale, moved or not: OpenVINO clips them before it scales them."""
-        if node.op == "call_function" and kind_of(node) is not OpKind.ADD:
+        if node.op == "call_function" and not is_sum(node):
             return any(map(self.moves_words, node.all_input_nodes))
         return self.is_words(node)
 
@@ -74,7 +74,7 @@ class WordSums:
 
         OpenVINO brings the scales of its operands behind such a sum, one of them divided by the other.
         """
-        if node.op != "call_function" or kind_of(node) is not OpKind.ADD:
+        if not is_sum(node):
             return False
         return all(self._has_one_scale(source) for source in node.all_input_nodes)
 
@@ -87,11 +87,7 @@ class WordSums:
 
     def joins(self, node: fx.Node) -> bool:
         """Whether a sum reads some words; OpenVINO may leave out the rounding of those that nothing else reads."""
-        return any(
-            isinstance(self._modules.get(user), IntegerScale)
-            or (user.op == "call_function" and kind_of(user) is OpKind.ADD)
-            for user in node.users
-        )
+        return any(isinstance(self._modules.get(user), IntegerScale) or is_sum(user) for user in node.users)
 
     def is_added_in_kernel(self, node: fx.Node) -> bool:
         """Whether words are only the scaled operand of a plain sum: the kernel that fires them adds them up."""
@@ -107,6 +103,11 @@ class WordSums:
     def is_read_by_synapse(self, node: fx.Node) -> bool:
         """Whether a synapse reads some words, so that they are bytes in memory whatever else reads them."""
         return any(isinstance(self._modules.get(user), Synapse) for user in node.users)
+
+
+def is_sum(node: fx.Node) -> bool:
+    """Whether a node adds values up."""
+    return node.op == "call_function" and kind_of(node) is OpKind.ADD
 
 
 def is_kept_by_division(gain: Tensor) -> bool:
