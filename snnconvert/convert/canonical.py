@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import fx
 
 from snnconvert.convert.names import assign_layer_names
+from snnconvert.convert.passes.affine_branches import affine_branches
 from snnconvert.convert.passes.fold_affine import fold_affine
 from snnconvert.convert.passes.fold_constants import fold_constants
 from snnconvert.convert.passes.fuse_elementwise import fuse_elementwise
@@ -43,6 +44,7 @@ PASSES = (
     mark_normalizations,
     fuse_elementwise,
     standardize_rectifiers,
+    affine_branches,
     rectify_after_max_pool,
 )
 

@@ -50,6 +50,7 @@ def _normalization_to_affine(graph_module: fx.GraphModule, node: fx.Node) -> Non
     name = str(node.name)
     scale_node = add_constant(graph_module, output, f"{name}_scale", scale.float())
     shift_node = add_constant(graph_module, output, f"{name}_shift", shift.float())
+    scale_node.meta["parameter"] = mean.meta.get("parameter", mean.target)  # type: ignore[union-attr]
     with graph_module.graph.inserting_before(output):
         affine = graph_module.graph.call_function(channel_affine, (source, scale_node, shift_node))
     set_statistics(affine, normalized(mean_value, variance_value, scale, shift))

@@ -18,13 +18,16 @@ _ALWAYS = frozenset(
         aten.lift_fresh_copy.default,
     }
 )
+_NEUTRAL: dict[object, float] = {
+    aten.add.Tensor: 0, aten.sub.Tensor: 0, aten.mul.Tensor: 1, aten.div.Tensor: 1
+}  # fmt: skip
 _CHECKS = frozenset(
     {aten._assert_scalar.default, aten._assert_tensor_metadata.default, aten.sym_constrain_range.default}
 )
 
 
 def remove_identities(graph_module: fx.GraphModule) -> fx.GraphModule:
-    """Removes clones, evaluation-mode dropout, same-type casts, full slices and one-element concats."""
+    """Removes clones, evaluation-mode dropout, same-type casts, full slices, one-element concats, x + 0 and 1·x."""
     for node in list(graph_module.graph.nodes):
         if node.op == "call_function" and node.target in _CHECKS and not node.users:
             graph_module.graph.erase_node(node)
@@ -47,13 +50,19 @@ def _identity_source(node: fx.Node) -> fx.Node | None:
         node.target in _ALWAYS
         or _is_inactive_dropout(node)
         or _is_full_slice(node)
-        or (node.target is aten._to_copy.default and _same_type(node, source))
+        or ((node.target is aten._to_copy.default or _is_neutral(node)) and _same_type(node, source))
     )
     return source if unchanged else None
 
 
 def _is_inactive_dropout(node: fx.Node) -> bool:
     return node.target is aten.dropout.default and node.args[2] is False
+
+
+def _is_neutral(node: fx.Node) -> bool:
+    """Whether a node adds the number 0 or multiplies by 1."""
+    number = node.args[1] if len(node.args) == 2 and not node.kwargs else None
+    return isinstance(number, (int, float)) and number == _NEUTRAL.get(node.target)
 
 
 def _is_full_slice(node: fx.Node) -> bool:

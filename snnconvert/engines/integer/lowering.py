@@ -285,7 +285,7 @@ class _Lowering:
             raise _too_large(node, error) from error
         potential = self.values[source]
         if node not in self.folds.readers:
-            potential = self.call(node, "_scaled", Scaled(neuron.gain, neuron.bias), potential)
+            potential = self._scaled(node, neuron, source)
         self.values[node] = self.call(node, "_fire", fire, potential)
         self.fired[node] = self.values[node], None
 
@@ -318,19 +318,15 @@ class _Lowering:
         potential = self.values[origin]
         folded = node in self.folds.readers
         unit = self.sums.plain.get(origin, 1.0)
-        gain, bias = neuron.gain * unit, None if neuron.bias is None else neuron.bias / unit
-        scaled = not folded and (bias is not None or not bool((gain == 1).all()))
+        scaled = not folded and (neuron.bias is not None or not bool((neuron.gain * unit == 1).all()))
         if scaled:
-            adds_currents = origin not in self.sums.plain and self._adds_whole(origin)
-            if self.dialect.rounds_first and (adds_currents or (stored.is_clipped and self.sums.moves_words(origin))):
-                potential = self.call(node, "_words", Whole(), potential)
-            potential = self.call(node, "_scaled", Scaled(gain, bias), potential)
+            potential = self._scaled(node, neuron, origin, clipped=stored.is_clipped)
         in_convolution = pool is None and not scaled and self._has_bias(origin) and self._convolves(origin)
         if in_convolution and self.sums.is_added_in_kernel(node):
             self._add_in_kernel(node, stored, potential)
             return
         if origin in self.sums.plain:
-            in_rounding = pool is None and self._rounds_sum(node, origin, neuron, gain)
+            in_rounding = pool is None and self._rounds_sum(node, origin, neuron)
         else:
             in_rounding = not scaled and self._has_bias(origin) and not self.sums.joins(node)
         in_rounding = in_rounding and neuron.code.offset == 0 and not self.reads_sizes
@@ -346,14 +342,33 @@ class _Lowering:
             fired = self.call(node, "_pooled", again, pooled)
         self._note_fired(node, fired, stored)
 
+    def _scaled(self, node: fx.Node, neuron: SpikingNeuron, origin: fx.Node, *, clipped: bool = False) -> fx.Node:
+        """(p + β)·g of neurons' potential, which comes from an origin, each rounded as in the packed network."""
+        unit, counts = self.sums.plain.get(origin, 1.0), self.values[origin]
+        if origin not in self.sums.plain and (self._adds_whole(origin) or (clipped and self.sums.moves_words(origin))):
+            counts = self._kept_whole(node, origin)
+        bias = None if neuron.bias is None else neuron.bias / unit
+        return self.call(node, "_scaled", Scaled(neuron.gain * unit, bias, apart=self.dialect.rounds_first), counts)
+
+    def _kept_whole(self, node: fx.Node, origin: fx.Node) -> fx.Node:
+        """Integers that a node scales, rounded where OpenVINO would work the scale into what they are made of."""
+        counts = self.values[origin]
+        return self.call(node, "_words", Whole(), counts) if self.dialect.rounds_first else counts
+
     def _adds_whole(self, node: fx.Node) -> bool:
-        """Whether a node is a sum of integers, whose scale OpenVINO would work into what is added."""
-        return is_sum(node) and all(map(self._is_whole, _operands(node)))
+        """Whether a node is integers that were multiplied or added up: OpenVINO would work a scale into them."""
+        return self._is_whole(node) and self._adds(node)
+
+    def _adds(self, node: fx.Node) -> bool:
+        if node in self.modules:
+            return not isinstance(self.modules[node], SpikingNeuron)
+        return is_sum(node) or any(map(self._adds, node.all_input_nodes))
 
     def _is_whole(self, node: fx.Node) -> bool:
-        if not isinstance(self.modules.get(node), Synapse | IntegerScale | SpikingNeuron):
-            return self._adds_whole(node)
-        return bool((self._factor(node) == 1).all())
+        module = self.modules.get(node)
+        if isinstance(module, Synapse | IntegerScale | SumPool | Product | SpikingNeuron):
+            return bool((self._factor(node) == 1).all())
+        return node.op == "call_function" and all(map(self._is_whole, node.all_input_nodes))
 
     def _add_in_kernel(self, node: fx.Node, stored: Bytes, potential: fx.Node) -> None:
         """Words that a sum reads and nothing else: they stay in the kernel, and are stored for observers only."""
@@ -367,11 +382,11 @@ class _Lowering:
         synapse = self.modules.get(node)
         return isinstance(synapse, Synapse) and synapse.geometry is not None
 
-    def _rounds_sum(self, node: fx.Node, plain_sum: fx.Node, neuron: SpikingNeuron, gain: Tensor) -> bool:
+    def _rounds_sum(self, node: fx.Node, plain_sum: fx.Node, neuron: SpikingNeuron) -> bool:
         """Whether OpenVINO's rounding into bytes, in a convolution's kernel, takes over a plain sum's gain as it is."""
         in_kernel = self.sums.neuron_of(self.sums.operands(plain_sum)[0]) in self.whole
         is_byte = neuron.bias is None and neuron.ceiling == LARGEST_BYTE
-        return in_kernel and is_byte and self.sums.is_read_by_synapse(node) and is_kept_by_division(gain)
+        return in_kernel and is_byte and self.sums.is_read_by_synapse(node) and is_kept_by_division(neuron.gain)
 
     def _has_bias(self, node: fx.Node) -> bool:
         """Whether a node is a synapse that adds something: OpenVINO works the scale of others into its rounding."""
@@ -409,12 +424,14 @@ class _Lowering:
     def _transferred(self, node: fx.Node, transfer: TableTransfer, source: fx.Node) -> fx.Node:
         """The table's grid positions for neurons that fire from it, else its values."""
         folded = node in self.folds.readers
+        apart = not folded and self._adds_whole(source)
+        potential = self._kept_whole(node, source) if apart else self.values[source]
         if self._fires_from_table(node):
-            return self.values[source] if folded else self.call(node, "", Scaled(transfer.gain), self.values[source])
+            return potential if folded else self.call(node, "", Scaled(transfer.gain), potential)
         values = copy.deepcopy(transfer)
         if folded:
             values.gain = torch.ones_like(_ONE)
-        return self.call(node, "", values, self.values[source])
+        return self.call(node, "", values, potential)
 
     def _fired_function(self, node: fx.Node, neuron: SpikingNeuron, stored: Bytes) -> nn.Module:
         """What neurons fire on a transfer's grid positions: by the runtime's own function if that is proven."""

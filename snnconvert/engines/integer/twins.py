@@ -19,6 +19,7 @@ from snnconvert.neurons.synapse import ConvGeometry, convolve, outputs_first
 
 OPSET = 18
 MIDDLE = 128
+_LARGEST_FLOAT = torch.finfo(torch.float32).max
 
 
 def onnx_node(op: str, inputs: tuple[Tensor, ...], like: Tensor, dtype: torch.dtype, **attributes: Any) -> Tensor:
@@ -289,14 +290,26 @@ class Scaled(nn.Module):
     gain: Tensor
     bias: Tensor | None
 
-    def __init__(self, gain: Tensor, bias: Tensor | None = None) -> None:
+    def __init__(self, gain: Tensor, bias: Tensor | None = None, *, apart: bool = False) -> None:
+        """Stores the numbers.
+
+        Args:
+            gain: g, scalar or broadcastable to the input.
+            bias: β, too.
+            apart: whether a clip that clips nothing keeps sum and product apart, for runtimes (OpenVINO 2026.4) that
+                would calculate x·g + β·g.
+        """
         super().__init__()
+        self.apart = apart
         self.register_buffer("gain", gain.to(torch.float32))
         self.register_buffer("bias", None if bias is None else bias.to(torch.float32))
 
     def forward(self, x: Tensor) -> Tensor:
         """float32 of x's shape."""
-        return x * self.gain if self.bias is None else (x + self.bias) * self.gain
+        if self.bias is None:
+            return x * self.gain
+        total = x + self.bias
+        return (total.clamp(-_LARGEST_FLOAT, _LARGEST_FLOAT) if self.apart else total) * self.gain
 
 
 class Whole(nn.Module):
