@@ -322,8 +322,9 @@ class _Lowering:
         if scaled:
             potential = self._scaled(node, neuron, origin, clipped=stored.is_clipped)
         in_convolution = pool is None and not scaled and self._has_bias(origin) and self._convolves(origin)
-        if in_convolution and self.sums.is_added_in_kernel(node):
-            self._add_in_kernel(node, stored, potential)
+        added_in_kernel = in_convolution and self.sums.is_added_in_kernel(node)
+        if added_in_kernel or (pool is None and self._stays_float(node, stored)):
+            self._keep_in_kernel(node, stored, potential)
             return
         if origin in self.sums.plain:
             in_rounding = pool is None and self._rounds_sum(node, origin, neuron)
@@ -370,7 +371,11 @@ class _Lowering:
             return bool((self._factor(node) == 1).all())
         return node.op == "call_function" and all(map(self._is_whole, node.all_input_nodes))
 
-    def _add_in_kernel(self, node: fx.Node, stored: Bytes, potential: fx.Node) -> None:
+    def _stays_float(self, node: fx.Node, stored: Bytes) -> bool:
+        """Whether words that only sums read stay floats: OpenVINO subtracts zero points in kernels of their own."""
+        return not self.dialect.folds_sums and int(stored.zero_point) != 0 and self.sums.only_joins(node)
+
+    def _keep_in_kernel(self, node: fx.Node, stored: Bytes, potential: fx.Node) -> None:
         """Words that a sum reads and nothing else: they stay in the kernel, and are stored for observers only."""
         self.values[node] = self.call(node, "_whole", WholeWords(stored), potential)
         fire = FireWords(stored, clips_bytes=self.dialect.clips_bytes, rounds=False)

@@ -87,7 +87,14 @@ class WordSums:
 
     def joins(self, node: fx.Node) -> bool:
         """Whether a sum reads some words; OpenVINO may leave out the rounding of those that nothing else reads."""
-        return any(isinstance(self._modules.get(user), IntegerScale) or is_sum(user) for user in node.users)
+        return any(map(self._brings_to_sum, node.users))
+
+    def only_joins(self, node: fx.Node) -> bool:
+        """Whether nothing but sums reads some words."""
+        return all(map(self._brings_to_sum, node.users))
+
+    def _brings_to_sum(self, user: fx.Node) -> bool:
+        return isinstance(self._modules.get(user), IntegerScale) or is_sum(user)
 
     def is_added_in_kernel(self, node: fx.Node) -> bool:
         """Whether words are only the scaled operand of a plain sum: the kernel that fires them adds them up."""
