@@ -363,13 +363,18 @@ class _Lowering:
     def _adds(self, node: fx.Node) -> bool:
         if node in self.modules:
             return not isinstance(self.modules[node], SpikingNeuron)
-        return is_sum(node) or any(map(self._adds, node.all_input_nodes))
+        return is_sum(node) or any(map(self._adds, self._values_of(node)))
 
     def _is_whole(self, node: fx.Node) -> bool:
         module = self.modules.get(node)
         if isinstance(module, Synapse | IntegerScale | SumPool | Product | SpikingNeuron):
             return bool((self._factor(node) == 1).all())
-        return node.op == "call_function" and all(map(self._is_whole, node.all_input_nodes))
+        sources = self._values_of(node)
+        return node.op == "call_function" and bool(sources) and all(map(self._is_whole, sources))
+
+    def _values_of(self, node: fx.Node) -> list[fx.Node]:
+        """What a node adds up or moves, without the sizes it reads."""
+        return [each for each in node.all_input_nodes if each in self.modules or kind_of(each) is not OpKind.SHAPE]
 
     def _stays_float(self, node: fx.Node, stored: Bytes) -> bool:
         """Whether words that only sums read stay floats: OpenVINO subtracts zero points in kernels of their own."""
