@@ -18,16 +18,13 @@ _ALWAYS = frozenset(
         aten.lift_fresh_copy.default,
     }
 )
-_NEUTRAL: dict[object, float] = {
-    aten.add.Tensor: 0, aten.sub.Tensor: 0, aten.mul.Tensor: 1, aten.div.Tensor: 1
-}  # fmt: skip
 _CHECKS = frozenset(
     {aten._assert_scalar.default, aten._assert_tensor_metadata.default, aten.sym_constrain_range.default}
 )
 
 
 def remove_identities(graph_module: fx.GraphModule) -> fx.GraphModule:
-    """Removes clones, evaluation-mode dropout, same-type casts, full slices, one-element concats, x + 0 and 1·x."""
+    """Removes clones, evaluation-mode dropout, same-type casts, full slices, one-element concats, 0 + x + y."""
     for node in list(graph_module.graph.nodes):
         if node.op == "call_function" and node.target in _CHECKS and not node.users:
             graph_module.graph.erase_node(node)
@@ -50,7 +47,7 @@ def _identity_source(node: fx.Node) -> fx.Node | None:
         node.target in _ALWAYS
         or _is_inactive_dropout(node)
         or _is_full_slice(node)
-        or ((node.target is aten._to_copy.default or _is_neutral(node)) and _same_type(node, source))
+        or ((node.target is aten._to_copy.default or _starts_sum(node)) and _same_type(node, source))
     )
     return source if unchanged else None
 
@@ -59,10 +56,10 @@ def _is_inactive_dropout(node: fx.Node) -> bool:
     return node.target is aten.dropout.default and node.args[2] is False
 
 
-def _is_neutral(node: fx.Node) -> bool:
-    """Whether a node adds the number 0 or multiplies by 1."""
-    number = node.args[1] if len(node.args) == 2 and not node.kwargs else None
-    return isinstance(number, (int, float)) and number == _NEUTRAL.get(node.target)
+def _starts_sum(node: fx.Node) -> bool:
+    """Whether a node adds the number 0, as sums do that begin with it; that of a quantizer is its zero point."""
+    adds_zero = node.target is aten.add.Tensor and not node.kwargs and node.args[1] in (0, 0.0)
+    return adds_zero and all(user.target is aten.add.Tensor and len(user.all_input_nodes) == 2 for user in node.users)
 
 
 def _is_full_slice(node: fx.Node) -> bool:
