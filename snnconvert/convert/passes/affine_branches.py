@@ -10,11 +10,12 @@ from typing import Any
 
 from torch import fx
 
+from snnconvert.convert.arguments import as_node
 from snnconvert.convert.graph_tools import add_constant, constant_of, tidy
 from snnconvert.convert.ops import CONVOLUTIONS, OpKind, channel_affine, kind_of
 from snnconvert.convert.shapes import hinted_shape
 
-_BY_RANK: dict[int, Any] = {rank + 2: target for target, rank in CONVOLUTIONS.items()}
+_BY_RANK: dict[int, Any] = {rank: target for target, rank in CONVOLUTIONS.items()}
 _SPIKING = frozenset({OpKind.RECTIFIER, OpKind.FUNCTION})
 
 
@@ -32,21 +33,23 @@ def _joins_sums(node: fx.Node) -> bool:
 
 def _reads_spikes(node: fx.Node) -> bool:
     """Whether neurons fire a normalization's source whatever becomes of it: an activation, or what synapses read."""
-    source = node.args[0]
-    assert isinstance(source, fx.Node)
-    if len(hinted_shape(source)) not in _BY_RANK:
+    source = as_node(node.args[0])
+    if _spatial_rank(source) not in _BY_RANK:
         return False
     return kind_of(source) in _SPIKING or any(kind_of(user) is OpKind.SYNAPSE for user in source.users)
 
 
+def _spatial_rank(source: fx.Node) -> int:
+    return len(hinted_shape(source)) - 2
+
+
 def _to_synapse(graph_module: fx.GraphModule, node: fx.Node) -> None:
-    source, scale, shift = node.args
-    assert isinstance(source, fx.Node)
+    source, scale, shift = map(as_node, node.args)
     factors = constant_of(graph_module, scale)
     assert factors is not None
-    channels, spatial = len(factors), len(hinted_shape(source)) - 2
+    channels, spatial = len(factors), _spatial_rank(source)
     weight = factors.view(-1, *[1] * (spatial + 1))
     kernel = add_constant(graph_module, node, f"{node.name}_weight", weight)
-    kernel.meta["parameter"] = scale.meta["parameter"]  # type: ignore[union-attr]
-    node.target = _BY_RANK[spatial + 2]
+    kernel.meta["parameter"] = scale.meta["parameter"]
+    node.target = _BY_RANK[spatial]
     node.args = (source, kernel, shift, [1] * spatial, [0] * spatial, [1] * spatial, channels)
