@@ -12,7 +12,7 @@ from torch import Tensor, fx
 
 from snnconvert.convert.aligned_sums import common_unit
 from snnconvert.convert.channels import SpikeChannels, Steps
-from snnconvert.convert.flow import Carrier, Flow, average_pool_divisor
+from snnconvert.convert.flow import Carrier, Flow, average_pool_divisor, sliced_channels
 from snnconvert.convert.graph_tools import constant_of
 from snnconvert.convert.ops import TRANSPOSED, OpKind, groups_of, kind_of
 from snnconvert.convert.plan import Plan, SynapsePlan
@@ -189,6 +189,8 @@ class _Builder:
         parts = [self._operand_channels(node, index, operand) for index, operand in enumerate(operands)]
         if kind is OpKind.CONCAT:
             return np.concatenate(parts)
+        if (part := sliced_channels(node, self.flows[node.name].axis)) is not None:
+            return parts[0][part]
         for other in parts[1:]:
             self.problem.join(parts[0], other)
         self._place_unit(operands, parts[0])

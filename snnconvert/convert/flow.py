@@ -117,6 +117,15 @@ def reduced_dims(node: fx.Node) -> tuple[int, ...]:
     return tuple(sorted(dim % rank for dim in listed))
 
 
+def sliced_channels(node: fx.Node, axis: int) -> slice | None:
+    """Which channels a slice along their axis takes; None of other nodes, and where a bound is only known in a call."""
+    if node.target is not aten.slice.Tensor:
+        return None
+    dim, *bounds = with_defaults(node, 0, None, None, 1)
+    fixed = all(bound is None or isinstance(bound, int) for bound in bounds)
+    return slice(*bounds) if fixed and as_int(dim) % len(hinted_shape(node)) == axis else None
+
+
 @dataclass(frozen=True)
 class PoolWindow:
     """Arguments of an ``avg_pool2d`` node, sizes as pairs."""
@@ -173,7 +182,8 @@ def _keeps_channels(node: fx.Node, source: fx.Node, axis: int) -> bool:
         single = math.prod(before[2:]) == 1 == math.prod(after[2:]) and is_fixed(source, range(2, len(before)))
         return axis == 1 and before[:2] == after[:2] and single
     if node.target is aten.slice.Tensor:
-        return as_int(with_defaults(node, 0)[0]) % len(before) not in (0, axis)
+        dim = as_int(with_defaults(node, 0)[0]) % len(before)
+        return dim not in (0, axis) or sliced_channels(node, axis) is not None
     if node.target in NEAREST:
         return axis == 1
     if node.target in (aten.constant_pad_nd.default, aten.pad.default):

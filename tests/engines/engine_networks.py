@@ -301,6 +301,21 @@ def pyramid():
     )  # fmt: skip
 
 
+def partial_sums():
+    """Currents added to the first channels of wider ones, and every other channel of these."""
+
+    def forward(n, x):
+        x = n.stem(x)
+        y = n.second(F.relu(n.first(x)))
+        y[:, :4] += x
+        z = n.third(F.relu(y)) + y[:, ::2]
+        return n.head(F.relu(z).mean((2, 3)))
+
+    return Net(
+        forward, stem=conv(3, 4), first=normed(4, 6), second=normed(6, 8), third=conv(8, 4), head=nn.Linear(4, 5)
+    )
+
+
 NETWORKS = {
     "chain": (chain, IMAGE),
     "residual": (residual, IMAGE),
@@ -323,6 +338,7 @@ NETWORKS = {
     "layouts": (layouts, IMAGE),
     "windows": (windows, IMAGE),
     "pyramid": (pyramid, (3, 10, 10)),
+    "partial_sums": (partial_sums, IMAGE),
 }
 SPIKING_THROUGHOUT = [name for name in NETWORKS if name not in ("attention", "class_token", "gates")]
 
