@@ -17,6 +17,7 @@ from snnconvert.convert.passes.lower_indexing import lower_indexing
 from snnconvert.convert.passes.lower_norms import mark_normalizations
 from snnconvert.convert.passes.lower_recurrent import lower_recurrent
 from snnconvert.convert.passes.lower_scalars import lower_scalars
+from snnconvert.convert.passes.lower_splits import lower_splits
 from snnconvert.convert.passes.lower_stack import lower_stack
 from snnconvert.convert.passes.lower_synapses import lower_synapses
 from snnconvert.convert.passes.lower_writes import lower_writes
@@ -34,6 +35,7 @@ PASSES = (
     lower_attention,
     lower_einsum,
     lower_recurrent,
+    lower_splits,
     lower_stack,
     fold_constants,
     lower_scalars,

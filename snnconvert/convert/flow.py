@@ -97,7 +97,7 @@ def average_pool_divisor(node: fx.Node) -> int | None:
         divisible = is_fixed(source, (2, 3)) and all(i % o == 0 for i, o in zip(before[2:], after[2:], strict=True))
         return math.prod(before[2:]) // math.prod(after[2:]) if divisible else None
     window = pool_window(node)
-    if window.ceil_mode:
+    if window.ceil_mode and not _are_whole(window, source):
         return None
     elements = math.prod(window.kernel)
     if window.divisor is not None:
@@ -105,6 +105,12 @@ def average_pool_divisor(node: fx.Node) -> int | None:
     if any(window.padding) and not window.count_padding:
         return None
     return elements
+
+
+def _are_whole(window: PoolWindow, source: fx.Node) -> bool:
+    """Whether no window reaches beyond the padded input, so that rounding their number up adds none."""
+    sizes = zip(hinted_shape(source)[2:], window.kernel, window.stride, window.padding, strict=True)
+    return is_fixed(source, (2, 3)) and all((size + 2 * pad - kernel) % step == 0 for size, kernel, step, pad in sizes)
 
 
 def reduced_dims(node: fx.Node) -> tuple[int, ...]:
@@ -118,8 +124,11 @@ def reduced_dims(node: fx.Node) -> tuple[int, ...]:
 
 
 def sliced_channels(node: fx.Node, axis: int) -> slice | None:
-    """Which channels a slice along their axis takes; None of other nodes, and where a bound is only known in a call."""
-    if node.target is not aten.slice.Tensor:
+    """Which channels a slice along their axis takes.
+
+    None of other nodes, of slices that take nothing, and where a bound is only known in a call.
+    """
+    if node.target is not aten.slice.Tensor or hinted_shape(node)[axis] == 0:
         return None
     dim, *bounds = with_defaults(node, 0, None, None, 1)
     fixed = all(bound is None or isinstance(bound, int) for bound in bounds)

@@ -15,7 +15,6 @@ from snnconvert.engines.integer.lowering import StoredWords, lower
 from snnconvert.engines.integer.onnx_model import to_onnx
 from snnconvert.engines.integer.pixel_blocks import pixel_blocks
 from snnconvert.engines.integer.proof import check_accumulators, check_words
-from snnconvert.engines.integer.slicing import split_as_slices
 from snnconvert.engines.integer.traces import traced
 from snnconvert.neurons.current import SumPool
 
@@ -53,7 +52,6 @@ def integer_model(
     """
     check_words(network)
     check_accumulators(network)
-    network = split_as_slices(network)
     early = early_firings(network, signature)
     blocks = pixel_blocks(network, signature) if dialect.blocks_pixels else {}
     lowered = lower(network, dialect, _pooled_channels(network, signature), early, blocks, observed=observed)
