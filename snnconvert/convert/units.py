@@ -8,7 +8,7 @@ below 2^24, where float32 is exact; where that would cost precision the group is
 δ is placed on a grid that makes a neuron's gain δ/Δ a number of few mantissa bits: then v·(δ/Δ) is exact
 in float32 wherever the neuron doesn't saturate, in any engine and any order of operations. Where only spikes meet,
 whose scales are what they are, it is a power of two, so that each m_j·δ/Δ has few bits, too; unless their scales were
-brought a few bits apart before, and with them a unit that makes one m_j a power of two.
+brought a few bits apart before, and with them a unit that makes one m_j a power of two and keeps the sum exact.
 """
 
 from __future__ import annotations
@@ -265,7 +265,8 @@ def _choose_units(
         flexible: whether its scale may grow.
         joined: whether it is added to itself.
         read: Δ of the first neuron that reads each class, 0 without one, and how fine its gain may be.
-        placed: the unit of each class that was told, 0 without one; taken where only spikes meet.
+        placed: the unit of each class that was told, 0 without one; taken where only spikes meet, and their sum
+            stays exact in it.
     """
     step, finest = read
     largest = np.zeros(classes)
@@ -281,12 +282,15 @@ def _choose_units(
     known_step = np.where(step > 0, step, 1)
     adjustable = (step > 0) & ~(alone & no_synapse)
     words_only = no_synapse & (step > 0) & ~alone
+    told = np.where(placed > 0, placed, np.inf)
+    told_fits = np.bincount(label, np.rint(scale / told[label]) * bound, minlength=classes) <= FLOAT32_EXACT
+    placed = np.where(words_only & told_fits, placed, 0)
 
     def attempt(subdivision: int) -> tuple[FloatArray, IntArray, FloatArray]:
         unit = smallest / np.where(alone, 1, subdivision)
         unit = np.where(adjustable, known_step * _coarser_gain(unit / known_step, finest), unit)
         unit = np.where(words_only, known_step / subdivision, unit)
-        unit = np.where(words_only & (placed > 0), placed, unit)
+        unit = np.where(placed > 0, placed, unit)
         ratio = scale / unit[label]
         multiplier = np.where(flexible, np.ceil(ratio - 1e-9), np.rint(ratio)).clip(1).astype(np.int64)
         return unit, multiplier, np.bincount(label, multiplier * bound, minlength=classes).astype(np.float64)

@@ -158,6 +158,18 @@ def test_gains_have_few_bits(case):
             assert odd_part_bits(np.float32(unit[members][0] / step)) <= 8
 
 
+def test_a_told_unit_too_fine_for_an_exact_sum_is_not_taken():
+    problem, steps, bound = UnitProblem(), [1.5 * 2.0**-60, 2.0**-30], np.array([255.0])
+    sources = [problem.add_source(str(step), 1, np.array([step]), bound, flexible=False) for step in steps]
+    problem.join(sources[0].channels, sources[1].channels)
+    problem.read(sources[0].channels, steps[1])
+    problem.place(sources[0].channels, steps[0])
+    problem.solve()
+    large = sources[1]
+    assert large.multiplier[0] * large.unit[0] == steps[1]
+    assert sum(source.multiplier[0] * 255 for source in sources) <= LIMIT
+
+
 def test_a_current_alone_keeps_its_scale():
     problem = UnitProblem()
     source = problem.add_source("conv", 3, np.array([0.1, 0.2, 0.7]), np.full(3, 1e5), flexible=True)

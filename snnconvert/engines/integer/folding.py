@@ -13,15 +13,18 @@ import torch
 from torch import Tensor, fx, nn
 
 from snnconvert.convert.ops import OpKind, kind_of
+from snnconvert.engines.integer.byte_sums import Operand, exact_order
 from snnconvert.engines.integer.dialect import Dialect
 from snnconvert.engines.integer.proof import INT32_LARGEST, LARGEST_BYTE
 from snnconvert.neurons.current import IntegerScale, SumPool, ToReal
 from snnconvert.neurons.neuron import SpikingNeuron
+from snnconvert.neurons.packed import PackedCode
 from snnconvert.neurons.product import Product
 from snnconvert.neurons.synapse import FLOAT32_EXACT, Synapse, accumulator_bound
 from snnconvert.neurons.transfer import TableTransfer
 
 Modules = Mapping[fx.Node, nn.Module]
+_MOVING = frozenset({OpKind.LAYOUT, OpKind.MAX_POOL})
 
 
 @dataclass
@@ -33,12 +36,14 @@ class Folds:
         read_factors: what to multiply words by that a sum reads directly, by (sum, neuron).
         biases: whole counts that a synapse's accumulator starts at beside its bias, by node.
         readers: nodes whose gain, and bias if they have one, their sources have taken over.
+        orders: the operands of each sum whose words have taken over a gain, in the order in which it is exact.
     """
 
     factors: dict[fx.Node, Tensor] = field(default_factory=dict)
     read_factors: dict[tuple[fx.Node, fx.Node], Tensor] = field(default_factory=dict)
     biases: dict[fx.Node, Tensor] = field(default_factory=dict)
     readers: set[fx.Node] = field(default_factory=set)
+    orders: dict[fx.Node, tuple[fx.Node, ...]] = field(default_factory=dict)
 
 
 def fold_gains(graph: fx.Graph, modules: Modules, dialect: Dialect) -> Folds:
@@ -67,6 +72,12 @@ def fold_gains(graph: fx.Graph, modules: Modules, dialect: Dialect) -> Folds:
             if counts is None:
                 continue
             folds.biases[found[0][0]] = counts
+        added = _added(node)
+        if added is not None:
+            order = _exact_order(added, module, modules)
+            if order is None:
+                continue
+            folds.orders[added] = order
         folds.readers.add(node)
         for source, consumer in found:
             if consumer is None:
@@ -89,6 +100,45 @@ def _stays_exact(module: nn.Module, gain: Tensor) -> bool:
     mantissas = torch.frexp(gain.double().abs())[0].mul(FLOAT32_EXACT).to(torch.int64)
     odd = mantissas // (mantissas & -mantissas).clamp(min=1)
     return bool((module.bound().cpu() * odd.flatten().cpu() <= FLOAT32_EXACT).all())
+
+
+def _added(node: fx.Node) -> fx.Node | None:
+    """The sum that neurons read, behind max-pools or not."""
+    source = node.args[0]
+    while isinstance(source, fx.Node) and source.op == "call_function" and kind_of(source) is OpKind.MAX_POOL:
+        source = source.args[0]
+    is_sum = isinstance(source, fx.Node) and source.op == "call_function" and kind_of(source) is OpKind.ADD
+    return source if isinstance(source, fx.Node) and is_sum else None
+
+
+def _exact_order(added: fx.Node, neuron: nn.Module | None, modules: Modules) -> tuple[fx.Node, ...] | None:
+    """The operands of a sum of words in the order in which neurons may be fired on it; None if there is none."""
+    nodes = [operand for operand in added.args[:2] if isinstance(operand, fx.Node)]
+    operands = [_operand(node, neuron, modules) for node in nodes]
+    known = [operand for operand in operands if operand is not None]
+    if not isinstance(neuron, SpikingNeuron) or len(known) < len(operands):
+        return None
+    order = exact_order(known, neuron.code.offset)
+    return None if order is None else tuple(nodes[place] for place in order)
+
+
+def _operand(node: fx.Node, neuron: nn.Module | None, modules: Modules) -> Operand | None:
+    """Words as they enter a sum that has taken over a gain; None of anything else."""
+    gain, scale = _gain_of(neuron), modules.get(node)
+    source = node.args[0] if isinstance(scale, IntegerScale) else node
+    words = _words_of(source, modules)
+    if gain is None or words is None:
+        return None
+    multiplier = scale.multiplier.double() if isinstance(scale, IntegerScale) else 1.0
+    return Operand(gain.double() * multiplier, words.code.offset)
+
+
+def _words_of(source: object, modules: Modules) -> SpikingNeuron | None:
+    """The neurons whose words a node is, moved or not."""
+    while isinstance(source, fx.Node) and source.op == "call_function" and kind_of(source) in _MOVING:
+        source = source.args[0]
+    module = modules.get(source) if isinstance(source, fx.Node) else None
+    return module if isinstance(module, SpikingNeuron) and isinstance(module.code, PackedCode) else None
 
 
 def _gain_of(module: nn.Module | None) -> Tensor | None:

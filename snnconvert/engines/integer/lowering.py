@@ -178,6 +178,8 @@ class _Lowering:
         copied = self.graph.node_copy(node, lambda source: self._operand(node, source))
         if node in self.sums.plain:
             copied.args = tuple(self.values[operand] for operand in self.sums.operands(node))
+        elif node in self.folds.orders:
+            copied.args = tuple(copied.args[node.args.index(operand)] for operand in self.folds.orders[node])
         self.values[node] = copied
 
     def _operand(self, reader: fx.Node, source: fx.Node) -> fx.Node:

@@ -8,7 +8,7 @@ from torch import fx
 from snnconvert.convert.signature import Signature
 from snnconvert.engines.integer.compiled import compile_network
 from snnconvert.engines.integer.runtime import RuntimeOptions
-from snnconvert.neurons.current import ToReal
+from snnconvert.neurons.current import IntegerScale, ToReal
 from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.neurons.packed import PackedCode
 from snnconvert.neurons.synapse import ConvGeometry, Synapse
@@ -74,4 +74,16 @@ def test_sums_of_words_break_ties_as_they_should(engine):
         branches = [net.neurons(net.synapse(words, size), SIGNED, 2.0**-13) for size in (1, 3)]
         gain = mantissa / 2.0 ** (mantissa.bit_length() - 1)
         net.outputs.append(net.synapse(net.neurons(net.function(aten.add.Tensor, *branches), UNSIGNED, gain)))
+    assert net.is_equal_in(engine)
+
+
+@pytest.mark.parametrize(("code", "first"), [(SIGNED, 1024), (UNSIGNED, 1000)])
+def test_sums_of_words_of_two_scales(engine, code, first):
+    """Scales and gains whose products have more bits than float32 holds together with a zero point."""
+    net = SpikingGraph()
+    words = net.neurons(net.images, UNSIGNED)
+    for second, gain in [(211, 249), (234, 247), (333, 128), (97, 175), (1007, 201), (15, 255)]:
+        branches = [net.neurons(net.synapse(words, size), code, 2.0**-13) for size in (1, 3)]
+        scaled = [net.call(IntegerScale(torch.tensor(m)), z) for m, z in zip((first, second), branches, strict=True)]
+        net.outputs.append(net.synapse(net.neurons(net.function(aten.add.Tensor, *scaled), code, gain / 2.0**18)))
     assert net.is_equal_in(engine)
