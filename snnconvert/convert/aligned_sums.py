@@ -10,7 +10,8 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from torch import fx
+import torch
+from torch import Tensor, fx
 
 from snnconvert.convert.ops import OpKind, kind_of
 from snnconvert.convert.plan import Plan
@@ -20,6 +21,7 @@ from snnconvert.neurons.threshold import Threshold
 _BITS = 8
 _LEVELS = 1 << _BITS
 _TOLERANCE = 1e-6
+_LARGEST_BYTE = 255.0
 
 
 def aligned_sums(
@@ -27,7 +29,8 @@ def aligned_sums(
 ) -> dict[int, Threshold]:
     """Thresholds with Δ_a' = Δ_b·q, q the next number of 8 bits above Δ_a/Δ_b, and Δ' = Δ_b/p, p that below Δ_b/Δ.
 
-    No step grows by more than a 128th. Sums of words with a step a channel stay as they are.
+    Of the q above it is the first that divisions keep, up to a 29th larger; no other step grows by more than a 128th.
+    Sums of words with a step a channel stay as they are.
 
     Args:
         graph: the canonical graph.
@@ -79,6 +82,15 @@ def is_short(number: float) -> bool:
     return abs(scaled - round(scaled)) < _TOLERANCE
 
 
+def is_kept_by_division(gain: Tensor) -> bool:
+    """Whether 255/(255/g) and 1/(1/g) are g in float32: OpenVINO turns a gain into a byte's range, and back.
+
+    Of gains k/128 it (2026.4) breaks ties wrongly for seven mantissas, for which at least one of the two isn't g.
+    """
+    largest = torch.tensor(_LARGEST_BYTE)
+    return bool(((largest / (largest / gain) == gain) & (1 / (1 / gain) == gain)).all())
+
+
 def _fraction_bits(number: float) -> int:
     """Bits behind the point of a short number."""
     mantissa, exponent = math.frexp(number)
@@ -89,7 +101,9 @@ def _fraction_bits(number: float) -> int:
 
 def _above(number: float) -> float:
     mantissa, exponent = math.frexp(number)
-    return math.ldexp(math.ceil(mantissa * _LEVELS - _TOLERANCE), exponent - _BITS)
+    first = math.ceil(mantissa * _LEVELS - _TOLERANCE)
+    kept = next(level for level in range(first, 2 * _LEVELS) if is_kept_by_division(torch.tensor(float(level))))
+    return math.ldexp(kept, exponent - _BITS)
 
 
 def _below(number: float) -> float:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx, nn
 
+from snnconvert.convert.aligned_sums import is_kept_by_division
 from snnconvert.convert.ops import OpKind, kind_of
 from snnconvert.engines.integer.block_twins import BlockSynapse, ToBlocks, ToPixels
 from snnconvert.engines.integer.dialect import Dialect
@@ -37,7 +38,7 @@ from snnconvert.engines.integer.twins import (
     WindowSum,
     WordTable,
 )
-from snnconvert.engines.integer.word_sums import WordSums, is_kept_by_division, is_sum
+from snnconvert.engines.integer.word_sums import WordSums, is_sum
 from snnconvert.errors import EngineError
 from snnconvert.neurons.current import IntegerScale, SumPool, ToReal
 from snnconvert.neurons.logarithmic import LogarithmicCode

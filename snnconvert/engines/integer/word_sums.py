@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
+from snnconvert.convert.aligned_sums import is_kept_by_division
 from snnconvert.convert.ops import OpKind, kind_of
 from snnconvert.engines.integer.plain_sums import multiplier_of, plain_sums
-from snnconvert.engines.integer.proof import LARGEST_BYTE
 from snnconvert.neurons.current import IntegerScale
 from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.neurons.synapse import Synapse
@@ -33,8 +33,9 @@ class WordSums:
     ) -> None:
         """Finds them.
 
-        A sum isn't plain if the words that would enter it as they are have a zero point: OpenVINO (2026.4) moves that
-        behind the sum, and the other words' scale with it, by a division.
+        A sum isn't plain if the words that would enter it as they are have a zero point, or if anything but sums reads
+        the others: OpenVINO (2026.4) then moves the zero point behind the sum, or the others' scale, by a division.
+        Nor is it if two divisions change that scale.
 
         Args:
             graph: of a spiking network.
@@ -44,11 +45,14 @@ class WordSums:
         """
         self._modules = modules
         self.plain: Mapping[fx.Node, float] = {} if folds_sums else plain_sums(graph, modules)
-        self.plain = {
-            node: unit
-            for node, unit in self.plain.items()
-            if not has_zero_point(self.neuron_of(self.operands(node)[-1]))
-        }
+        self.plain = {node: unit for node, unit in self.plain.items() if self._keeps_scales(node, has_zero_point)}
+
+    def _keeps_scales(self, node: fx.Node, has_zero_point: Callable[[fx.Node], bool]) -> bool:
+        operand, as_it_is = self.operands(node)
+        scale = torch.tensor(multiplier_of(operand, self._modules)) / self.plain[node]
+        if has_zero_point(self.neuron_of(as_it_is)) or not self.only_joins(self.neuron_of(operand)):
+            return False
+        return is_kept_by_division(scale)
 
     def operands(self, node: fx.Node) -> list[fx.Node]:
         """The operands of a plain sum, last the one that enters as it is: OpenVINO divides by its scale."""
@@ -115,12 +119,3 @@ class WordSums:
 def is_sum(node: fx.Node) -> bool:
     """Whether a node adds values up."""
     return node.op == "call_function" and kind_of(node) is OpKind.ADD
-
-
-def is_kept_by_division(gain: Tensor) -> bool:
-    """Whether 255/(255/g) and 1/(1/g) are g in float32: OpenVINO turns a gain into a byte's range, and back.
-
-    Of gains k/128 it (2026.4) breaks ties wrongly for seven mantissas, for which at least one of the two isn't g.
-    """
-    largest = torch.tensor(float(LARGEST_BYTE))
-    return bool(((largest / (largest / gain) == gain) & (1 / (1 / gain) == gain)).all())

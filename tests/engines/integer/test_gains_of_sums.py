@@ -77,13 +77,18 @@ def test_sums_of_words_break_ties_as_they_should(engine):
     assert net.is_equal_in(engine)
 
 
-@pytest.mark.parametrize(("code", "first"), [(SIGNED, 1024), (UNSIGNED, 1000)])
-def test_sums_of_words_of_two_scales(engine, code, first):
-    """Scales and gains whose products have more bits than float32 holds together with a zero point."""
+@pytest.mark.parametrize("code", [SIGNED, UNSIGNED], ids=["signed", "unsigned"])
+@pytest.mark.parametrize("shortcut_first", [True, False], ids=["shortcut first", "branch first"])
+@pytest.mark.parametrize("read_elsewhere", [True, False], ids=["read elsewhere", "only added"])
+def test_sums_of_words_of_two_scales(engine, code, shortcut_first, read_elsewhere):
+    """Words times 3 or so, which no runtime may bring to the scale of the other words by a division."""
     net = SpikingGraph()
-    words = net.neurons(net.images, UNSIGNED)
-    for second, gain in [(211, 249), (234, 247), (333, 128), (97, 175), (1007, 201), (15, 255)]:
-        branches = [net.neurons(net.synapse(words, size), code, 2.0**-13) for size in (1, 3)]
-        scaled = [net.call(IntegerScale(torch.tensor(m)), z) for m, z in zip((first, second), branches, strict=True)]
-        net.outputs.append(net.synapse(net.neurons(net.function(aten.add.Tensor, *scaled), code, gain / 2.0**18)))
+    images = net.neurons(net.images, UNSIGNED)
+    for multipliers in [(3, 2), (2, 3), (5, 4), (4, 7), (1, 13), (11, 8)]:
+        shortcut = net.neurons(net.synapse(images), code, 2.0**-13)
+        branch = net.neurons(net.synapse(shortcut if read_elsewhere else images, 3), code, 2.0**-13)
+        words = zip(multipliers, (shortcut, branch), strict=True)
+        scaled = [net.call(IntegerScale(torch.tensor(multiplier)), each) for multiplier, each in words]
+        total = net.function(aten.add.Tensor, *(scaled if shortcut_first else scaled[::-1]))
+        net.outputs.append(net.synapse(net.neurons(total, code, 2.0 ** -max(multipliers).bit_length())))
     assert net.is_equal_in(engine)
