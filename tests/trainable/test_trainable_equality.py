@@ -21,7 +21,7 @@ SETTINGS = {
 }
 CASES = [
     *(("resnet", kind) for kind in SETTINGS), ("depthwise", "smoothed"), ("depthwise", "signs"), ("gelu", "default"),
-    ("gelu", "narrow"), ("transposed", "bursts"), ("transposed", "groups"),
+    ("gelu", "narrow"), ("transposed", "bursts"), ("transposed", "groups"), ("partial sums", "default"), ("partial sums", "smoothed"),
 ]  # fmt: skip
 
 
@@ -35,6 +35,7 @@ CASES = [
             ("transposed", "bursts"),
             ("depthwise", "smoothed"),
             ("resnet", "spiking residuals"),
+            ("partial sums", "smoothed"),
         ],
     ),
 )

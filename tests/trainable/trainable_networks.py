@@ -28,6 +28,22 @@ class ResNet(nn.Module):
         return self.head(F.relu(self.third(x) + x).mean((2, 3)))
 
 
+class PartialSums(nn.Module):
+    """Currents of fewer channels than the sum they enter, and channels of that sum on their own."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.first, self.second = nn.Conv2d(3, 4, 3, padding=1), normed(4, 6), normed(6, 8)
+        self.third, self.head = nn.Conv2d(8, 4, 3, padding=1), nn.Linear(4, 5)
+
+    def forward(self, x):
+        x = self.stem(x)
+        y = self.second(F.relu(self.first(x)))
+        front, back = y.split([4, 4], 1)
+        y = F.relu(torch.cat([front + x, back], 1))
+        return self.head(F.relu(self.third(y) + back).mean((2, 3)))
+
+
 def normed(inputs, outputs, kernel=3, **settings):
     conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False, **settings)
     return nn.Sequential(conv, nn.BatchNorm2d(outputs))
@@ -63,7 +79,7 @@ def vit():
 
 NETWORKS = {
     "resnet": (ResNet, IMAGE), "depthwise": (depthwise, IMAGE), "gelu": (gelu, IMAGE),
-    "transposed": (transposed, IMAGE), "vit": (vit, (3, 32, 32)),
+    "transposed": (transposed, IMAGE), "vit": (vit, (3, 32, 32)), "partial sums": (PartialSums, IMAGE),
 }  # fmt: skip
 
 
