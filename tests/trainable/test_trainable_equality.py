@@ -21,7 +21,8 @@ SETTINGS = {
 }
 CASES = [
     *(("resnet", kind) for kind in SETTINGS), ("depthwise", "smoothed"), ("depthwise", "signs"), ("gelu", "default"),
-    ("gelu", "narrow"), ("transposed", "bursts"), ("transposed", "groups"), ("partial sums", "default"), ("partial sums", "smoothed"),
+    ("gelu", "narrow"), ("transposed", "bursts"), ("transposed", "groups"), ("partial sums", "default"),
+    ("partial sums", "smoothed"),
 ]  # fmt: skip
 
 

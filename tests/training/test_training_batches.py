@@ -1,6 +1,6 @@
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kstest
 
@@ -44,6 +44,7 @@ def test_augmentation_does_not_depend_on_the_number_of_processes():
         assert torch.equal(half.mixing.labels, whole.mixing.labels[rank::2])
 
 
+@settings(deadline=None)
 @given(st.integers(1, 9), st.floats(0.1, 10), st.integers(0, 3))
 def test_a_mixed_sample_is_made_of_two(samples, alpha, step):
     data = Samples(torch.eye(40), torch.arange(40))
