@@ -61,7 +61,7 @@ def _adds_exactly(first: Operand, second: Operand, offset: int) -> bool:
         return _multiplies_exactly(second.scale)
     last, inner = float(first.scale), float(second.scale)
     shifts = last * first.offset, inner * second.offset
-    finest_shift = min(_finest(torch.tensor(shift)) for shift in shifts)
+    finest_shift = _finest(torch.tensor(shifts, dtype=torch.float64))
     finest = min(finest_shift, _finest(second.scale), _finest(torch.tensor(float(offset))))
     shifted = sum(map(abs, shifts)) <= FLOAT32_EXACT * finest_shift
     begins = LARGEST_BYTE * abs(inner) + abs(offset - sum(shifts)) <= FLOAT32_EXACT * finest
