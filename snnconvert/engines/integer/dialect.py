@@ -23,6 +23,7 @@ class Dialect:
         folds_weights: convolutions that nothing fires in the kernel of are floating point there, with weights that are
             multiplied out when the runtime loads the model.
         biased_bytes: convolutions read words whose zero point isn't the middle as unsigned bytes.
+        joins_bytes: words of different zero points are joined as bytes, before they are read as numbers.
         blocks_pixels: convolutions with strides read images of few channels in blocks.
         flat_matrices: linear layers see [rows, channels], with their bias inside the integer kernel.
     """
@@ -37,6 +38,7 @@ class Dialect:
     computes_functions: bool
     biased_bytes: bool
     folds_weights: bool
+    joins_bytes: bool
     blocks_pixels: bool
 
 
@@ -51,6 +53,7 @@ ONNXRUNTIME = Dialect(
     computes_functions=False,
     biased_bytes=False,
     folds_weights=True,
+    joins_bytes=False,
     blocks_pixels=True,
 )
 OPENVINO = Dialect(
@@ -64,6 +67,7 @@ OPENVINO = Dialect(
     computes_functions=True,
     biased_bytes=True,
     folds_weights=False,
+    joins_bytes=True,
     blocks_pixels=False,
 )
 DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (ONNXRUNTIME, OPENVINO)}

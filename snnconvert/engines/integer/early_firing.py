@@ -20,7 +20,7 @@ from snnconvert.neurons.packed import PackedCode
 from snnconvert.neurons.transfer import TableTransfer
 
 aten = torch.ops.aten
-_MOVES = frozenset(
+MOVES = frozenset(
     {
         aten.view.default, aten.reshape.default, aten._unsafe_view.default, aten.flatten.using_ints,
         aten.unflatten.int, aten.permute.default, aten.transpose.int, aten.t.default, aten.unsqueeze.default,
@@ -76,11 +76,11 @@ def _is_call(node: fx.Node) -> bool:
 
 def _readers_behind_moves(node: fx.Node, modules: Mapping[fx.Node, nn.Module]) -> list[fx.Node] | None:
     """The neurons that read a node, at least one of them behind a move; None if anything else does, or they differ."""
-    if node.target in _MOVES or node.op not in ("call_function", "call_module"):
+    if node.target in MOVES or node.op not in ("call_function", "call_module"):
         return None
     if isinstance(modules.get(node), (SpikingNeuron, TableTransfer)):
         return None
-    if not any(user.target in _MOVES for user in node.users):
+    if not any(user.target in MOVES for user in node.users):
         return None
     readers = _readers(node, modules)
     if not readers:
@@ -95,7 +95,7 @@ def _readers(node: fx.Node, modules: Mapping[fx.Node, nn.Module]) -> list[fx.Nod
     for user in node.users:
         if user.op == "call_function" and kind_of(user) is OpKind.SHAPE:
             continue
-        if user.target in _MOVES and user.args[0] is node:
+        if user.target in MOVES and user.args[0] is node:
             behind = _readers(user, modules)
             if behind is None:
                 return None

@@ -11,6 +11,7 @@ from torch import fx
 from snnconvert.convert.signature import Signature
 from snnconvert.engines.integer.dialect import Dialect
 from snnconvert.engines.integer.early_firing import early_firings
+from snnconvert.engines.integer.joined_words import NOTHING_JOINED, joined_words
 from snnconvert.engines.integer.lowering import StoredWords, lower
 from snnconvert.engines.integer.onnx_model import to_onnx
 from snnconvert.engines.integer.pixel_blocks import pixel_blocks
@@ -52,9 +53,14 @@ def integer_model(
     """
     check_words(network)
     check_accumulators(network)
-    early = early_firings(network, signature)
+    joined = joined_words(network, signature) if dialect.joins_bytes else NOTHING_JOINED
+    early = {
+        node: firing
+        for node, firing in early_firings(network, signature).items()
+        if joined.signed.keys().isdisjoint(firing.neurons)
+    }
     blocks = pixel_blocks(network, signature) if dialect.blocks_pixels else {}
-    lowered = lower(network, dialect, _pooled_channels(network, signature), early, blocks, observed=observed)
+    lowered = lower(network, dialect, _pooled_channels(network, signature), early, blocks, joined, observed=observed)
     names = output_names(network)
     model = to_onnx(lowered.graph, signature, [*names, *(f"words.{item.layer}" for item in lowered.words)], batch=batch)
     layers = {

@@ -20,6 +20,7 @@ from snnconvert.engines.integer.dialect import Dialect
 from snnconvert.engines.integer.early_firing import EarlyFiring
 from snnconvert.engines.integer.folding import Folds, fold_gains
 from snnconvert.engines.integer.formulas import formula_of
+from snnconvert.engines.integer.joined_words import Carried, JoinedWords
 from snnconvert.engines.integer.logarithmic_twins import FireValues, SplitForm
 from snnconvert.engines.integer.module_calls import call_for
 from snnconvert.engines.integer.pixel_blocks import PixelBlocks
@@ -31,6 +32,7 @@ from snnconvert.engines.integer.twins import (
     FireWords,
     FormulaWords,
     IntegerSynapse,
+    ReadCarried,
     ReadWords,
     Scaled,
     Whole,
@@ -85,6 +87,7 @@ def lower(
     channels: Mapping[str, int],
     early: Mapping[fx.Node, EarlyFiring],
     blocks: Mapping[fx.Node, PixelBlocks],
+    joined: JoinedWords,
     *,
     observed: bool = False,
 ) -> LoweredNetwork:
@@ -96,12 +99,13 @@ def lower(
         channels: of what each window sum reads, by node name.
         early: neurons that fire before what they read is moved, by the node it is moved from.
         blocks: synapses that read blocks of pixels, if their kernels fire.
+        joined: words that concats join as bytes.
         observed: whether to return the bytes of every layer of neurons, too.
 
     Raises:
         EngineError: naming the layer, if its logarithmic words, or sums of their products, are beyond float32.
     """
-    return _Lowering(network, dialect, channels, early, blocks).run(observed=observed)
+    return _Lowering(network, dialect, channels, early, blocks, joined).run(observed=observed)
 
 
 class _Lowering:
@@ -112,8 +116,9 @@ class _Lowering:
         channels: Mapping[str, int],
         early: Mapping[fx.Node, EarlyFiring],
         blocks: Mapping[fx.Node, PixelBlocks],
+        joined: JoinedWords,
     ) -> None:
-        self.old, self.dialect, self.channels, self.early = network, dialect, channels, early
+        self.old, self.dialect, self.channels, self.early, self.joined = network, dialect, channels, early, joined
         self.fired_early = {neuron for firing in early.values() for neuron in firing.neurons}
         self.modules: dict[fx.Node, nn.Module] = {
             node: network.get_submodule(str(node.target)) for node in network.graph.nodes if node.op == "call_module"
@@ -127,6 +132,7 @@ class _Lowering:
         self.root: dict[str, object] = {}
         self.values: dict[fx.Node, fx.Node] = {}
         self.fired: dict[fx.Node, tuple[fx.Node, Bytes | None]] = {}
+        self.carried: dict[fx.Node, fx.Node] = {}
         self.whole: set[fx.Node] = set()
 
     def run(self, *, observed: bool) -> LoweredNetwork:
@@ -141,6 +147,8 @@ class _Lowering:
             elif node.op == "get_attr":
                 self.root[str(node.target)] = getattr(self.old, str(node.target))
                 self.values[node] = self.graph.node_copy(node)
+            elif node in self.joined.carriers:
+                self._carry(node, self.joined.carriers[node])
             elif not self._is_pooled_later(node):
                 self._emit_function(node)
             if node in self.early:
@@ -182,6 +190,13 @@ class _Lowering:
         elif node in self.folds.orders:
             copied.args = tuple(copied.args[node.args.index(operand)] for operand in self.folds.orders[node])
         self.values[node] = copied
+
+    def _carry(self, node: fx.Node, carried: Carried) -> None:
+        """Moves or joins bytes, and reads them as words afterwards."""
+        self.carried[node] = self.graph.node_copy(node, lambda source: self.carried.get(source, self.values[source]))
+        stored = [each for neuron in carried.neurons if (each := self.fired[neuron][1]) is not None]
+        read = ReadCarried(stored, carried.sizes, carried.dim)
+        self.values[node] = self.call(node, "_read", read, self.carried[node])
 
     def _operand(self, reader: fx.Node, source: fx.Node) -> fx.Node:
         factor = self.folds.read_factors.get((reader, source))
@@ -408,9 +423,12 @@ class _Lowering:
 
     def _note_fired(self, node: fx.Node, fired: fx.Node, stored: Bytes) -> None:
         self.fired[node] = fired, stored
+        self.carried[node] = fired
         self.values[node] = self.call(node, "_read", ReadWords(stored, _ONE), fired)
 
     def _bytes(self, node: fx.Node, neuron: SpikingNeuron) -> Bytes:
+        if node in self.joined.signed:
+            return Bytes(neuron.code.offset, neuron.ceiling, signed=self.joined.signed[node])
         held = any(isinstance(self.modules.get(user), Product) and user.args[1] is node for user in node.users)
         biased = self.dialect.biased_bytes and neuron.code.offset != MIDDLE and self._is_convolved(node)
         return self._bytes_of(neuron, signed=held or (self.dialect.signed_words and not biased))

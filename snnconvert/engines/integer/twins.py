@@ -128,6 +128,38 @@ class ReadWords(nn.Module):
         return onnx_node("DequantizeLinear", (fired, self.scale, self.stored.zero_point), fired, torch.float32)
 
 
+class ReadCarried(nn.Module):
+    """k − o of bytes k that neurons with zero points o of their own fired, side by side along a dimension.
+
+    Buffers:
+        scale: float32 ones, of the zero points' shape.
+        zero_point: of the bytes' type, scalar, or as long as the dimension where neurons' differ.
+    """
+
+    scale: Tensor
+    zero_point: Tensor
+
+    def __init__(self, stored: Sequence[Bytes], sizes: Sequence[int], dim: int) -> None:
+        """Stores the zero points.
+
+        Args:
+            stored: how each neuron's words are stored, all of one type.
+            sizes: how many words each has along the dimension; of several neurons only.
+            dim: the dimension, not negative.
+        """
+        super().__init__()
+        self.dim = dim
+        points = torch.stack([each.zero_point for each in stored])
+        alike = bool((points == points[0]).all())
+        self.register_buffer("zero_point", points[0] if alike else points.repeat_interleave(torch.tensor(sizes)))
+        self.register_buffer("scale", torch.ones(self.zero_point.shape))
+
+    def forward(self, fired: Tensor) -> Tensor:
+        """float32 of the bytes' shape."""
+        along = {"axis": self.dim} if self.zero_point.dim() else {}
+        return onnx_node("DequantizeLinear", (fired, self.scale, self.zero_point), fired, torch.float32, **along)
+
+
 class IntegerSynapse(nn.Module):
     """(W·z + b)·s with int8 weights W, int32 biases b and one float scale s for each output channel.
 
