@@ -24,6 +24,7 @@ class Dialect:
             multiplied out when the runtime loads the model.
         biased_bytes: convolutions read words whose zero point isn't the middle as unsigned bytes.
         joins_bytes: words of different zero points are joined as bytes, before they are read as numbers.
+        lifts_sums: sums over the second of three dimensions are written as sums over two of four.
         blocks_pixels: convolutions with strides read images of few channels in blocks.
         flat_matrices: linear layers see [rows, channels], with their bias inside the integer kernel.
     """
@@ -39,6 +40,7 @@ class Dialect:
     biased_bytes: bool
     folds_weights: bool
     joins_bytes: bool
+    lifts_sums: bool
     blocks_pixels: bool
 
 
@@ -54,6 +56,7 @@ ONNXRUNTIME = Dialect(
     biased_bytes=False,
     folds_weights=True,
     joins_bytes=False,
+    lifts_sums=False,
     blocks_pixels=True,
 )
 OPENVINO = Dialect(
@@ -68,6 +71,7 @@ OPENVINO = Dialect(
     biased_bytes=True,
     folds_weights=False,
     joins_bytes=True,
+    lifts_sums=True,
     blocks_pixels=False,
 )
 DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (ONNXRUNTIME, OPENVINO)}

@@ -64,8 +64,9 @@ def fold_gains(graph: fx.Graph, modules: Modules, dialect: Dialect) -> Folds:
         found = _sources(node.args[0], gain, modules, sums=sums, pools=bool((gain > 0).all()))
         if found is None or (isinstance(module, ToReal) and not all(_scales(modules[n]) for n, _ in found)):
             continue
-        in_floating_point = dialect.folds_weights and isinstance(module, TableTransfer)
-        if in_floating_point and not all(_stays_exact(modules[source], gain) for source, _ in found):
+        is_real = isinstance(module, ToReal) and _fires_behind(node, modules)
+        is_floating_point = dialect.folds_weights and (is_real or isinstance(module, TableTransfer))
+        if is_floating_point and not all(_stays_exact(modules[source], gain) for source, _ in found):
             continue
         if isinstance(module, SpikingNeuron) and module.bias is not None:
             counts = _accumulated(module.bias, [modules[source] for source, _ in found])
@@ -85,6 +86,15 @@ def fold_gains(graph: fx.Graph, modules: Modules, dialect: Dialect) -> Folds:
             else:
                 folds.read_factors[consumer, source] = gain
     return folds
+
+
+def _fires_behind(node: fx.Node, modules: Modules) -> bool:
+    """Whether neurons read a node, moved or not."""
+    for user in node.users:
+        moves = user.op == "call_function" and kind_of(user) in (OpKind.LAYOUT, OpKind.CONCAT, OpKind.MAX_POOL)
+        if isinstance(modules.get(user), (SpikingNeuron, TableTransfer)) or (moves and _fires_behind(user, modules)):
+            return True
+    return False
 
 
 def _scales(module: nn.Module) -> bool:

@@ -225,21 +225,29 @@ class _Lowering:
         elif isinstance(module, Product):
             self._emit_product(node, module)
         elif isinstance(module, ToReal):
-            folded = node in self.folds.readers
-            self.values[node] = self.values[source] if folded else self._times(node, source, module.unit)
+            self.values[node] = self._real(node, module, source)
         else:
             inputs = [self.values[arg] for arg in node.all_input_nodes]
             self.values[node] = self.call(node, "", copy.deepcopy(module), *inputs)
 
+    def _real(self, node: fx.Node, module: ToReal, source: fx.Node) -> fx.Node:
+        """Counts in the network's units."""
+        if node in self.folds.readers:
+            return self.values[source]
+        if self._multiplies_weights(source):
+            return self.call(node, "_scaled", Scaled(module.unit), self._rounded(node, source))
+        return self._times(node, source, module.unit)
+
     def _window_sum(self, node: fx.Node, pool: SumPool, counts: fx.Node) -> fx.Node:
         """Sums of windows; OpenVINO (2026.4) gets them wrong if channels differ in scale and several nodes read."""
         scale, channels = pool.multiplier * self._factor(node), self.channels.get(node.name, 0)
+        lifted = self.dialect.lifts_sums
         differ = not pool.geometry.dims and not bool((scale == scale.flatten()[0]).all())
         if self.dialect.rounds_first and differ and len(node.users) > 1:
-            sums = self.call(node, "_sums", WindowSum(pool.geometry, _ONE, channels), counts)
+            sums = self.call(node, "_sums", WindowSum(pool.geometry, _ONE, channels, lifted=False), counts)
             along = scale.view(-1, *[1] * len(pool.geometry.kernel))
             return self.call(node, "", Scaled(along), self.call(node, "_whole", Whole(), sums))
-        return self.call(node, "", WindowSum(pool.geometry, scale, channels), counts)
+        return self.call(node, "", WindowSum(pool.geometry, scale, channels, lifted=lifted), counts)
 
     def _synapse(self, node: fx.Node, synapse: Synapse, words: fx.Node) -> fx.Node:
         scale = (synapse.multiplier.double() * self._factor(node).double().flatten()).to(torch.float32)
@@ -313,7 +321,8 @@ class _Lowering:
         assert isinstance(neuron, SpikingNeuron)
         dialect = self.dialect
         fire = FireWords(self._early_bytes(neuron), clips_bytes=dialect.clips_bytes, rounds=dialect.rounds_first)
-        scaled = self.call(node, "_scaled", Scaled(firing.gain), self.values[node])
+        potential = self._rounded(node, node) if dialect.folds_weights and self._convolves(node) else self.values[node]
+        scaled = self.call(node, "_scaled", Scaled(firing.gain), potential)
         self.values[node] = self.call(node, "_fire", fire, scaled)
 
     def _early_bytes(self, neuron: SpikingNeuron) -> Bytes:
@@ -364,15 +373,20 @@ class _Lowering:
     def _scaled(self, node: fx.Node, neuron: SpikingNeuron, origin: fx.Node, *, clipped: bool = False) -> fx.Node:
         """(p + β)·g of neurons' potential, which comes from an origin, each rounded as in the packed network."""
         unit, counts = self.sums.plain.get(origin, 1.0), self.values[origin]
-        if origin not in self.sums.plain and (self._adds_whole(origin) or (clipped and self.sums.moves_words(origin))):
-            counts = self._kept_whole(node, origin)
+        is_sum = self._adds_whole(origin) or (clipped and self.sums.moves_words(origin))
+        is_moved = self.dialect.rounds_first and origin not in self.sums.plain and is_sum
+        if is_moved or self._multiplies_weights(origin):
+            counts = self._rounded(node, origin)
         bias = None if neuron.bias is None else neuron.bias / unit
         return self.call(node, "_scaled", Scaled(neuron.gain * unit, bias, apart=self.dialect.rounds_first), counts)
 
-    def _kept_whole(self, node: fx.Node, origin: fx.Node) -> fx.Node:
-        """Integers that a node scales, rounded where OpenVINO would work the scale into what they are made of."""
-        counts = self.values[origin]
-        return self.call(node, "_words", Whole(), counts) if self.dialect.rounds_first else counts
+    def _rounded(self, node: fx.Node, origin: fx.Node) -> fx.Node:
+        """Integers that a node scales, where a runtime would work the scale into what they are made of."""
+        return self.call(node, "_words", Whole(), self.values[origin])
+
+    def _multiplies_weights(self, node: fx.Node) -> bool:
+        """Whether onnxruntime would multiply a convolution's weights, floating point there, by a scale behind it."""
+        return self.dialect.folds_weights and self._convolves(node) and len(node.users) == 1
 
     def _adds_whole(self, node: fx.Node) -> bool:
         """Whether a node is integers that were multiplied or added up: OpenVINO would work a scale into them."""
@@ -455,8 +469,8 @@ class _Lowering:
     def _transferred(self, node: fx.Node, transfer: TableTransfer, source: fx.Node) -> fx.Node:
         """The table's grid positions for neurons that fire from it, else its values."""
         folded = node in self.folds.readers
-        apart = not folded and self._adds_whole(source)
-        potential = self._kept_whole(node, source) if apart else self.values[source]
+        apart = self.dialect.rounds_first and not folded and self._adds_whole(source)
+        potential = self._rounded(node, source) if apart else self.values[source]
         if self._fires_from_table(node):
             return potential if folded else self.call(node, "", Scaled(transfer.gain), potential)
         values = copy.deepcopy(transfer)

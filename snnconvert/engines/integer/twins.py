@@ -355,15 +355,18 @@ class Whole(nn.Module):
 class WindowSum(nn.Module):
     """s·Σ z over windows of words or currents [N, C, ...]: integer sums, scaled once.
 
+    Sums over dimension 1 of three get a fourth of one value to sum over if they are lifted: of bytes OpenVINO (2026.4)
+    rounds or clips the first sample's alone, and the others are wrong.
+
     Buffers:
         scale: float32 scalar or [C].
     """
 
     scale: Tensor
 
-    def __init__(self, geometry: PoolGeometry, scale: Tensor, channels: int) -> None:
+    def __init__(self, geometry: PoolGeometry, scale: Tensor, channels: int, *, lifted: bool) -> None:
         super().__init__()
-        self.geometry = geometry
+        self.geometry, self.lifted = geometry, lifted
         self.register_buffer("scale", scale.to(torch.float32))
         if not geometry.dims:
             kernel = torch.ones(channels, 1, *geometry.kernel, dtype=torch.int8)
@@ -377,7 +380,11 @@ class WindowSum(nn.Module):
         if not self.geometry.dims:
             windows: Tensor = self.windows(counts)
             return windows
-        return counts.sum(self.geometry.dims, keepdim=self.geometry.keepdim) * self.scale
+        dims, kept = self.geometry.dims, self.geometry.keepdim
+        if not self.lifted or counts.dim() != 3 or 1 not in dims:
+            return counts.sum(dims, keepdim=kept) * self.scale
+        planes = counts.unsqueeze(2).sum((1, 2, 3) if 2 in dims else (1, 2), keepdim=kept)
+        return (planes.squeeze(2) if kept else planes) * self.scale
 
 
 class BilinearForm(nn.Module):

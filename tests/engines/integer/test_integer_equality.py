@@ -27,8 +27,17 @@ CASES = [
     ("leaky", FREE),
     ("wide_sums", {}),
     ("bottlenecks", SHIFTED),
+    ("flattened", {}),
+    ("tokens", FREE),
 ]
-QUICK = [("signed", {}), ("conv3d", COARSE), ("wide_sums", {}), ("bottlenecks", SHIFTED)]
+QUICK = [
+    ("signed", {}),
+    ("conv3d", COARSE),
+    ("wide_sums", {}),
+    ("bottlenecks", SHIFTED),
+    ("flattened", {}),
+    ("tokens", FREE),
+]
 MORE = [
     ("tokens", SMOOTHED),
     ("concat_pools", FREE),
@@ -52,6 +61,9 @@ MORE = [
     ("gates", SMOOTHED),
     ("layouts", {}),
     ("windows", FREE),
+    ("windows", {**SMOOTHED, **SPIKES}),
+    ("flattened", {**SPIKES, "bits": 1, "T": 7, "weight_bits": 4}),
+    ("tokens", SHIFTED),
     ("pyramid", FREE),
     ("pyramid", COARSE),
 ]
@@ -69,6 +81,8 @@ def test_no_word_differs(name, settings, engine):
     found = compared(snn, images, engine)
     assert found.differing == {}
     torch.testing.assert_close(found.output, found.expected, rtol=1e-6, atol=1e-6)
+    unobserved = snn.compile(engine, threads=2, cache=False)(images)
+    torch.testing.assert_close(unobserved, found.expected, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("settings", [SMOOTHED, pytest.param({}, marks=pytest.mark.slow)], ids=str)
