@@ -53,12 +53,11 @@ def integer_model(
     """
     check_words(network)
     check_accumulators(network)
-    joined = joined_words(network, signature) if dialect.joins_bytes else NOTHING_JOINED
-    early = {
-        node: firing
-        for node, firing in early_firings(network, signature).items()
-        if joined.signed.keys().isdisjoint(firing.neurons)
-    }
+    early = early_firings(network, signature)
+    joined = NOTHING_JOINED
+    if dialect.joins_bytes:
+        joined = joined_words(network, signature, {neuron for firing in early.values() for neuron in firing.neurons})
+        early = {node: each for node, each in early.items() if joined.signed.keys().isdisjoint(each.neurons)}
     blocks = pixel_blocks(network, signature) if dialect.blocks_pixels else {}
     lowered = lower(network, dialect, _pooled_channels(network, signature), early, blocks, joined, observed=observed)
     names = output_names(network)

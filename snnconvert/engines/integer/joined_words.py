@@ -1,13 +1,13 @@
-"""Words that concats join: which of them a runtime is given as bytes to join, and with what sign.
+"""Words that are moved and joined: which of them a runtime is given as bytes until something reads them.
 
-OpenVINO (2026.4) clips words wrongly that it joins as numbers if their zero points differ: on CPUs without AMX it runs
-convolutions on unsigned bytes only, and takes those of signed ones. Bytes that are joined before they are read stay
-what they are.
+OpenVINO (2026.4) carries zero points through moves and concats of words that are read as numbers before, and clips the
+words wrongly where they don't fit: on CPUs without AMX its convolutions read unsigned bytes only, and it takes those of
+signed ones. Bytes that are moved and joined before they are read stay what they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -47,46 +47,56 @@ class Carried:
 
 @dataclass(frozen=True)
 class JoinedWords:
-    """Words of different zero points that meet in concats.
+    """Words with zero points, or of two types, that are moved or joined.
 
     Attributes:
         signed: whether the bytes of these neurons have a sign, alike where they meet.
-        carriers: concats and moves of these words, which pass on bytes.
+        carriers: moves and concats of these words, which pass on bytes.
+        apart: concats and rolls that join words which can't be joined as bytes, with each other or with anything else:
+            nothing may be known of them as words there.
     """
 
     signed: Mapping[fx.Node, bool]
     carriers: Mapping[fx.Node, Carried]
+    apart: frozenset[fx.Node]
 
 
-NOTHING_JOINED = JoinedWords({}, {})
+NOTHING_JOINED = JoinedWords({}, {}, frozenset())
 
 
-def joined_words(network: fx.GraphModule, signature: Signature) -> JoinedWords:
-    """Finds words of different zero points that concats join, and words off the middle that rolls, two slices, do.
+def joined_words(network: fx.GraphModule, signature: Signature, early: Collection[fx.Node] = ()) -> JoinedWords:
+    """Finds words that aren't bytes as they are, and what moves and joins them.
 
     Bytes are unsigned if convolutions read them and nothing else does, behind moves and concats or not.
 
     Args:
         network: a packed spiking graph, on the CPU.
-        signature: how it is called; where there are concats or rolls, the network is run once on zeros.
+        signature: how it is called; where there are concats, the network is run once on zeros.
+        early: neurons that fire before a move, whose bytes are moved anyway; those that nothing joins are left alone.
     """
     nodes = list(network.graph.nodes)
-    if not any(_joins(node) for node in nodes):
-        return NOTHING_JOINED
     modules = {node: network.get_submodule(str(node.target)) for node in nodes if node.op == "call_module"}
-    carried = _carried(nodes, modules, traced(network, signature))
-    groups = [group for group in _groups(carried) if _differ([modules[neuron] for neuron in group])]
+    traces = traced(network, signature) if any(map(_joins, nodes)) else {}
+    carried = _carried(nodes, modules, traces)
+    met = [
+        set(each.neurons)
+        for node, each in carried.items()
+        if _joins(node) or (node not in modules and not any(neuron in early for neuron in each.neurons))
+    ]
     signed: dict[fx.Node, bool] = {}
-    for group in groups:
+    for group in _merged(met):
+        if _are_plain([modules[neuron] for neuron in group]):
+            continue
         are_convolved = all(_is_convolved(neuron, modules, carried) for neuron in group)
         signed.update(dict.fromkeys(group, not are_convolved))
     carriers = {
         node: each for node, each in carried.items() if node not in modules and signed.keys() >= set(each.neurons)
     }
-    return JoinedWords(signed, carriers)
+    return JoinedWords(signed, carriers, frozenset(node for node in nodes if _joins(node) and node not in carried))
 
 
 def _joins(node: fx.Node) -> bool:
+    """Whether a node is a concat, or what runtimes make one of."""
     return _is_concat(node) or node.target is aten.roll.default
 
 
@@ -150,27 +160,23 @@ def _keeps_channels(node: fx.Node) -> bool:
     return node.target in NEAREST or kind_of(node) is OpKind.MAX_POOL
 
 
-def _groups(carried: Mapping[fx.Node, Carried]) -> list[set[fx.Node]]:
-    """Neurons whose words meet, by way of others or directly; of rolls, one."""
-    groups: list[set[fx.Node]] = []
-    for node, each in carried.items():
-        if not _joins(node):
-            continue
-        group = set(each.neurons)
-        apart = [other for other in groups if group.isdisjoint(other)]
-        group.update(*(other for other in groups if not group.isdisjoint(other)))
-        groups = [*apart, group]
-    return groups
+def _merged(sets: Iterable[set[fx.Node]]) -> list[set[fx.Node]]:
+    """Sets of neurons, those that have any in common as one."""
+    merged: list[set[fx.Node]] = []
+    for each in sets:
+        apart = [other for other in merged if each.isdisjoint(other)]
+        merged = [*apart, each.union(*(other for other in merged if not each.isdisjoint(other)))]
+    return merged
 
 
-def _differ(neurons: Iterable[nn.Module]) -> bool:
-    """Whether words, as they would be stored without each other, are of two types or have zero points."""
+def _are_plain(neurons: Iterable[nn.Module]) -> bool:
+    """Whether words, as they would be stored without each other, are of one type and the numbers that bytes are."""
     stored = [
         Bytes(neuron.code.offset, neuron.ceiling, signed=neuron.code.offset > 0)
         for neuron in neurons
         if isinstance(neuron, SpikingNeuron)
     ]
-    return len({each.dtype for each in stored}) > 1 or any(int(each.zero_point) for each in stored)
+    return len({each.dtype for each in stored}) == 1 and not any(int(each.zero_point) for each in stored)
 
 
 def _is_convolved(node: fx.Node, modules: Modules, carried: Mapping[fx.Node, Carried]) -> bool:

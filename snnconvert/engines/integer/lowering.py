@@ -204,6 +204,8 @@ class _Lowering:
             return self._times(reader, source, factor)
         if reader in self.sums.plain:
             return self.values[source]
+        if reader in self.joined.apart and self.sums.moves_words(source):
+            return self.call(reader, f"_{source.name}", Whole(), self.values[source])
         if not self.dialect.folds_sums and self.sums.is_words(source) and self.sums.adds_single_scales(reader):
             return self.call(reader, f"_{source.name}", Whole(), self.values[source])
         return self.values[source]
