@@ -48,7 +48,7 @@ from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.neurons.packed import PackedCode
 from snnconvert.neurons.product import Product
 from snnconvert.neurons.synapse import FLOAT32_EXACT, Synapse
-from snnconvert.neurons.transfer import TableTransfer
+from snnconvert.neurons.transfer import LeakyTransfer, TableTransfer
 
 _ONE = torch.ones(())
 
@@ -217,6 +217,8 @@ class _Lowering:
             self._emit_neuron(node, module, source)
         elif isinstance(module, TableTransfer):
             self.values[node] = self._transferred(node, module, source)
+        elif isinstance(module, LeakyTransfer):
+            self.values[node] = self.call(node, "", copy.deepcopy(module), self._counts(node, source))
         elif isinstance(module, Synapse):
             self.values[node] = self._synapse(node, module, self.values[source])
         elif isinstance(module, IntegerScale):
@@ -382,6 +384,11 @@ class _Lowering:
         bias = None if neuron.bias is None else neuron.bias / unit
         return self.call(node, "_scaled", Scaled(neuron.gain * unit, bias, apart=self.dialect.rounds_first), counts)
 
+    def _counts(self, node: fx.Node, origin: fx.Node) -> fx.Node:
+        """The potential that a node scales, apart from what it is a sum of where OpenVINO would scale that."""
+        is_moved = self.dialect.rounds_first and self._adds_whole(origin)
+        return self._rounded(node, origin) if is_moved else self.values[origin]
+
     def _rounded(self, node: fx.Node, origin: fx.Node) -> fx.Node:
         """Integers that a node scales, where a runtime would work the scale into what they are made of."""
         return self.call(node, "_words", Whole(), self.values[origin])
@@ -471,8 +478,7 @@ class _Lowering:
     def _transferred(self, node: fx.Node, transfer: TableTransfer, source: fx.Node) -> fx.Node:
         """The table's grid positions for neurons that fire from it, else its values."""
         folded = node in self.folds.readers
-        apart = self.dialect.rounds_first and not folded and self._adds_whole(source)
-        potential = self._rounded(node, source) if apart else self.values[source]
+        potential = self.values[source] if folded else self._counts(node, source)
         if self._fires_from_table(node):
             return potential if folded else self.call(node, "", Scaled(transfer.gain), potential)
         values = copy.deepcopy(transfer)
