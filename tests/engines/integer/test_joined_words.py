@@ -13,7 +13,7 @@ from snnconvert.engines.integer.joined_words import joined_words
 
 
 def net(forward):
-    layers = {"a": conv(3, 8), "b": conv(3, 8), "c": conv(8, 8), "d": conv(16, 8), "e": conv(24, 8)}
+    layers = {"a": conv(3, 8), "b": conv(3, 8), "c": conv(8, 8), "d": conv(16, 8), "e": conv(24, 8), "f": conv(3, 16)}
     return Net(lambda n, x: n.head(F.relu(forward(n, x)).mean((2, 3))), **layers, head=nn.Linear(8, 5))
 
 
@@ -69,10 +69,21 @@ def multiplied(n, x):
     return n.d((a @ (a.transpose(1, 2) @ a)).unflatten(2, (8, 8)))
 
 
+def cross_stage(n, x):
+    first, second = F.silu(n.f(x)).chunk(2, 1)
+    return n.d(torch.cat([first + F.silu(n.c(first)), second], 1))
+
+
+def leaky_cross_stage(n, x):
+    first, second = F.leaky_relu(n.f(x)).chunk(2, 1)
+    return n.d(torch.cat([F.leaky_relu(n.c(first) + first), second], 1))
+
+
 CONVOLVED = [
     two_functions, function_and_rectifier, rectifier_and_odd_function, also_convolved, enlarged, along_rows, rolled,
 ]  # fmt: skip
 NETWORKS = [*CONVOLVED, also_averaged, pooled, nested, multiplied]
+MIXED = [cross_stage, leaky_cross_stage]
 
 
 def spiking(forward):
@@ -82,7 +93,7 @@ def spiking(forward):
     return snnconvert.convert(net(forward).eval(), images, config, progress=False), images
 
 
-@pytest.mark.parametrize("forward", NETWORKS)
+@pytest.mark.parametrize("forward", [*NETWORKS, *MIXED])
 def test_outputs_are_the_same_in_openvino(forward):
     pytest.importorskip("openvino")
     snn, images = spiking(forward)
