@@ -79,11 +79,27 @@ def leaky_cross_stage(n, x):
     return n.d(torch.cat([F.leaky_relu(n.c(first) + first), second], 1))
 
 
+def sliced(n, x):
+    joined = torch.cat([F.silu(n.a(x)), F.relu(n.b(x))], 1)
+    return n.c(joined[:, 4:12]) + n.d(F.pad(joined, (1, 0, 1, 0)))[..., 1:, 1:]
+
+
+def shuffled(n, x):
+    joined = torch.cat([F.silu(n.a(x)), F.relu(n.b(x))], 1)
+    mixed = joined.unflatten(1, (2, 8)).transpose(1, 2).flatten(1, 2)
+    return n.e(torch.cat([mixed, F.silu(n.c(F.relu(n.b(x))))], 1))
+
+
+def along_the_batch(n, x):
+    both = n.c(torch.cat([F.silu(n.a(x)), F.relu(n.b(x))], 0))
+    return both[: x.shape[0]] + both[x.shape[0] :]
+
+
 CONVOLVED = [
     two_functions, function_and_rectifier, rectifier_and_odd_function, also_convolved, enlarged, along_rows, rolled,
 ]  # fmt: skip
 NETWORKS = [*CONVOLVED, also_averaged, pooled, nested, multiplied]
-MIXED = [cross_stage, leaky_cross_stage]
+MIXED = [cross_stage, leaky_cross_stage, sliced, shuffled, along_the_batch]
 
 
 def spiking(forward):
