@@ -83,12 +83,11 @@ def joined_words(network: fx.GraphModule, signature: Signature, early: Collectio
         for node, each in carried.items()
         if _joins(node) or (node not in modules and not any(neuron in early for neuron in each.neurons))
     ]
+    convolved = _convolved(nodes, modules, carried)
     signed: dict[fx.Node, bool] = {}
     for group in _merged(met):
-        if _are_plain([modules[neuron] for neuron in group]):
-            continue
-        are_convolved = all(_is_convolved(neuron, modules, carried) for neuron in group)
-        signed.update(dict.fromkeys(group, not are_convolved))
+        if not _are_plain([modules[neuron] for neuron in group]):
+            signed.update(dict.fromkeys(group, not convolved.issuperset(group)))
     carriers = {
         node: each for node, each in carried.items() if node not in modules and signed.keys() >= set(each.neurons)
     }
@@ -179,13 +178,16 @@ def _are_plain(neurons: Iterable[nn.Module]) -> bool:
     return len({each.dtype for each in stored}) == 1 and not any(int(each.zero_point) for each in stored)
 
 
-def _is_convolved(node: fx.Node, modules: Modules, carried: Mapping[fx.Node, Carried]) -> bool:
-    """Whether convolutions read some words, moved and joined or not, and nothing else does."""
-    for user in node.users:
-        passes_on = user in carried and user not in modules
-        if not (_is_convolved(user, modules, carried) if passes_on else _convolves(modules.get(user))):
-            return False
-    return True
+def _convolved(nodes: Sequence[fx.Node], modules: Modules, carried: Mapping[fx.Node, Carried]) -> set[fx.Node]:
+    """Words that convolutions read, moved and joined or not, and nothing else does."""
+    found: set[fx.Node] = set()
+    for node in reversed(nodes):
+        if node in carried and all(
+            user in found if user in carried and user not in modules else _convolves(modules.get(user))
+            for user in node.users
+        ):
+            found.add(node)
+    return found
 
 
 def _convolves(module: nn.Module | None) -> bool:

@@ -245,13 +245,12 @@ class _Lowering:
     def _window_sum(self, node: fx.Node, pool: SumPool, counts: fx.Node) -> fx.Node:
         """Sums of windows; OpenVINO (2026.4) gets them wrong if channels differ in scale and several nodes read."""
         scale, channels = pool.multiplier * self._factor(node), self.channels.get(node.name, 0)
-        lifted = self.dialect.lifts_sums
         differ = not pool.geometry.dims and not bool((scale == scale.flatten()[0]).all())
         if self.dialect.rounds_first and differ and len(node.users) > 1:
             sums = self.call(node, "_sums", WindowSum(pool.geometry, _ONE, channels, lifted=False), counts)
             along = scale.view(-1, *[1] * len(pool.geometry.kernel))
             return self.call(node, "", Scaled(along), self.call(node, "_whole", Whole(), sums))
-        return self.call(node, "", WindowSum(pool.geometry, scale, channels, lifted=lifted), counts)
+        return self.call(node, "", WindowSum(pool.geometry, scale, channels, lifted=self.dialect.lifts_sums), counts)
 
     def _synapse(self, node: fx.Node, synapse: Synapse, words: fx.Node) -> fx.Node:
         scale = (synapse.multiplier.double() * self._factor(node).double().flatten()).to(torch.float32)
