@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from snnconvert.artifact.store import Artifact, load_artifact, save_artifact
+from snnconvert.artifact_folder import Artifact, load_artifact, save_artifact
 from snnconvert.config import ConversionConfig
 from snnconvert.convert.plan import Plan
 from snnconvert.convert.signature import Signature

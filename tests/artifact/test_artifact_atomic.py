@@ -6,7 +6,7 @@ import torch
 from artifact_networks import FILES, contents
 
 import snnconvert
-from snnconvert.artifact import store
+from snnconvert import artifact_folder
 from snnconvert.artifact.atomic import check_target, replaced_file, replaced_folder
 from snnconvert.errors import InputError
 
@@ -107,7 +107,7 @@ def test_a_failure_midway_leaves_the_old_network(saved, home, monkeypatch, broke
     snn, images, _ = saved
     snn.save(home / "net")
     before = contents(home / "net")
-    monkeypatch.setattr(store, broken, unplug)
+    monkeypatch.setattr(artifact_folder, broken, unplug)
     with pytest.raises(UnpluggedError):
         snn.save(home / "net", force=True)
     monkeypatch.undo()
@@ -118,7 +118,7 @@ def test_a_failure_midway_leaves_the_old_network(saved, home, monkeypatch, broke
 
 @pytest.mark.parametrize("broken", ["save_file", "file_checksum"])
 def test_a_failure_midway_leaves_nothing_new(saved, home, monkeypatch, broken):
-    monkeypatch.setattr(store, broken, unplug)
+    monkeypatch.setattr(artifact_folder, broken, unplug)
     with pytest.raises(UnpluggedError):
         saved[0].save(home / "net")
     assert names(home) == []
@@ -162,7 +162,7 @@ def test_a_full_disk_is_told_in_one_sentence(saved, home, monkeypatch):
     def full(*_args, **_kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(store, "save_file", full)
+    monkeypatch.setattr(artifact_folder, "save_file", full)
     with pytest.raises(InputError, match="No space left on device") as caught:
         saved[0].save(home / "net")
     assert str(home / "net") in str(caught.value)

@@ -50,7 +50,7 @@ OPERATORS = [
     "torch.hub.load",
     "_operator.getitem",
     "snnconvert.load",
-    "snnconvert.artifact.store.load",
+    "snnconvert.artifact_folder.load_artifact",
     "aten.from_file",
     "aten.from_file.default",
     "aten.from_file.out",

@@ -6,7 +6,7 @@ from cli_helpers import ARTIFACT_FILES, assert_one_error, snapshot
 from slow_cases import mostly_slow
 
 import snnconvert
-from snnconvert.artifact import store
+from snnconvert import artifact_folder
 from snnconvert.cli import convert_command
 from snnconvert.version import __version__
 
@@ -57,11 +57,11 @@ def fail_with(error):
         [
             (convert_command, "calibrate", True),
             (convert_command, "compare", True),
-            (store, "graph_to_json", True),
-            (store, "save_file", True),
-            (store, "save_file", False),
+            (artifact_folder, "graph_to_json", True),
+            (artifact_folder, "save_file", True),
+            (artifact_folder, "save_file", False),
         ],
-        keep=[(convert_command, "calibrate", True), (store, "save_file", False)],
+        keep=[(convert_command, "calibrate", True), (artifact_folder, "save_file", False)],
     ),
 )
 def test_crash_midway_leaves_everything_as_it_was(cli, folder, earlier, monkeypatch, module, name, force):
@@ -72,7 +72,7 @@ def test_crash_midway_leaves_everything_as_it_was(cli, folder, earlier, monkeypa
 
 
 def test_full_disk_is_one_line_and_leaves_everything_as_it_was(cli, folder, earlier, monkeypatch):
-    monkeypatch.setattr(store, "save_file", fail_with(OSError(errno.ENOSPC, "No space left on device")))
+    monkeypatch.setattr(artifact_folder, "save_file", fail_with(OSError(errno.ENOSPC, "No space left on device")))
     assert_one_error(cli(*FEW, "--bits", "1", "-o", "out", "--force"), "out", "No space left")
     assert snapshot(folder) == earlier
 
