@@ -29,6 +29,7 @@ from snnconvert.convert.units import FloatArray
 from snnconvert.convert.weights import quantize
 from snnconvert.errors import ConversionError
 from snnconvert.neurons.current import IntegerScale, PoolGeometry, SumPool, ToReal
+from snnconvert.neurons.gain_grid import short_slope
 from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.neurons.product import Product
 from snnconvert.neurons.synapse import BIAS_RESERVE, FLOAT32_EXACT, ConvGeometry, Synapse
@@ -248,7 +249,7 @@ class _Emitter:
         units, (steps, axis) = torch.as_tensor(unit), self._steps_of(site, axis)
         if is_leaky(node):
             gain = _shaped(units / steps, axis, rank)
-            transfer: nn.Module = LeakyTransfer(gain, gain * _shaped(self._slope(node), 1, rank))
+            transfer: nn.Module = LeakyTransfer(gain, gain * _shaped(short_slope(self._slope(node)), 1, rank))
             rest = torch.ones(1)
         else:
             table = self.tables[node.name]

@@ -10,6 +10,7 @@ from torch import Tensor
 from snnconvert.neurons.neuron import SpikingNeuron
 
 _FEWEST_BITS, _MOST_BITS, _SIGNIFICAND, _USUAL = 4, 8, 24, 16
+_SLOPE_BITS = 12
 
 
 def on_grid(gain: Tensor, before: Tensor, neuron: SpikingNeuron) -> Tensor:
@@ -28,6 +29,11 @@ def on_grid(gain: Tensor, before: Tensor, neuron: SpikingNeuron) -> Tensor:
     finest = _USUAL if exact else _SIGNIFICAND - math.ceil(neuron.code.span).bit_length()
     exponent = torch.frexp(gain)[1]
     return _of_few_bits(gain, (finest + exponent).clamp(_FEWEST_BITS, _MOST_BITS))
+
+
+def short_slope(slope: Tensor) -> Tensor:
+    """Slopes s of leaky rectifiers of 12 bits, 2^−12 off at most: g·s of gains g as above is exact in float32."""
+    return _of_few_bits(slope, torch.full_like(slope, _SLOPE_BITS))
 
 
 def _of_few_bits(gain: Tensor, bits: Tensor) -> Tensor:

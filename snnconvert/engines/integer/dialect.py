@@ -19,6 +19,8 @@ class Dialect:
         rounds_first: values are rounded before they become bytes wherever the runtime would otherwise work their
             scale, the zero point or a synapse's bias into its own rounding.
         flat_tables: tables are read by vectors of indices, which may count from the end.
+        fires_sides: leaky rectifiers behind synapses are two integer kernels and a sum of bytes; otherwise the runtime
+            works them into the synapse's kernel.
         computes_functions: the runtime works GELU, SiLU, … into the kernel in front of neurons that fire on them.
         folds_weights: convolutions that nothing fires in the kernel of are floating point there, with weights that are
             multiplied out when the runtime loads the model.
@@ -36,6 +38,7 @@ class Dialect:
     rounds_first: bool
     flat_matrices: bool
     flat_tables: bool
+    fires_sides: bool
     computes_functions: bool
     biased_bytes: bool
     folds_weights: bool
@@ -52,6 +55,7 @@ ONNXRUNTIME = Dialect(
     rounds_first=False,
     flat_matrices=True,
     flat_tables=True,
+    fires_sides=True,
     computes_functions=False,
     biased_bytes=False,
     folds_weights=True,
@@ -67,6 +71,7 @@ OPENVINO = Dialect(
     rounds_first=True,
     flat_matrices=False,
     flat_tables=False,
+    fires_sides=False,
     computes_functions=True,
     biased_bytes=True,
     folds_weights=False,

@@ -6,7 +6,7 @@ integer accumulator in one rounded product, as long as nobody else reads the uns
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -21,7 +21,7 @@ from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.neurons.packed import PackedCode
 from snnconvert.neurons.product import Product
 from snnconvert.neurons.synapse import FLOAT32_EXACT, Synapse, accumulator_bound
-from snnconvert.neurons.transfer import TableTransfer
+from snnconvert.neurons.transfer import LeakyTransfer, TableTransfer
 
 Modules = Mapping[fx.Node, nn.Module]
 _MOVING = frozenset({OpKind.LAYOUT, OpKind.MAX_POOL})
@@ -46,18 +46,19 @@ class Folds:
     orders: dict[fx.Node, tuple[fx.Node, ...]] = field(default_factory=dict)
 
 
-def fold_gains(graph: fx.Graph, modules: Modules, dialect: Dialect) -> Folds:
+def fold_gains(graph: fx.Graph, modules: Modules, dialect: Dialect, rectified: Collection[fx.Node]) -> Folds:
     """Finds every gain that can be folded.
 
     Args:
         graph: of a spiking network.
         modules: its modules by node.
         dialect: whether gains may go into the operands of sums.
+        rectified: leaky transfers that are a gain with a rectifier behind it.
     """
     folds = Folds()
     for node in graph.nodes:
         module = modules.get(node)
-        gain = _gain_of(module)
+        gain = module.gain if isinstance(module, LeakyTransfer) and node in rectified else _gain_of(module)
         if gain is None:
             continue
         sums = dialect.folds_sums and not isinstance(module, ToReal)
@@ -65,7 +66,7 @@ def fold_gains(graph: fx.Graph, modules: Modules, dialect: Dialect) -> Folds:
         if found is None or (isinstance(module, ToReal) and not all(_scales(modules[n]) for n, _ in found)):
             continue
         is_real = isinstance(module, ToReal) and _fires_behind(node, modules)
-        is_floating_point = dialect.folds_weights and (is_real or isinstance(module, TableTransfer))
+        is_floating_point = dialect.folds_weights and (is_real or isinstance(module, TableTransfer | LeakyTransfer))
         if is_floating_point and not all(_stays_exact(modules[source], gain) for source, _ in found):
             continue
         if isinstance(module, SpikingNeuron) and module.bias is not None:

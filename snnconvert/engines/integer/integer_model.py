@@ -12,14 +12,12 @@ from snnconvert.convert.signature import Signature
 from snnconvert.engines.integer.dialect import Dialect
 from snnconvert.engines.integer.early_firing import early_firings
 from snnconvert.engines.integer.joined_words import NOTHING_JOINED, joined_words
-from snnconvert.engines.integer.lowering import StoredWords, lower
+from snnconvert.engines.integer.lowering import BELOW, StoredWords, layer_of, lower
 from snnconvert.engines.integer.onnx_model import to_onnx
 from snnconvert.engines.integer.pixel_blocks import pixel_blocks
 from snnconvert.engines.integer.proof import check_accumulators, check_words
 from snnconvert.engines.integer.traces import traced
 from snnconvert.neurons.current import SumPool
-
-_WEIGHT = ".weight"
 
 
 @dataclass(frozen=True)
@@ -62,12 +60,8 @@ def integer_model(
     lowered = lower(network, dialect, _pooled_channels(network, signature), early, blocks, joined, observed=observed)
     names = output_names(network)
     model = to_onnx(lowered.graph, signature, [*names, *(f"words.{item.layer}" for item in lowered.words)], batch=batch)
-    layers = {
-        str(node.target): str(node.meta.get("layer", node.target))
-        for node in network.graph.nodes
-        if node.op == "call_module"
-    }
-    _name_synapses(model, layers)
+    layers = {str(node.target): layer_of(node) for node in network.graph.nodes if node.op == "call_module"}
+    _name_synapses(model, {**layers, **{f"{name}{BELOW}": f"{layer}.below" for name, layer in layers.items()}})
     onnx.helper.set_model_props(model, {"source": "snnconvert", "dialect": dialect.name})
     return IntegerModel(model, lowered.words)
 
@@ -80,18 +74,18 @@ def output_names(network: fx.GraphModule) -> list[str]:
 
 
 def _name_synapses(model: onnx.ModelProto, layers: Mapping[str, str]) -> None:
-    """Gives the node of every synapse its layer's name, by the weights it reads."""
+    """Gives the node of every synapse its layer's name, by the scale of the weights it reads, which is its own."""
     weights, numbers = {}, {}
     for node in model.graph.node:
         if node.op_type == "DequantizeLinear":
-            weights[node.output[0]] = node.input[0]
+            weights[node.output[0]] = node.input[1].rpartition(".")[0]
         elif node.op_type == "Cast":
             numbers[node.output[0]] = node.input[0]
         elif node.op_type == "Mul" and node.input[0] in numbers:
-            weights[node.output[0]] = numbers[node.input[0]]
+            weights[node.output[0]] = numbers[node.input[0]].rpartition(".")[0]
     for node in model.graph.node:
         for source in node.input:
-            target = weights.get(source, "").removesuffix(_WEIGHT)
+            target = weights.get(source, "")
             if target in layers:
                 node.name = layers[target]
 

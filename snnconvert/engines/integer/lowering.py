@@ -7,6 +7,7 @@ exactly. What is analog stays as it is.
 from __future__ import annotations
 
 import copy
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -25,6 +26,7 @@ from snnconvert.engines.integer.logarithmic_twins import FireValues, SplitForm
 from snnconvert.engines.integer.module_calls import call_for
 from snnconvert.engines.integer.pixel_blocks import PixelBlocks
 from snnconvert.engines.integer.proof import LARGEST_BYTE
+from snnconvert.engines.integer.rectifiers import rectifiers_of
 from snnconvert.engines.integer.twins import (
     MIDDLE,
     BilinearForm,
@@ -34,6 +36,7 @@ from snnconvert.engines.integer.twins import (
     IntegerSynapse,
     ReadCarried,
     ReadWords,
+    Rectified,
     Scaled,
     Whole,
     WholeWords,
@@ -51,6 +54,7 @@ from snnconvert.neurons.synapse import FLOAT32_EXACT, Synapse
 from snnconvert.neurons.transfer import LeakyTransfer, TableTransfer
 
 _ONE = torch.ones(())
+BELOW = "_below"
 
 
 @dataclass(frozen=True)
@@ -123,7 +127,9 @@ class _Lowering:
         self.modules: dict[fx.Node, nn.Module] = {
             node: network.get_submodule(str(node.target)) for node in network.graph.nodes if node.op == "call_module"
         }
-        self.folds: Folds = fold_gains(network.graph, self.modules, dialect)
+        self.rectifiers = rectifiers_of(network.graph, self.modules, dialect)
+        self.folds: Folds = fold_gains(network.graph, self.modules, dialect, self.rectifiers.slopes)
+        self.in_sides = {each for transfer in self.rectifiers.sides.values() for each in (transfer, *transfer.args)}
         self.sums = WordSums(network.graph, self.modules, self._has_zero_point, folds_sums=dialect.folds_sums)
         self.blocks = {node: each for node, each in blocks.items() if self._fires_in_kernel(node)}
         self.in_blocks = {self._argument(node): each for node, each in self.blocks.items()}
@@ -162,7 +168,7 @@ class _Lowering:
 
     def _stored(self, node: fx.Node) -> StoredWords:
         stored = self.fired[node][1]
-        return StoredWords(_layer(node), node.name, 0 if stored is None else int(stored.zero_point))
+        return StoredWords(layer_of(node), node.name, 0 if stored is None else int(stored.zero_point))
 
     def _observed(self, node: fx.Node) -> fx.Node:
         """The bytes that a layer of neurons fires, in the potential's shape."""
@@ -213,12 +219,14 @@ class _Lowering:
     def _emit_module(self, node: fx.Node, module: nn.Module) -> None:
         source = node.args[0]
         assert isinstance(source, fx.Node)
+        if node in self.in_sides:
+            return
         if isinstance(module, SpikingNeuron):
             self._emit_neuron(node, module, source)
         elif isinstance(module, TableTransfer):
             self.values[node] = self._transferred(node, module, source)
         elif isinstance(module, LeakyTransfer):
-            self.values[node] = self.call(node, "", copy.deepcopy(module), self._counts(node, source))
+            self.values[node] = self._rectified(node, module, source)
         elif isinstance(module, Synapse):
             self.values[node] = self._synapse(node, module, self.values[source])
         elif isinstance(module, IntegerScale):
@@ -339,6 +347,9 @@ class _Lowering:
             self._note_fired(node, self.values[source], self._early_bytes(neuron))
             return
         stored = self._bytes(node, neuron)
+        if node in self.rectifiers.sides:
+            self._note_fired(node, self._fired_by_sides(node, stored), stored)
+            return
         if source in self.modules and self._fires_from_table(source):
             fired = self.call(node, "_table", self._fired_function(node, neuron, stored), self.values[source])
             self._note_fired(node, fired, stored)
@@ -485,6 +496,41 @@ class _Lowering:
             values.gain = torch.ones_like(_ONE)
         return self.call(node, "", values, potential)
 
+    def _rectified(self, node: fx.Node, transfer: LeakyTransfer, source: fx.Node) -> fx.Node:
+        """A leaky transfer's values in steps: by a rectifier behind its gain, where that is proven to be the same."""
+        slope = self.rectifiers.slopes.get(node)
+        if slope is None:
+            return self.call(node, "", copy.deepcopy(transfer), self._counts(node, source))
+        steps = self.values[source]
+        if node not in self.folds.readers:
+            is_folded = self._multiplies_weights(source)
+            counts = self._rounded(node, source) if is_folded else self._counts(node, source)
+            steps = self.call(node, "_scaled", Scaled(transfer.gain), counts)
+        return self.call(node, "", Rectified(slope, apart=self.dialect.rounds_first), steps)
+
+    def _fired_by_sides(self, node: fx.Node, stored: Bytes) -> fx.Node:
+        """The bytes of a leaky transfer's neurons, from the words that its two gains fire."""
+        transfer = self.modules[self.rectifiers.sides[node]]
+        assert isinstance(transfer, LeakyTransfer)
+        above = self._side(node, "", transfer.gain, Bytes(0, LARGEST_BYTE, signed=False))
+        below = self._side(node, BELOW, transfer.negative_gain, Bytes(LARGEST_BYTE, 0, signed=False))
+        total = self.graph.call_function(operator.add, (above, below))
+        fire = FireWords(stored, clips_bytes=self.dialect.clips_bytes, rounds=False)
+        return self.call(node, "_fire", fire, total)
+
+    def _side(self, node: fx.Node, side: str, gain: Tensor, stored: Bytes) -> fx.Node:
+        """What a gain fires of the synapse that a leaky transfer reads, as whole numbers."""
+        source = self._argument(self.rectifiers.sides[node])
+        synapse = self.modules[source]
+        assert isinstance(synapse, Synapse)
+        scale = (synapse.multiplier.double() * gain.double().flatten()).to(torch.float32)
+        flat, geometry = self.dialect.flat_matrices, synapse.geometry
+        twin = IntegerSynapse(synapse.weight, synapse.bias, scale, geometry, flat=flat)
+        current = self.call(source, side, twin, self.values[self._argument(source)])
+        fire = FireWords(stored, clips_bytes=self.dialect.clips_bytes, rounds=False)
+        fired = self.call(node, f"_fire{side}", fire, current)
+        return self.call(node, f"_read{side}", ReadWords(stored, _ONE), fired)
+
     def _fired_function(self, node: fx.Node, neuron: SpikingNeuron, stored: Bytes) -> nn.Module:
         """What neurons fire on a transfer's grid positions: by the runtime's own function if that is proven."""
         transfer = self.modules[self._argument(node)]
@@ -528,14 +574,15 @@ class _Lowering:
         return call_for(node, suffix, module, sources, self.graph, self.root)
 
 
-def _layer(node: fx.Node) -> str:
+def layer_of(node: fx.Node) -> str:
+    """The layer's own name of a node."""
     return str(node.meta.get("layer", node.target))
 
 
 def _too_large(node: fx.Node, reason: ValueError) -> EngineError:
     return EngineError(
-        f"{_layer(node)}: {reason}, more than this engine has for logarithmic words: choose engine torch, fewer bits, "
-        "or attention_code uniform"
+        f"{layer_of(node)}: {reason}, more than this engine has for logarithmic words: choose engine torch, fewer "
+        "bits, or attention_code uniform"
     )
 
 

@@ -344,6 +344,36 @@ class Scaled(nn.Module):
         return (total.clamp(-_LARGEST_FLOAT, _LARGEST_FLOAT) if self.apart else total) * self.gain
 
 
+class Rectified(nn.Module):
+    """u for u ≥ 0, s·u below.
+
+    Buffers:
+        slope: float32, s, scalar or broadcastable to the input.
+    """
+
+    slope: Tensor
+
+    def __init__(self, slope: Tensor, *, apart: bool) -> None:
+        """Stores the slope.
+
+        Args:
+            slope: s.
+            apart: whether a clip that clips nothing keeps it apart from a gain in front, for runtimes (OpenVINO 2026.4)
+                that would move the gain behind it.
+        """
+        super().__init__()
+        self.apart, self.shared = apart, float(slope) if slope.numel() == 1 else None
+        self.register_buffer("slope", slope.to(torch.float32))
+
+    def forward(self, steps: Tensor) -> Tensor:
+        """float32 of the input's shape."""
+        if self.apart:
+            steps = steps.clamp(-_LARGEST_FLOAT, _LARGEST_FLOAT)
+        if self.shared is not None:
+            return onnx_node("LeakyRelu", (steps,), steps, torch.float32, alpha=self.shared)
+        return onnx_node("PRelu", (steps, self.slope), steps, torch.float32)
+
+
 class Whole(nn.Module):
     """Integers as they are, through a rounding that runtimes move no scale across."""
 

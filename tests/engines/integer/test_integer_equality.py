@@ -31,6 +31,7 @@ CASES = [
     ("tokens", FREE),
 ]
 QUICK = [
+    ("leaky", FREE),
     ("signed", {}),
     ("conv3d", COARSE),
     ("wide_sums", {}),
