@@ -26,6 +26,7 @@ class Dialect:
             multiplied out when the runtime loads the model.
         biased_bytes: convolutions read words whose zero point isn't the middle as unsigned bytes.
         joins_bytes: words of different zero points are joined as bytes, before they are read as numbers.
+        joins_all_bytes: so are all words, since integer kernels are found only behind bytes that are read once.
         lifts_sums: sums over the second of three dimensions are written as sums over two of four.
         blocks_pixels: convolutions with strides read images of few channels in blocks.
         flat_matrices: linear layers see [rows, channels], with their bias inside the integer kernel.
@@ -43,6 +44,7 @@ class Dialect:
     biased_bytes: bool
     folds_weights: bool
     joins_bytes: bool
+    joins_all_bytes: bool
     lifts_sums: bool
     blocks_pixels: bool
 
@@ -60,6 +62,7 @@ ONNXRUNTIME = Dialect(
     biased_bytes=False,
     folds_weights=True,
     joins_bytes=False,
+    joins_all_bytes=True,
     lifts_sums=False,
     blocks_pixels=True,
 )
@@ -76,6 +79,7 @@ OPENVINO = Dialect(
     biased_bytes=True,
     folds_weights=False,
     joins_bytes=True,
+    joins_all_bytes=False,
     lifts_sums=True,
     blocks_pixels=False,
 )

@@ -11,7 +11,7 @@ from torch import fx
 from snnconvert.convert.signature import Signature
 from snnconvert.engines.integer.dialect import Dialect
 from snnconvert.engines.integer.early_firing import early_firings
-from snnconvert.engines.integer.joined_words import NOTHING_JOINED, joined_words
+from snnconvert.engines.integer.joined_words import NOTHING_JOINED, joined_words, plainly_joined_words
 from snnconvert.engines.integer.lowering import BELOW, StoredWords, layer_of, lower
 from snnconvert.engines.integer.onnx_model import to_onnx
 from snnconvert.engines.integer.pixel_blocks import pixel_blocks
@@ -52,7 +52,7 @@ def integer_model(
     check_words(network)
     check_accumulators(network)
     early = early_firings(network, signature)
-    joined = NOTHING_JOINED
+    joined = plainly_joined_words(network, signature) if dialect.joins_all_bytes else NOTHING_JOINED
     if dialect.joins_bytes:
         joined = joined_words(network, signature, {neuron for firing in early.values() for neuron in firing.neurons})
         early = {node: each for node, each in early.items() if joined.signed.keys().isdisjoint(each.neurons)}

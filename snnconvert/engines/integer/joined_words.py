@@ -21,6 +21,7 @@ from snnconvert.engines.integer.traces import Trace, traced
 from snnconvert.engines.integer.twins import Bytes
 from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.neurons.packed import PackedCode
+from snnconvert.neurons.product import Product
 from snnconvert.neurons.synapse import Synapse
 
 aten = torch.ops.aten
@@ -92,6 +93,35 @@ def joined_words(network: fx.GraphModule, signature: Signature, early: Collectio
         node: each for node, each in carried.items() if node not in modules and signed.keys() >= set(each.neurons)
     }
     return JoinedWords(signed, carriers, frozenset(node for node in nodes if _joins(node) and node not in carried))
+
+
+def plainly_joined_words(network: fx.GraphModule, signature: Signature) -> JoinedWords:
+    """Finds all words that are joined, and what moves them afterwards, as unsigned bytes.
+
+    Words that are the right operand of a product stay apart: they have a sign there.
+
+    Args:
+        network: a packed spiking graph, on the CPU.
+        signature: how it is called; where there are concats, the network is run once on zeros.
+    """
+    nodes = list(network.graph.nodes)
+    modules = {node: network.get_submodule(str(node.target)) for node in nodes if node.op == "call_module"}
+    if not any(map(_joins, nodes)):
+        return NOTHING_JOINED
+    carried = _carried(nodes, modules, traced(network, signature))
+    carriers: dict[fx.Node, Carried] = {}
+    for node in reversed(nodes):
+        each = carried.get(node)
+        is_joined = each is not None and (len(each.neurons) > 1 or any(user in carriers for user in node.users))
+        if each is not None and is_joined and node not in modules and not _are_held(each.neurons, modules):
+            carriers[node] = each
+    signed = {neuron: False for each in carriers.values() for neuron in each.neurons}
+    return JoinedWords(signed, carriers, frozenset())
+
+
+def _are_held(neurons: Iterable[fx.Node], modules: Modules) -> bool:
+    """Whether products read some of the words."""
+    return any(isinstance(modules.get(user), Product) for neuron in neurons for user in neuron.users)
 
 
 def _joins(node: fx.Node) -> bool:

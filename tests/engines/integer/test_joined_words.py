@@ -1,4 +1,4 @@
-"""Words of different zero points that concats join: as bytes, and outputs in OpenVINO are the packed network's."""
+"""Words that concats join: as bytes, and outputs in the runtimes are the packed network's."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from engine_networks import Net, conv
 from torch import nn
 
 import snnconvert
-from snnconvert.engines.integer.dialect import OPENVINO
+from snnconvert.engines.integer.dialect import ONNXRUNTIME, OPENVINO
 from snnconvert.engines.integer.integer_model import integer_model
 from snnconvert.engines.integer.joined_words import joined_words
 
@@ -95,10 +95,23 @@ def along_the_batch(n, x):
     return both[: x.shape[0]] + both[x.shape[0] :]
 
 
+def branches(n, x):
+    joined = torch.cat([F.relu(n.a(x)), F.relu(n.b(x))], 1)
+    return F.relu(n.d(joined)) + F.relu(n.d(F.max_pool2d(joined, 3, 1, 1)))
+
+
+def skipped(n, x):
+    """A step of a U-Net."""
+    fine = F.relu(n.b(x))
+    coarse = F.interpolate(F.relu(n.c(F.max_pool2d(fine, 2))), scale_factor=2.0)
+    return n.d(torch.cat([fine, coarse], 1))
+
+
 CONVOLVED = [
     two_functions, function_and_rectifier, rectifier_and_odd_function, also_convolved, enlarged, along_rows, rolled,
 ]  # fmt: skip
 NETWORKS = [*CONVOLVED, also_averaged, pooled, nested, multiplied]
+RECTIFIED = [branches, skipped]
 MIXED = [cross_stage, leaky_cross_stage, sliced, shuffled, along_the_batch]
 
 
@@ -109,18 +122,29 @@ def spiking(forward):
     return snnconvert.convert(net(forward).eval(), images, config, progress=False), images
 
 
-@pytest.mark.parametrize("forward", [*NETWORKS, *MIXED])
-def test_outputs_are_the_same_in_openvino(forward):
-    pytest.importorskip("openvino")
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("forward", [*NETWORKS, *MIXED, *RECTIFIED])
+def test_outputs_are_the_same(forward, engine):
+    pytest.importorskip(engine)
     snn, images = spiking(forward)
-    found = snn.compile("openvino", threads=1, cache=False)(images)
+    found = snn.compile(engine, threads=1, cache=False)(images)
     torch.testing.assert_close(found, snn(images), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("forward", NETWORKS)
-def test_concats_join_bytes(forward):
+@pytest.mark.parametrize("forward", RECTIFIED)
+def test_convolutions_of_joined_words_are_integer_kernels_in_onnxruntime(forward):
     snn, _ = spiking(forward)
-    model = integer_model(snn.network, snn.signature, OPENVINO).model
+    kinds = {found.kind for found in snn.compile("onnxruntime", threads=1, cache=False).float_operations()}
+    assert "Conv" not in kinds
+    assert "Concat" not in kinds
+
+
+@pytest.mark.parametrize(
+    ("forward", "dialect"), [*((each, OPENVINO) for each in NETWORKS), *((each, ONNXRUNTIME) for each in RECTIFIED)]
+)
+def test_concats_join_bytes(forward, dialect):
+    snn, _ = spiking(forward)
+    model = integer_model(snn.network, snn.signature, dialect).model
     read = {node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
     concats = [node for node in model.graph.node if node.op_type == "Concat"]
     assert concats
