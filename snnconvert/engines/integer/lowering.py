@@ -15,20 +15,17 @@ import torch
 from torch import Tensor, fx, nn
 
 from snnconvert.convert.aligned_sums import is_kept_by_division
-from snnconvert.convert.ops import OpKind, kind_of
 from snnconvert.engines.integer.block_twins import BlockSynapse, ToBlocks, ToPixels
 from snnconvert.engines.integer.dialect import Dialect
 from snnconvert.engines.integer.early_firing import EarlyFiring
-from snnconvert.engines.integer.folding import Folds, fold_gains
 from snnconvert.engines.integer.formulas import formula_of
+from snnconvert.engines.integer.graph_facts import GraphFacts, argument_of
 from snnconvert.engines.integer.joined_words import Carried, JoinedWords
 from snnconvert.engines.integer.logarithmic_twins import FireValues, SplitForm
 from snnconvert.engines.integer.module_calls import call_for
 from snnconvert.engines.integer.pixel_blocks import PixelBlocks
 from snnconvert.engines.integer.proof import LARGEST_BYTE
-from snnconvert.engines.integer.rectifiers import rectifiers_of
 from snnconvert.engines.integer.twins import (
-    MIDDLE,
     BilinearForm,
     Bytes,
     FireWords,
@@ -43,12 +40,10 @@ from snnconvert.engines.integer.twins import (
     WindowSum,
     WordTable,
 )
-from snnconvert.engines.integer.word_sums import WordSums, is_sum
 from snnconvert.errors import EngineError
 from snnconvert.neurons.current import IntegerScale, SumPool, ToReal
 from snnconvert.neurons.logarithmic import LogarithmicCode
 from snnconvert.neurons.neuron import SpikingNeuron
-from snnconvert.neurons.packed import PackedCode
 from snnconvert.neurons.product import Product
 from snnconvert.neurons.synapse import FLOAT32_EXACT, Synapse
 from snnconvert.neurons.transfer import LeakyTransfer, TableTransfer
@@ -123,16 +118,12 @@ class _Lowering:
         joined: JoinedWords,
     ) -> None:
         self.old, self.dialect, self.channels, self.early, self.joined = network, dialect, channels, early, joined
-        self.fired_early = {neuron for firing in early.values() for neuron in firing.neurons}
-        self.modules: dict[fx.Node, nn.Module] = {
-            node: network.get_submodule(str(node.target)) for node in network.graph.nodes if node.op == "call_module"
-        }
-        self.rectifiers = rectifiers_of(network.graph, self.modules, dialect)
-        self.folds: Folds = fold_gains(network.graph, self.modules, dialect, self.rectifiers.slopes)
+        self.facts = GraphFacts(network, dialect, early, joined)
+        self.modules, self.folds, self.sums = self.facts.modules, self.facts.folds, self.facts.sums
+        self.rectifiers = self.facts.rectifiers
         self.in_sides = {each for transfer in self.rectifiers.sides.values() for each in (transfer, *transfer.args)}
-        self.sums = WordSums(network.graph, self.modules, self._has_zero_point, folds_sums=dialect.folds_sums)
-        self.blocks = {node: each for node, each in blocks.items() if self._fires_in_kernel(node)}
-        self.in_blocks = {self._argument(node): each for node, each in self.blocks.items()}
+        self.blocks = {node: each for node, each in blocks.items() if self.facts.fires_in_kernel(node)}
+        self.in_blocks = {argument_of(node): each for node, each in self.blocks.items()}
         self.reads_sizes = any(_reads_size(node) for node in network.graph.nodes)
         self.graph = fx.Graph()
         self.root: dict[str, object] = {}
@@ -155,7 +146,7 @@ class _Lowering:
                 self.values[node] = self.graph.node_copy(node)
             elif node in self.joined.carriers:
                 self._carry(node, self.joined.carriers[node])
-            elif not self._is_pooled_later(node):
+            elif not self.facts.is_pooled_later(node):
                 self._emit_function(node)
             if node in self.early:
                 self._fire_early(node, self.early[node])
@@ -174,12 +165,6 @@ class _Lowering:
         """The bytes that a layer of neurons fires, in the potential's shape."""
         fired, blocks = self.fired[node][0], self.in_blocks.get(node)
         return fired if blocks is None else self.call(node, "_pixels", ToPixels(blocks), fired)
-
-    def _has_zero_point(self, node: fx.Node) -> bool:
-        neuron = self.modules[node]
-        assert isinstance(neuron, SpikingNeuron)
-        stored = self._early_bytes(neuron) if node in self.fired_early else self._bytes(node, neuron)
-        return int(stored.zero_point) != 0
 
     def _emit_output(self, node: fx.Node, words: Sequence[fx.Node]) -> None:
         results = fx.map_arg(node.args[0], self.values.__getitem__)
@@ -231,7 +216,7 @@ class _Lowering:
             self.values[node] = self._synapse(node, module, self.values[source])
         elif isinstance(module, IntegerScale):
             unit = max((self.sums.plain.get(user, 1.0) for user in node.users), default=1.0)
-            self.values[node] = self._times(node, source, module.multiplier / unit * self._factor(node))
+            self.values[node] = self._times(node, source, module.multiplier / unit * self.facts.factor(node))
         elif isinstance(module, SumPool):
             self.values[node] = self._window_sum(node, module, self.values[source])
         elif isinstance(module, Product):
@@ -246,13 +231,13 @@ class _Lowering:
         """Counts in the network's units."""
         if node in self.folds.readers:
             return self.values[source]
-        if self._multiplies_weights(source):
+        if self.facts.multiplies_weights(source):
             return self.call(node, "_scaled", Scaled(module.unit), self._rounded(node, source))
         return self._times(node, source, module.unit)
 
     def _window_sum(self, node: fx.Node, pool: SumPool, counts: fx.Node) -> fx.Node:
         """Sums of windows; OpenVINO (2026.4) gets them wrong if channels differ in scale and several nodes read."""
-        scale, channels = pool.multiplier * self._factor(node), self.channels.get(node.name, 0)
+        scale, channels = pool.multiplier * self.facts.factor(node), self.channels.get(node.name, 0)
         differ = not pool.geometry.dims and not bool((scale == scale.flatten()[0]).all())
         if self.dialect.rounds_first and differ and len(node.users) > 1:
             sums = self.call(node, "_sums", WindowSum(pool.geometry, _ONE, channels, lifted=False), counts)
@@ -261,32 +246,19 @@ class _Lowering:
         return self.call(node, "", WindowSum(pool.geometry, scale, channels, lifted=self.dialect.lifts_sums), counts)
 
     def _synapse(self, node: fx.Node, synapse: Synapse, words: fx.Node) -> fx.Node:
-        scale = (synapse.multiplier.double() * self._factor(node).double().flatten()).to(torch.float32)
+        scale = (synapse.multiplier.double() * self.facts.factor(node).double().flatten()).to(torch.float32)
         flat, geometry = self.dialect.flat_matrices, synapse.geometry
-        bias = synapse.bias + self._bias_of_readers(node)
+        bias = synapse.bias + self.facts.bias_of_readers(node)
         if node in self.blocks:
             return self.call(node, "", BlockSynapse(synapse.weight, bias, scale, self.blocks[node]), words)
         try:
-            folded = self.dialect.folds_weights and not self._fires_in_kernel(node)
+            folded = self.dialect.folds_weights and not self.facts.fires_in_kernel(node)
             twin = IntegerSynapse(synapse.weight, bias, scale, geometry, flat=flat, folded=folded)
         except ValueError:  # scales that ONNX has no place for
             counts = IntegerSynapse(synapse.weight, bias, _ONE, geometry, flat=flat)
             along = scale.view(-1, *[1] * (synapse.weight.dim() - 2))
             return self.call(node, "_scaled", Scaled(along), self.call(node, "", counts, words))
         return self.call(node, "", twin, words)
-
-    def _fires_in_kernel(self, node: fx.Node) -> bool:
-        """Whether all that reads a synapse are neurons that its kernel can fire."""
-        if len(node.users) != 1:
-            return False
-        reader = next(iter(node.users))
-        if self._is_pooled_later(reader):
-            reader = next(iter(reader.users))
-        return reader in self.folds.readers and isinstance(self.modules[reader], SpikingNeuron)
-
-    def _bias_of_readers(self, node: fx.Node) -> Tensor:
-        """The bias of the neurons that read a synapse, in counts of its accumulator, int32."""
-        return self.folds.biases.get(node, torch.zeros(())).to(torch.int32)
 
     def _emit_product(self, node: fx.Node, product: Product) -> None:
         left, *others = _operands(node)
@@ -301,19 +273,12 @@ class _Lowering:
         return is_matrix and self.fired.get(left, (None, None))[1] is not None
 
     def _product(self, node: fx.Node, product: Product) -> nn.Module:
-        if product.bound <= FLOAT32_EXACT or not any(map(self._is_logarithmic, _operands(node))):
-            return BilinearForm(product, product.multiplier * self._factor(node))
+        if product.bound <= FLOAT32_EXACT or not any(map(self.facts.is_logarithmic, _operands(node))):
+            return BilinearForm(product, product.multiplier * self.facts.factor(node))
         try:
-            return SplitForm(product, self._factor(node))
+            return SplitForm(product, self.facts.factor(node))
         except ValueError as error:
             raise _too_large(node, error) from error
-
-    def _is_logarithmic(self, node: fx.Node) -> bool:
-        """Whether a node is logarithmic words, moved or not."""
-        module = self.modules.get(node)
-        if isinstance(module, SpikingNeuron):
-            return isinstance(module.code, LogarithmicCode)
-        return node.op == "call_function" and any(map(self._is_logarithmic, node.all_input_nodes))
 
     def _emit_logarithmic(self, node: fx.Node, neuron: SpikingNeuron, source: fx.Node) -> None:
         try:
@@ -331,46 +296,45 @@ class _Lowering:
         neuron = self.modules[firing.neurons[0]]
         assert isinstance(neuron, SpikingNeuron)
         dialect = self.dialect
-        fire = FireWords(self._early_bytes(neuron), clips_bytes=dialect.clips_bytes, rounds=dialect.rounds_first)
-        potential = self._rounded(node, node) if dialect.folds_weights and self._convolves(node) else self.values[node]
+        fire = FireWords(self.facts.early_bytes(neuron), clips_bytes=dialect.clips_bytes, rounds=dialect.rounds_first)
+        potential = (
+            self._rounded(node, node) if dialect.folds_weights and self.facts.convolves(node) else self.values[node]
+        )
         scaled = self.call(node, "_scaled", Scaled(firing.gain), potential)
         self.values[node] = self.call(node, "_fire", fire, scaled)
-
-    def _early_bytes(self, neuron: SpikingNeuron) -> Bytes:
-        return self._bytes_of(neuron, signed=self.dialect.signed_words)
 
     def _emit_neuron(self, node: fx.Node, neuron: SpikingNeuron, source: fx.Node) -> None:
         if isinstance(neuron.code, LogarithmicCode):
             self._emit_logarithmic(node, neuron, source)
             return
-        if node in self.fired_early:
-            self._note_fired(node, self.values[source], self._early_bytes(neuron))
+        if node in self.facts.fired_early:
+            self._note_fired(node, self.values[source], self.facts.early_bytes(neuron))
             return
-        stored = self._bytes(node, neuron)
+        stored = self.facts.stored_bytes(node, neuron)
         if node in self.rectifiers.sides:
             self._note_fired(node, self._fired_by_sides(node, stored), stored)
             return
-        if source in self.modules and self._fires_from_table(source):
+        if source in self.modules and self.facts.fires_from_table(source):
             fired = self.call(node, "_table", self._fired_function(node, neuron, stored), self.values[source])
             self._note_fired(node, fired, stored)
             return
-        pool = source if self._is_pooled_later(source) else None
-        origin = source if pool is None else self._argument(pool)
+        pool = source if self.facts.is_pooled_later(source) else None
+        origin = source if pool is None else argument_of(pool)
         potential = self.values[origin]
         folded = node in self.folds.readers
         unit = self.sums.plain.get(origin, 1.0)
         scaled = not folded and (neuron.bias is not None or not bool((neuron.gain * unit == 1).all()))
         if scaled:
             potential = self._scaled(node, neuron, origin, clipped=stored.is_clipped)
-        in_convolution = pool is None and not scaled and self._has_bias(origin) and self._convolves(origin)
+        in_convolution = pool is None and not scaled and self.facts.has_bias(origin) and self.facts.convolves(origin)
         added_in_kernel = in_convolution and self.sums.is_added_in_kernel(node)
-        if added_in_kernel or (pool is None and self._stays_float(node, stored)):
+        if added_in_kernel or (pool is None and self.facts.stays_float(node, stored)):
             self._keep_in_kernel(node, stored, potential)
             return
         if origin in self.sums.plain:
             in_rounding = pool is None and self._rounds_sum(node, origin, neuron)
         else:
-            in_rounding = not scaled and self._has_bias(origin) and not self.sums.joins(node)
+            in_rounding = not scaled and self.facts.has_bias(origin) and not self.sums.joins(node)
         in_rounding = in_rounding and neuron.code.offset == 0 and not self.reads_sizes
         rounds = self.dialect.rounds_first and not in_rounding
         if node in self.in_blocks:
@@ -387,49 +351,21 @@ class _Lowering:
     def _scaled(self, node: fx.Node, neuron: SpikingNeuron, origin: fx.Node, *, clipped: bool = False) -> fx.Node:
         """(p + β)·g of neurons' potential, which comes from an origin, each rounded as in the packed network."""
         unit, counts = self.sums.plain.get(origin, 1.0), self.values[origin]
-        is_sum = self._adds_whole(origin) or (clipped and self.sums.moves_words(origin))
+        is_sum = self.facts.adds_whole(origin) or (clipped and self.sums.moves_words(origin))
         is_moved = self.dialect.rounds_first and origin not in self.sums.plain and is_sum
-        if is_moved or self._multiplies_weights(origin):
+        if is_moved or self.facts.multiplies_weights(origin):
             counts = self._rounded(node, origin)
         bias = None if neuron.bias is None else neuron.bias / unit
         return self.call(node, "_scaled", Scaled(neuron.gain * unit, bias, apart=self.dialect.rounds_first), counts)
 
     def _counts(self, node: fx.Node, origin: fx.Node) -> fx.Node:
         """The potential that a node scales, apart from what it is a sum of where OpenVINO would scale that."""
-        is_moved = self.dialect.rounds_first and self._adds_whole(origin)
+        is_moved = self.dialect.rounds_first and self.facts.adds_whole(origin)
         return self._rounded(node, origin) if is_moved else self.values[origin]
 
     def _rounded(self, node: fx.Node, origin: fx.Node) -> fx.Node:
         """Integers that a node scales, where a runtime would work the scale into what they are made of."""
         return self.call(node, "_words", Whole(), self.values[origin])
-
-    def _multiplies_weights(self, node: fx.Node) -> bool:
-        """Whether onnxruntime would multiply a convolution's weights, floating point there, by a scale behind it."""
-        return self.dialect.folds_weights and self._convolves(node) and len(node.users) == 1
-
-    def _adds_whole(self, node: fx.Node) -> bool:
-        """Whether a node is integers that were multiplied or added up: OpenVINO would work a scale into them."""
-        return self._is_whole(node) and self._adds(node)
-
-    def _adds(self, node: fx.Node) -> bool:
-        if node in self.modules:
-            return not isinstance(self.modules[node], SpikingNeuron)
-        return is_sum(node) or any(map(self._adds, self._values_of(node)))
-
-    def _is_whole(self, node: fx.Node) -> bool:
-        module = self.modules.get(node)
-        if isinstance(module, Synapse | IntegerScale | SumPool | Product | SpikingNeuron):
-            return bool((self._factor(node) == 1).all())
-        sources = self._values_of(node)
-        return node.op == "call_function" and bool(sources) and all(map(self._is_whole, sources))
-
-    def _values_of(self, node: fx.Node) -> list[fx.Node]:
-        """What a node adds up or moves, without the sizes it reads."""
-        return [each for each in node.all_input_nodes if each in self.modules or kind_of(each) is not OpKind.SHAPE]
-
-    def _stays_float(self, node: fx.Node, stored: Bytes) -> bool:
-        """Whether words that only sums read stay floats: OpenVINO subtracts zero points in kernels of their own."""
-        return not self.dialect.folds_sums and int(stored.zero_point) != 0 and self.sums.only_joins(node)
 
     def _keep_in_kernel(self, node: fx.Node, stored: Bytes, potential: fx.Node) -> None:
         """Words that a sum reads and nothing else: they stay in the kernel, and are stored for observers only."""
@@ -438,58 +374,22 @@ class _Lowering:
         self.fired[node] = self.call(node, "_fire", fire, self.values[node]), stored
         self.whole.add(node)
 
-    def _convolves(self, node: fx.Node) -> bool:
-        """Whether a node is a convolution, not a linear layer."""
-        synapse = self.modules.get(node)
-        return isinstance(synapse, Synapse) and synapse.geometry is not None
-
     def _rounds_sum(self, node: fx.Node, plain_sum: fx.Node, neuron: SpikingNeuron) -> bool:
         """Whether OpenVINO's rounding into bytes, in a convolution's kernel, takes over a plain sum's gain as it is."""
         in_kernel = self.sums.neuron_of(self.sums.operands(plain_sum)[0]) in self.whole
         is_byte = neuron.bias is None and neuron.ceiling == LARGEST_BYTE
         return in_kernel and is_byte and self.sums.is_read_by_synapse(node) and is_kept_by_division(neuron.gain)
 
-    def _has_bias(self, node: fx.Node) -> bool:
-        """Whether a node is a synapse that adds something: OpenVINO works the scale of others into its rounding."""
-        synapse = self.modules.get(node)
-        return isinstance(synapse, Synapse) and bool(synapse.bias.any() or self._bias_of_readers(node).any())
-
     def _note_fired(self, node: fx.Node, fired: fx.Node, stored: Bytes) -> None:
         self.fired[node] = fired, stored
         self.carried[node] = fired
         self.values[node] = self.call(node, "_read", ReadWords(stored, _ONE), fired)
 
-    def _bytes(self, node: fx.Node, neuron: SpikingNeuron) -> Bytes:
-        if node in self.joined.signed:
-            return Bytes(neuron.code.offset, neuron.ceiling, signed=self.joined.signed[node])
-        held = any(isinstance(self.modules.get(user), Product) and user.args[1] is node for user in node.users)
-        biased = self.dialect.biased_bytes and neuron.code.offset != MIDDLE and self._is_convolved(node)
-        return self._bytes_of(neuron, signed=held or (self.dialect.signed_words and not biased))
-
-    def _is_convolved(self, node: fx.Node) -> bool:
-        """Whether convolutions read some words, and nothing else does: OpenVINO would move the zero point about."""
-        return all(map(self._convolves, node.users))
-
-    @staticmethod
-    def _bytes_of(neuron: SpikingNeuron, *, signed: bool) -> Bytes:
-        """How a neuron's words are stored, those with a sign as signed bytes or not."""
-        offset = neuron.code.offset
-        return Bytes(offset, neuron.ceiling, signed=signed and offset > 0)
-
-    def _fires_from_table(self, transfer: fx.Node) -> bool:
-        """Whether one layer of neurons reads a transfer, all with one gain: their words are its table."""
-        if not isinstance(self.modules.get(transfer), TableTransfer) or len(transfer.users) != 1:
-            return False
-        neuron = self.modules.get(next(iter(transfer.users)))
-        if not isinstance(neuron, SpikingNeuron) or not isinstance(neuron.code, PackedCode):
-            return False
-        return neuron.bias is None and neuron.gain.numel() == 1
-
     def _transferred(self, node: fx.Node, transfer: TableTransfer, source: fx.Node) -> fx.Node:
         """The table's grid positions for neurons that fire from it, else its values."""
         folded = node in self.folds.readers
         potential = self.values[source] if folded else self._counts(node, source)
-        if self._fires_from_table(node):
+        if self.facts.fires_from_table(node):
             return potential if folded else self.call(node, "", Scaled(transfer.gain), potential)
         values = copy.deepcopy(transfer)
         if folded:
@@ -503,7 +403,7 @@ class _Lowering:
             return self.call(node, "", copy.deepcopy(transfer), self._counts(node, source))
         steps = self.values[source]
         if node not in self.folds.readers:
-            is_folded = self._multiplies_weights(source)
+            is_folded = self.facts.multiplies_weights(source)
             counts = self._rounded(node, source) if is_folded else self._counts(node, source)
             steps = self.call(node, "_scaled", Scaled(transfer.gain), counts)
         return self.call(node, "", Rectified(slope, apart=self.dialect.rounds_first), steps)
@@ -520,20 +420,20 @@ class _Lowering:
 
     def _side(self, node: fx.Node, side: str, gain: Tensor, stored: Bytes) -> fx.Node:
         """What a gain fires of the synapse that a leaky transfer reads, as whole numbers."""
-        source = self._argument(self.rectifiers.sides[node])
+        source = argument_of(self.rectifiers.sides[node])
         synapse = self.modules[source]
         assert isinstance(synapse, Synapse)
         scale = (synapse.multiplier.double() * gain.double().flatten()).to(torch.float32)
         flat, geometry = self.dialect.flat_matrices, synapse.geometry
         twin = IntegerSynapse(synapse.weight, synapse.bias, scale, geometry, flat=flat)
-        current = self.call(source, side, twin, self.values[self._argument(source)])
+        current = self.call(source, side, twin, self.values[argument_of(source)])
         fire = FireWords(stored, clips_bytes=self.dialect.clips_bytes, rounds=False)
         fired = self.call(node, f"_fire{side}", fire, current)
         return self.call(node, f"_read{side}", ReadWords(stored, _ONE), fired)
 
     def _fired_function(self, node: fx.Node, neuron: SpikingNeuron, stored: Bytes) -> nn.Module:
         """What neurons fire on a transfer's grid positions: by the runtime's own function if that is proven."""
-        transfer = self.modules[self._argument(node)]
+        transfer = self.modules[argument_of(node)]
         assert isinstance(transfer, TableTransfer)
         formula = formula_of(transfer, neuron) if self.dialect.computes_functions else None
         if formula is None:
@@ -549,26 +449,6 @@ class _Lowering:
         if bool((factor == 1).all()):
             return self.values[source]
         return self.call(reader, f"_{source.name}", Scaled(factor), self.values[source])
-
-    def _factor(self, node: fx.Node) -> Tensor:
-        return self.folds.factors.get(node, _ONE)
-
-    def _is_pooled_later(self, node: fx.Node) -> bool:
-        """Whether a max-pool of currents can as well be one of the words that neurons behind it fire."""
-        if node.op != "call_function" or kind_of(node) is not OpKind.MAX_POOL or len(node.users) != 1:
-            return False
-        neuron = self.modules.get(next(iter(node.users)))
-        if not isinstance(neuron, SpikingNeuron) or neuron.bias is not None or not bool((neuron.gain > 0).all()):
-            return False
-        if not isinstance(neuron.code, PackedCode):
-            return False
-        return not isinstance(self.modules.get(self._argument(node)), SpikingNeuron)
-
-    @staticmethod
-    def _argument(node: fx.Node) -> fx.Node:
-        source = node.args[0]
-        assert isinstance(source, fx.Node)
-        return source
 
     def call(self, node: fx.Node, suffix: str, module: nn.Module, *sources: fx.Node) -> fx.Node:
         return call_for(node, suffix, module, sources, self.graph, self.root)
