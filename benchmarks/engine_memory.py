@@ -1,8 +1,8 @@
 """Peak memory of inference, each engine in a process of its own: ``python -m benchmarks.engine_memory``.
 
 What counts is the largest resident set while an engine is loaded and run, less what the process held before it loaded
-the model. The ANN runs in the runtimes as they come; the spiking network in portions, as in its engine, and in
-onnxruntime in the session that the engine makes, which plans memory otherwise. Weights and images are random; nothing
+the model. The ANN runs in the runtimes as they come; the spiking network in portions and from files as in its engine, and
+in onnxruntime in the session that the engine makes, which plans memory otherwise. Weights and images are random; nothing
 is downloaded. Linux only.
 """
 
@@ -27,6 +27,7 @@ from benchmarks.markdown import replace_block, table_lines
 from benchmarks.random_networks import RandomImages, build_network, side_of
 from benchmarks.real_data import emit, emit_json, emit_table
 from snnconvert.conversion import convert_whole
+from snnconvert.engines.integer.model_files import write_model
 from snnconvert.engines.integer.onnxruntime_runtime import OnnxRuntime
 from snnconvert.engines.integer.portions import macs_of_samples, portion_of
 from snnconvert.engines.integer.runtime import RuntimeOptions
@@ -71,9 +72,12 @@ def _rows_of(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
         config = snnconvert.ConversionConfig(residuals="spikes")
         network = convert_whole(ann, RandomImages(8, 8, side_of(name), seed=2), config, progress=False)
         for runtime in ("onnxruntime", *(("openvino",) if has_openvino() else ())):
-            snn = folder / f"{runtime}.onnx"
-            export_onnx(network, snn, dialect=runtime)
-            macs = macs_of_samples(network.network, network.signature, onnx.load(str(snn)))
+            exported = folder / f"{runtime}.onnx"
+            export_onnx(network, exported, dialect=runtime)
+            model = onnx.load(str(exported))
+            (folder / runtime).mkdir()
+            snn = write_model(model, folder / runtime)
+            macs = macs_of_samples(network.network, network.signature, model)
             portion = portion_of(macs, options.threads)
             for batch in options.batch_sizes:
                 parts = math.ceil(batch / (portion or batch))

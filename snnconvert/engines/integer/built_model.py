@@ -17,6 +17,7 @@ from snnconvert.convert.signature import Signature
 from snnconvert.engines.integer.content_cache import ContentCache, content_key
 from snnconvert.engines.integer.dialect import Dialect
 from snnconvert.engines.integer.integer_model import integer_model
+from snnconvert.engines.integer.model_files import graph_file, write_model
 from snnconvert.engines.integer.portions import macs_of_samples
 from snnconvert.engines.integer.source_digest import package_digest
 from snnconvert.errors import ArtifactError, EngineError
@@ -30,7 +31,7 @@ class BuiltModel:
     """A model on disk. One that no cache holds is deleted with this object.
 
     Attributes:
-        path: of the file.
+        path: of the graph's file.
         macs: multiply-accumulates of one sample; 0 where samples can't be told apart in what it returns.
         from_cache: whether it was built before.
     """
@@ -61,25 +62,25 @@ def build_model(
         if found is not None:
             return BuiltModel(found.path, found.facts.get(_MACS, 0), from_cache=True)
     model = integer_model(network, signature, dialect, batch=batch).model
-    serialized, macs = model.SerializeToString(), macs_of_samples(network, signature, model)
+    macs = macs_of_samples(network, signature, model)
     if folder is not None and key is not None:
-        stored = ContentCache(folder).write(key, serialized, {_MACS: macs})
+        stored = ContentCache(folder).write(key, model, {_MACS: macs})
         if stored is not None:
             return BuiltModel(stored, macs, from_cache=False)
-    return temporary_model(serialized, macs)
+    return temporary_model(model, macs)
 
 
-def temporary_model(serialized: bytes, macs: int = 0) -> BuiltModel:
-    """Writes a model to a file that lasts as long as the object returned.
+def temporary_model(model: onnx.ModelProto, macs: int = 0) -> BuiltModel:
+    """Writes a model to files that last as long as the object returned.
 
     Raises:
         EngineError: if there is no room for it.
     """
     try:
         folder = Path(tempfile.mkdtemp(prefix="snnconvert-"))
-        built = BuiltModel(folder / "model.onnx", macs, from_cache=False)
+        built = BuiltModel(graph_file(folder), macs, from_cache=False)
         weakref.finalize(built, shutil.rmtree, folder, ignore_errors=True)
-        built.path.write_bytes(serialized)
+        write_model(model, folder)
     except OSError as error:
         reason = f"{error.strerror}: choose a folder for the cache, or another one for temporary files by TMPDIR"
         raise EngineError(f"the built network can't be written: {reason}") from None

@@ -125,7 +125,7 @@ class CompiledNetwork:
         if self._observer is None:
             dialect = _dialect(self.engine, self._network)
             built = integer_model(self._network, self._signature, dialect, batch=self.options.batch, observed=True)
-            runtime = _loaded(self.engine, temporary_model(built.model.SerializeToString()), self.options, None)
+            runtime = _loaded(self.engine, temporary_model(built.model), self.options, None)
             self._observer = runtime, built.words
         runtime, words = self._observer
         outputs = runtime.run(leaves)[-len(words) :]

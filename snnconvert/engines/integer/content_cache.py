@@ -9,17 +9,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import onnx
 import torch
 from torch import fx
 
 from snnconvert.artifact.atomic import replaced_folder
 from snnconvert.artifact.checksum import file_checksum
 from snnconvert.artifact.graph_codec import graph_tensors, graph_to_json
+from snnconvert.engines.integer.model_files import graph_file, write_model
 from snnconvert.errors import InputError
 
 _VARIABLE = "SNNCONVERT_CACHE"
-_MODEL, _ABOUT = "model.onnx", "about.json"
-_CHECKSUM, _FACTS = "sha256", "facts"
+_ABOUT, _CHECKSUMS, _FACTS = "about.json", "sha256", "facts"
 
 
 def default_folder() -> Path:
@@ -50,7 +51,7 @@ class Stored:
     """A model in the cache.
 
     Attributes:
-        path: of its file.
+        path: of its graph's file.
         facts: numbers kept beside it.
     """
 
@@ -59,27 +60,31 @@ class Stored:
 
 
 class ContentCache:
-    """Models by key, each in a folder of its own with its checksum and what is known of it."""
+    """Models by key, each in a folder of its own with checksums of its files and what is known of it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def find(self, key: str) -> Stored | None:
         """What is stored under a key; None if nothing is, or it is damaged."""
+        folder = self._folder / key
         try:
-            about = json.loads((self._folder / key / _ABOUT).read_text(encoding="utf-8"))
-            stored = Stored(self._folder / key / _MODEL, {name: int(value) for name, value in about[_FACTS].items()})
-            return stored if file_checksum(stored.path) == about[_CHECKSUM] else None
+            about = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
+            facts = {name: int(value) for name, value in about[_FACTS].items()}
+            names = {file.name for file in folder.iterdir()} - {_ABOUT}
+            is_whole = {name: file_checksum(folder / name) for name in names} == about[_CHECKSUMS]
+            return Stored(graph_file(folder), facts) if is_whole and names else None
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
-    def write(self, key: str, model: bytes, facts: Mapping[str, int]) -> Path | None:
+    def write(self, key: str, model: onnx.ModelProto, facts: Mapping[str, int]) -> Path | None:
         """Stores a model, whole or not at all; None where the folder can't be written."""
-        about = {_CHECKSUM: hashlib.sha256(model).hexdigest(), _FACTS: dict(facts)}
         try:
             with replaced_folder(self._folder / key, force=True) as folder:
-                (folder / _MODEL).write_bytes(model)
+                write_model(model, folder)
+                sums = {file.name: file_checksum(file) for file in folder.iterdir()}
+                about = {_CHECKSUMS: sums, _FACTS: dict(facts)}
                 (folder / _ABOUT).write_text(json.dumps(about), encoding="utf-8")
         except (OSError, InputError):
             return None
-        return self._folder / key / _MODEL
+        return graph_file(self._folder / key)

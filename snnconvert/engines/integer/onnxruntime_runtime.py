@@ -79,7 +79,7 @@ class OnnxRuntime:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "optimized.onnx"
             _session(self._model, self._options, precise=self._precise, optimized=path)
-            graph = onnx.load(str(path)).graph
+            graph = onnx.load(str(path), load_external_data=False).graph
         shapes = {item.name for item in graph.value_info if item.type.tensor_type.elem_type in _BYTES}
         return tuple(
             FloatOperation(node.op_type, node.name.split("_token_")[0])

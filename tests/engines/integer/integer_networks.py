@@ -142,7 +142,7 @@ class Comparison:
 def compared(snn, images, engine):
     """Runs a network with one input and one output in a runtime, all words observed."""
     built = integer_model(snn.network, snn.signature, DIALECTS[engine], observed=True)
-    stored = temporary_model(built.model.SerializeToString())
+    stored = temporary_model(built.model)
     runtime = RUNTIMES[engine](stored.path, RuntimeOptions(threads=2))
     output, *found = runtime.run(snn.signature.flatten((images,), {}))
     expected = packed_words(snn.network, images)

@@ -4,6 +4,7 @@ import builtins
 import gc
 import tempfile
 
+import onnx
 import pytest
 import torch
 from engine_networks import Net, conv, converted
@@ -17,6 +18,8 @@ from snnconvert.engines.integer import compiled as compiled_module
 from snnconvert.engines.integer.content_cache import ContentCache, default_folder
 from snnconvert.engines.integer.runtime import RuntimeOptions
 from snnconvert.errors import ConfigurationError, EngineError, InputError
+
+EMPTY = onnx.helper.make_model(onnx.helper.make_graph([], "empty", [], []))
 
 
 @pytest.fixture(params=list(RUNTIMES))
@@ -168,8 +171,25 @@ def test_folders_of_the_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("SNNCONVERT_CACHE", "~/elsewhere")
     assert default_folder().is_absolute()
     (tmp_path / "file").write_text("")
-    assert ContentCache(tmp_path / "file").write("key", b"content", {}) is None
+    assert ContentCache(tmp_path / "file").write("key", EMPTY, {}) is None
     assert ContentCache(tmp_path / "file").find("key") is None
+
+
+def test_weights_are_in_a_file_of_their_own_and_checked(tmp_path):
+    images = torch.randn(8, 3, 8, 8)
+    network = nn.Sequential(conv(3, 16), nn.ReLU(), nn.Flatten(), nn.Linear(1024, 5))
+    snn = snnconvert.convert(network.eval(), images, progress=False)
+    snn.compile(cache=tmp_path)
+    (graph,), (weights,) = tmp_path.glob("*/model.onnx"), tmp_path.glob("*/weights.bin")
+    largest = max(tensor.numel() for tensor in snn.network.state_dict().values() if tensor.dtype == torch.int8)
+    assert weights.stat().st_size >= largest
+    assert onnx.load(str(graph)).graph.node
+    content = weights.read_bytes()
+    weights.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+    again = snn.compile(cache=tmp_path)
+    assert not again.from_cache
+    torch.testing.assert_close(again(images), snn(images), rtol=1e-6, atol=1e-6)
+    assert weights.read_bytes() == content
 
 
 @pytest.mark.parametrize(
@@ -177,7 +197,7 @@ def test_folders_of_the_cache(monkeypatch, tmp_path):
 )
 def test_what_the_cache_cannot_read_is_not_there(tmp_path, about):
     cache = ContentCache(tmp_path)
-    path = cache.write("key", b"content", {"macs": 3})
+    path = cache.write("key", EMPTY, {"macs": 3})
     assert cache.find("key").path == path
     assert cache.find("key").facts == {"macs": 3}
     (path.parent / "about.json").write_text(about)
