@@ -1,9 +1,9 @@
 """Peak memory of inference, each engine in a process of its own: ``python -m benchmarks.engine_memory``.
 
 What counts is the largest resident set while an engine is loaded and run, less what the process held before it loaded
-the model. The ANN runs in the runtimes as they come; the spiking network in portions and from files as in its engine, and
-in onnxruntime in the session that the engine makes, which plans memory otherwise. Weights and images are random; nothing
-is downloaded. Linux only.
+the model. The ANN runs in the runtimes as they come, from one file; the spiking network in portions and from files as
+in its engine, and in onnxruntime in the session that the engine makes, which plans memory otherwise. Weights and images
+are random; nothing is downloaded. Linux only.
 """
 
 from __future__ import annotations
