@@ -60,7 +60,10 @@ def finish(prepared: PreparedConversion, statistics: Statistics, *, progress: bo
         raise ConfigurationError(f"{prepared.config.objective[0]} takes snnconvert.convert, which allocates widths")
     thresholds, threshold_notes = thresholds_of(prepared, statistics)
     widths = _widths(prepared, thresholds, statistics)
-    network, sums = insert_neurons(prepared.graph, prepared.plan, thresholds, prepared.channels, widths)
+    network, sums = insert_neurons(
+        prepared.graph, prepared.plan, thresholds, prepared.channels, widths,
+        function_grid=prepared.config.function_grid,
+    )  # fmt: skip
     measured, notes = _repaired(prepared, network, thresholds, statistics, progress=progress)
     notes = (*threshold_notes, *widths_note(widths), *notes)
     return assembled(prepared, (network, sums), thresholds, statistics, measured, widths=widths, notes=notes)

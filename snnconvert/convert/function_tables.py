@@ -11,12 +11,13 @@ from snnconvert.convert.elementwise import function_of
 from snnconvert.convert.ops import OpKind, is_leaky, kind_of
 from snnconvert.convert.plan import Plan
 from snnconvert.convert.quantizers import grid_of, linear_head
+from snnconvert.neurons.byte_tables import byte_table
 from snnconvert.neurons.tabulation import FunctionTable, tabulate
 from snnconvert.neurons.threshold import Threshold
 
 
 def function_tables(
-    graph: fx.Graph, plan: Plan, thresholds: Mapping[int, Threshold], steps: Steps
+    graph: fx.Graph, plan: Plan, thresholds: Mapping[int, Threshold], steps: Steps, grid: str
 ) -> dict[str, FunctionTable]:
     """The table of each site whose neurons fire on a function that has no closed form here, by node name.
 
@@ -25,7 +26,9 @@ def function_tables(
         plan: its plan.
         thresholds: threshold of each family of sites.
         steps: of the spikes.
+        grid: the setting ``function_grid``.
     """
+    make = {"fine": tabulate, "bytes": byte_table}[grid]
     sites = {site.node: site for site in plan.sites if site.origin == "activation"}
     tables: dict[str, FunctionTable] = {}
     for node in graph.nodes:
@@ -36,7 +39,7 @@ def function_tables(
         if function is not None and head_of_neurons(node, threshold) is None:
             own = steps.at(site.node, site.family)
             finest = float(own.min())
-            tables[node.name] = tabulate(function, finest, threshold.code, float(own.max()) / finest)
+            tables[node.name] = make(function, finest, threshold.code, float(own.max()) / finest)
     return tables
 
 

@@ -67,6 +67,7 @@ def insert_neurons(
     channels: SpikeChannels | None = None,
     widths: Mapping[str, Tensor] | None = None,
     scales: Mapping[str, Tensor] | None = None,
+    function_grid: str = "fine",
 ) -> tuple[fx.GraphModule, ExactSums]:
     """Builds the spiking network of a canonical graph.
 
@@ -85,6 +86,7 @@ def insert_neurons(
             it larger, mostly by less than one percent, which changes no integer; where words of many bits meet weights
             of many bits by up to 13 %. Where input channels have steps Δ_i of their own the multiples are of
             W·Δ_i/Δ, with Δ the largest.
+        function_grid: the setting of that name, of the potentials that neurons on functions tell apart.
 
     Returns:
         The network, and the proof that its sums are exact.
@@ -94,7 +96,7 @@ def insert_neurons(
     channels = SpikeChannels() if channels is None else channels
     widths = {} if widths is None else widths
     steps = Steps(thresholds, channels)
-    tables = function_tables(graph_module.graph, plan, thresholds, steps)
+    tables = function_tables(graph_module.graph, plan, thresholds, steps, function_grid)
     currents = solve_currents(graph_module, plan, flows, thresholds, channels, tables, widths, scales or {})
     emitter = _Emitter(graph_module, plan, thresholds, flows, currents, steps, tables, widths)
     return emitter.emit(), emitter.sums

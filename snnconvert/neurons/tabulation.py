@@ -67,35 +67,69 @@ def tabulate(function: Function, step: float, code: SpikeCode, reach: float = 1.
     Returns:
         The table, float32, in steps Δ, clipped one largest step beyond the code's range.
     """
-    minimum, maximum = code.minimum * reach, code.maximum * reach
-
-    def in_steps(x: Tensor) -> Tensor:
-        values = torch.nan_to_num(_without_gaps(function(x) / step), posinf=_OUTERMOST, neginf=-_OUTERMOST)
-        return values.clamp(minimum - reach, maximum + reach)
-
-    magnitudes = step * torch.logspace(*_PROBED, dtype=torch.float64)
-    points = torch.cat([-magnitudes.flip(0), torch.zeros(1, dtype=torch.float64), magnitudes])
-    values = in_steps(points)
-    low, high = _active_range(points, values.round().clamp(minimum, maximum), step)
+    in_steps = values_in_steps(function, step, code, reach)
+    points = _points(step)
+    low, high = active_range(in_steps, step, code, reach)
     found = _grid(in_steps, low, high, step)
     if _largest_jump(found.values) > _SMALLEST_JUMP:
         ends = [max(-low, high) / part for part in _PARTS]
         parts = [_grid(in_steps, max(low, -end), min(high, end), step) for end in ends]
+        values = in_steps(points)
         found = min([found, *parts], key=lambda table: _error(points, values, table))
-    clearest = _clearest(in_steps, found, step, code)
-    return clearest._replace(values=clearest.values.float())
+    found = clearest(in_steps, found, step, code)
+    return found._replace(values=found.values.float())
 
 
-def _clearest(in_steps: Function, given: FunctionTable, step: float, code: SpikeCode) -> FunctionTable:
-    """The table, over a grid about as fine, that is as far from ties as any tried, or far enough."""
+def values_in_steps(function: Function, step: float, code: SpikeCode, reach: float) -> Function:
+    """f/Δ, clipped one largest step beyond the code's range, and without gaps; arguments as of :func:`tabulate`."""
+
+    def in_steps(x: Tensor) -> Tensor:
+        values = torch.nan_to_num(_without_gaps(function(x) / step), posinf=_OUTERMOST, neginf=-_OUTERMOST)
+        return values.clamp((code.minimum - 1) * reach, (code.maximum + 1) * reach)
+
+    return in_steps
+
+
+def active_range(in_steps: Function, step: float, code: SpikeCode, reach: float) -> tuple[float, float]:
+    """The potentials around 0 beyond which the rounded and clipped f/Δ is constant, as far as it ever settles."""
+    points = _points(step)
+    words = in_steps(points).round().clamp(code.minimum * reach, code.maximum * reach)
+    changes = (words.diff() != 0).nonzero().flatten()
+    if len(changes) == 0:
+        return -step, step
+    low, high = min(float(points[changes[0]]), 0.0), max(float(points[changes[-1] + 1]), 0.0)
+    return (low, high) if high - low < step else (min(low, -step), max(high, step))
+
+
+def _points(step: float) -> Tensor:
+    """Potentials of both signs, over many orders of magnitude."""
+    magnitudes = step * torch.logspace(*_PROBED, dtype=torch.float64)
+    return torch.cat([-magnitudes.flip(0), torch.zeros(1, dtype=torch.float64), magnitudes])
+
+
+def clearest(
+    in_steps: Function, given: FunctionTable, step: float, code: SpikeCode, largest: int = LARGEST_TABLE
+) -> FunctionTable:
+    """The table, over a grid about as fine, that is as far from ties as any tried, or far enough.
+
+    Args:
+        in_steps: f/Δ.
+        given: a table of it.
+        step: Δ.
+        code: the code whose words the ties are between.
+        largest: most entries of a table.
+    """
     low, high = given.first * given.spacing, (given.first + len(given.values) - 1) * given.spacing
     found, widest = given, _margin(given.values, code)
     for number in range(1, _TRIED_GRIDS):
         if widest >= _WIDE_MARGIN:
             break
-        tried = _sampled(in_steps, low, high, step / (step / given.spacing + number * _SHRINKAGE))
+        spacing = step / (step / given.spacing + number * _SHRINKAGE)
+        if (high - low) / spacing > largest:
+            break
+        tried = sampled(in_steps, low, high, spacing)
         margin = _margin(tried.values, code)
-        if margin > widest and len(tried.values) <= LARGEST_TABLE:
+        if margin > widest and len(tried.values) <= largest:
             found, widest = tried, margin
     return found
 
@@ -110,7 +144,7 @@ def _grid(in_steps: Function, low: float, high: float, step: float) -> FunctionT
     """The table of potentials low..high."""
     spacing = max(min(_COARSEST * step, (high - low) / _FEWEST_CELLS), (high - low) / (LARGEST_TABLE - 8))
     for _ in range(_FINEST_HALVINGS):
-        table = _sampled(in_steps, low, high, spacing)
+        table = sampled(in_steps, low, high, spacing)
         jump = _largest_jump(table.values)
         if jump <= _SMALLEST_JUMP or 2 * len(table.values) >= LARGEST_TABLE - 2:
             break
@@ -132,7 +166,8 @@ def _largest_jump(table: Tensor) -> float:
     return float(table.diff().abs().max())
 
 
-def _sampled(in_steps: Function, low: float, high: float, spacing: float) -> FunctionTable:
+def sampled(in_steps: Function, low: float, high: float, spacing: float) -> FunctionTable:
+    """f/Δ at the multiples of a spacing from low to high, and one beyond each."""
     first, last = int(low // spacing) - 1, int(-(-high // spacing)) + 1
     grid = torch.arange(first, last + 1, dtype=torch.float64) * spacing
     return FunctionTable(spacing, first, in_steps(grid))
@@ -148,15 +183,6 @@ def _without_gaps(values: Tensor) -> Tensor:
     before = (after - 1).clamp(min=0)
     is_after = (known[after] - places).abs() <= (known[before] - places).abs()
     return values[torch.where(is_after, known[after], known[before])]
-
-
-def _active_range(points: Tensor, words: Tensor, step: float) -> tuple[float, float]:
-    """The potentials around 0 beyond which the rounded function is constant, as far as it ever settles."""
-    changes = (words.diff() != 0).nonzero().flatten()
-    if len(changes) == 0:
-        return -step, step
-    low, high = min(float(points[changes[0]]), 0.0), max(float(points[changes[-1] + 1]), 0.0)
-    return (low, high) if high - low < step else (min(low, -step), max(high, step))
 
 
 def _error(points: Tensor, values: Tensor, table: FunctionTable) -> float:

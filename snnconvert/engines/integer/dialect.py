@@ -21,6 +21,7 @@ class Dialect:
         flat_tables: tables are read by vectors of indices, which may count from the end.
         fires_sides: leaky rectifiers behind synapses are two integer kernels and a sum of bytes; otherwise the runtime
             works them into the synapse's kernel.
+        fires_positions: grid positions of tables with up to 256 entries are bytes that the synapse's kernel fires.
         computes_functions: the runtime works GELU, SiLU, … into the kernel in front of neurons that fire on them.
         folds_weights: convolutions that nothing fires in the kernel of are floating point there, with weights that are
             multiplied out when the runtime loads the model.
@@ -40,6 +41,7 @@ class Dialect:
     flat_matrices: bool
     flat_tables: bool
     fires_sides: bool
+    fires_positions: bool
     computes_functions: bool
     biased_bytes: bool
     folds_weights: bool
@@ -58,6 +60,7 @@ ONNXRUNTIME = Dialect(
     flat_matrices=True,
     flat_tables=True,
     fires_sides=True,
+    fires_positions=True,
     computes_functions=False,
     biased_bytes=False,
     folds_weights=True,
@@ -75,6 +78,7 @@ OPENVINO = Dialect(
     flat_matrices=False,
     flat_tables=False,
     fires_sides=False,
+    fires_positions=False,
     computes_functions=True,
     biased_bytes=True,
     folds_weights=False,

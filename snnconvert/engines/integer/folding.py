@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 from snnconvert.convert.ops import OpKind, kind_of
 from snnconvert.engines.integer.byte_sums import Operand, exact_order
 from snnconvert.engines.integer.dialect import Dialect
+from snnconvert.engines.integer.fired_positions import fires_positions
 from snnconvert.engines.integer.proof import INT32_LARGEST, LARGEST_BYTE
 from snnconvert.neurons.current import IntegerScale, SumPool, ToReal
 from snnconvert.neurons.neuron import SpikingNeuron
@@ -66,7 +67,8 @@ def fold_gains(graph: fx.Graph, modules: Modules, dialect: Dialect, rectified: C
         if found is None or (isinstance(module, ToReal) and not all(_scales(modules[n]) for n, _ in found)):
             continue
         is_real = isinstance(module, ToReal) and _fires_behind(node, modules)
-        is_floating_point = dialect.folds_weights and (is_real or isinstance(module, TableTransfer | LeakyTransfer))
+        is_function = isinstance(module, TableTransfer | LeakyTransfer) and not fires_positions(node, modules, dialect)
+        is_floating_point = dialect.folds_weights and (is_real or is_function)
         if is_floating_point and not all(_stays_exact(modules[source], gain) for source, _ in found):
             continue
         if isinstance(module, SpikingNeuron) and module.bias is not None:

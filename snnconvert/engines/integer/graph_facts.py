@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 from snnconvert.convert.ops import OpKind, kind_of
 from snnconvert.engines.integer.dialect import Dialect
 from snnconvert.engines.integer.early_firing import EarlyFiring
+from snnconvert.engines.integer.fired_positions import fires_positions
 from snnconvert.engines.integer.folding import fold_gains
 from snnconvert.engines.integer.joined_words import JoinedWords
 from snnconvert.engines.integer.rectifiers import rectifiers_of
@@ -66,7 +67,14 @@ class GraphFacts:
         reader = next(iter(node.users))
         if self.is_pooled_later(reader):
             reader = next(iter(reader.users))
+        if self.reads_positions(reader):
+            return True
         return reader in self.folds.readers and isinstance(self.modules[reader], SpikingNeuron)
+
+    def reads_positions(self, transfer: fx.Node) -> bool:
+        """Whether neurons fire from a table whose positions are bytes that a synapse's kernel fires."""
+        is_fired = transfer in self.folds.readers and self.fires_from_table(transfer)
+        return is_fired and fires_positions(transfer, self.modules, self._dialect)
 
     def has_zero_point(self, node: fx.Node) -> bool:
         """Whether a neuron's bytes have a zero point other than 0."""

@@ -18,6 +18,7 @@ from snnconvert.convert.aligned_sums import is_kept_by_division
 from snnconvert.engines.integer.block_twins import BlockSynapse, ToBlocks, ToPixels
 from snnconvert.engines.integer.dialect import Dialect
 from snnconvert.engines.integer.early_firing import EarlyFiring
+from snnconvert.engines.integer.fired_positions import position_bytes, words_of_positions
 from snnconvert.engines.integer.formulas import formula_of
 from snnconvert.engines.integer.graph_facts import GraphFacts, argument_of
 from snnconvert.engines.integer.joined_words import Carried, JoinedWords
@@ -389,6 +390,9 @@ class _Lowering:
         """The table's grid positions for neurons that fire from it, else its values."""
         folded = node in self.folds.readers
         potential = self.values[source] if folded else self._counts(node, source)
+        if self.facts.reads_positions(node):
+            fire = FireWords(position_bytes(transfer), clips_bytes=self.dialect.clips_bytes, rounds=False)
+            return self.call(node, "_fire", fire, potential)
         if self.facts.fires_from_table(node):
             return potential if folded else self.call(node, "", Scaled(transfer.gain), potential)
         values = copy.deepcopy(transfer)
@@ -435,6 +439,8 @@ class _Lowering:
         """What neurons fire on a transfer's grid positions: by the runtime's own function if that is proven."""
         transfer = self.modules[argument_of(node)]
         assert isinstance(transfer, TableTransfer)
+        if self.facts.reads_positions(argument_of(node)):
+            return words_of_positions(transfer, neuron, stored, self.dialect)
         formula = formula_of(transfer, neuron) if self.dialect.computes_functions else None
         if formula is None:
             return WordTable(neuron(transfer.table), int(transfer.first), stored, flat=self.dialect.flat_tables)

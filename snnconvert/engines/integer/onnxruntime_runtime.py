@@ -24,8 +24,8 @@ _MOVES = frozenset(
         "Cast", "Concat", "Constant", "ConstantOfShape", "DequantizeLinear", "Expand", "Flatten", "Gather", "Identity",
         "NhwcMaxPool", "QuantizeLinear", "Reshape", "Shape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze",
         "QLinearConv", "QLinearAdd", "QLinearConcat", "QLinearMatMul", "QGemm", "MatMulIntegerToFloat", "MaxPool",
-        "QLinearAveragePool", "QLinearGlobalAveragePool", "QLinearMul", "ReorderInput", "ReorderOutput",
-        "MatMulInteger",
+        "QLinearAveragePool", "QLinearGlobalAveragePool", "QLinearMul", "QLinearSigmoid", "ReorderInput",
+        "ReorderOutput", "MatMulInteger",
     }
 )  # fmt: skip
 _BYTES = (onnx.TensorProto.UINT8, onnx.TensorProto.INT8, onnx.TensorProto.INT64, onnx.TensorProto.INT32)

@@ -42,7 +42,9 @@ def land(network: LearnedBitsNetwork, statistics: Statistics) -> SpikingModel:
     thresholds = landed_thresholds(network)
     trained = trained_graph(network)
     scales = {node: network.weight_of(node).step().double() for node in network.weights}
-    inserted = insert_neurons(trained, plan, thresholds, prepared.channels, scales=scales)
+    inserted = insert_neurons(
+        trained, plan, thresholds, prepared.channels, scales=scales, function_grid=config.function_grid
+    )
     codes = {item.node: thresholds[item.family].code for item in plan.synapses}
     sample = [tensor.to(prepared.device) for tensor in statistics.sample]
     images = prepared.signature.batch_of(sample)
