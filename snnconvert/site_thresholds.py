@@ -20,6 +20,7 @@ from snnconvert.calibration.thresholds.shifts import choose_shifted_threshold
 from snnconvert.calibration.thresholds.smoothing import smoothed
 from snnconvert.calibration.thresholds.spike_readers import spike_readers
 from snnconvert.config import ConversionConfig
+from snnconvert.convert.aligned_products import aligned_products
 from snnconvert.convert.aligned_sums import aligned_sums
 from snnconvert.convert.channels import SpikeChannels
 from snnconvert.convert.ops import OpKind, kind_of
@@ -93,10 +94,10 @@ def site_thresholds(
             readers = spike_readers(graph_module, plan, channels, family)
             separate = smoothed(shared, separate, histogram, readers, cap)
         chosen[family] = separate
-    chosen = aligned_steps(graph, plan, chosen)
-    if config.residuals == "currents":
-        return chosen
-    return aligned_sums(graph, plan, chosen, frozenset(_given_thresholds(plan)))
+    chosen, kept = aligned_steps(graph, plan, chosen), frozenset(_given_thresholds(plan))
+    if config.residuals == "spikes":
+        chosen = aligned_sums(graph, plan, chosen, kept)
+    return aligned_products(graph, plan, chosen, kept)
 
 
 def weighted_bins(

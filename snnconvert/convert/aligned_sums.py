@@ -53,15 +53,15 @@ def aligned_sums(
         found[other] = Threshold(base * _above(found[other].step / base), found[other].code)
         fixed |= {reference, other}
         for family in [readers[user.name] for user in node.users if user.name in readers] or [sites.get(node.name, -1)]:
-            if family not in fixed and _has_one_step(found.get(family)):
-                found[family] = Threshold(base / _below(base / found[family].step), found[family].code)
+            if family not in fixed and has_one_step(found.get(family)):
+                found[family] = Threshold(base / short_below(base / found[family].step), found[family].code)
                 fixed.add(family)
     return found
 
 
 def _can_meet(families: Sequence[int], thresholds: Mapping[int, Threshold]) -> bool:
     return len(set(families)) == len(families) == 2 and all(
-        _has_one_step(thresholds.get(family)) for family in families
+        has_one_step(thresholds.get(family)) for family in families
     )
 
 
@@ -106,12 +106,14 @@ def _above(number: float) -> float:
     return math.ldexp(kept, exponent - _BITS)
 
 
-def _below(number: float) -> float:
+def short_below(number: float) -> float:
+    """The largest number of 8 bits that isn't above a number, but for a millionth."""
     mantissa, exponent = math.frexp(number)
     return math.ldexp(math.floor(mantissa * _LEVELS + _TOLERANCE), exponent - _BITS)
 
 
-def _has_one_step(threshold: Threshold | None) -> bool:
+def has_one_step(threshold: Threshold | None) -> bool:
+    """Whether words are whole multiples of one step."""
     if threshold is None or threshold.channel_steps or isinstance(threshold.code, LogarithmicCode):
         return False
     return threshold.step > 0

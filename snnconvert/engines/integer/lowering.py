@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx, nn
 
-from snnconvert.convert.aligned_sums import is_kept_by_division
+from snnconvert.convert.aligned_sums import is_kept_by_division, is_short
 from snnconvert.engines.integer.block_twins import BlockSynapse, ToBlocks, ToPixels
 from snnconvert.engines.integer.dialect import Dialect
 from snnconvert.engines.integer.early_firing import EarlyFiring
@@ -270,8 +270,10 @@ class _Lowering:
 
     def _reads_scaled(self, left: fx.Node, product: Product, scale: Tensor) -> bool:
         """Whether a product's scale can as well be that of its left words, whose kernel multiplies its sums by it."""
-        is_matrix = product.operation == "matmul" and scale.numel() == 1
-        return is_matrix and self.fired.get(left, (None, None))[1] is not None
+        if scale.numel() != 1 or self.fired.get(left, (None, None))[1] is None:
+            return False
+        is_exact = product.operation == "mul" and self.dialect.folds_sums and is_short(float(scale))
+        return is_exact or product.operation == "matmul"
 
     def _product(self, node: fx.Node, product: Product) -> nn.Module:
         if product.bound <= FLOAT32_EXACT or not any(map(self.facts.is_logarithmic, _operands(node))):

@@ -1,0 +1,57 @@
+"""Steps behind products of words: so that neurons' gain has 8 bits, and runtimes multiply bytes in one kernel.
+
+z_a·z_b·(Δ_a·Δ_b/Δ) is exact in float32, in any order, where Δ_a·Δ_b/Δ is a number of 8 bits.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+import torch
+from torch import fx
+
+from snnconvert.convert.aligned_sums import has_one_step, short_below
+from snnconvert.convert.ops import OpKind, kind_of
+from snnconvert.convert.plan import Plan
+from snnconvert.neurons.threshold import Threshold
+
+_ELEMENTWISE = torch.ops.aten.mul.Tensor
+
+
+def aligned_products(
+    graph: fx.Graph, plan: Plan, thresholds: Mapping[int, Threshold], kept: frozenset[int] = frozenset()
+) -> dict[int, Threshold]:
+    """Thresholds with Δ' = Δ_a·Δ_b/q, q the next number of 8 bits below Δ_a·Δ_b/Δ, of what reads such a product alone.
+
+    No step grows by more than a 128th. Those that sums of words read, and of a step a channel, stay as they are.
+
+    Args:
+        graph: the canonical graph.
+        plan: its plan.
+        thresholds: threshold of each family of sites.
+        kept: families whose thresholds must stay.
+    """
+    found, nodes = dict(thresholds), {node.name: node for node in graph.nodes}
+    sites = {site.node: site.family for site in plan.sites}
+    readers = {site.node: site.family for site in plan.sites if site.origin == "activation"}
+    shared = {family for family, count in Counter(site.family for site in plan.sites).items() if count > 1}
+    fixed = shared | kept | _added(graph, sites)
+    for item in plan.synapses:
+        node, held = nodes[item.node], item.held_family
+        if held is None or node.target is not _ELEMENTWISE:
+            continue
+        operands = found[item.family], found[held]
+        if not all(map(has_one_step, operands)):
+            continue
+        unit = operands[0].step * operands[1].step
+        for family in [readers[user.name] for user in node.users if user.name in readers] or [sites.get(node.name, -1)]:
+            if family not in fixed and has_one_step(found.get(family)):
+                found[family] = Threshold(unit / short_below(unit / found[family].step), found[family].code)
+    return found
+
+
+def _added(graph: fx.Graph, sites: Mapping[str, int]) -> set[int]:
+    """The families whose words sums read."""
+    sums = [node for node in graph.nodes if kind_of(node) is OpKind.ADD]
+    return {sites[operand.name] for node in sums for operand in node.all_input_nodes if operand.name in sites}
