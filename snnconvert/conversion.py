@@ -16,6 +16,7 @@ from snnconvert.calibration.statistics.batches import input_batches
 from snnconvert.calibration.statistics.collect import Collector, Statistics
 from snnconvert.calibration.statistics.distributed import common_example, failing_together, is_first, share
 from snnconvert.config import ConversionConfig
+from snnconvert.convert.function_tables import function_sites
 from snnconvert.convert.signature import argument_names
 from snnconvert.errors import InputError
 from snnconvert.finishing import finish
@@ -123,12 +124,16 @@ def collector_of(prepared: PreparedConversion) -> Collector:
     layers = {site.node: site.layer for site in observed}
     groups = {site.node: site.family for site in observed}
     axes = prepared.channels.axes()
+    graph, before = prepared.graph.graph, dict[str, str]()
     if prepared.config.threshold == "gaussian":
-        for node, source in rectified_nodes(prepared.graph.graph, prepared.plan).items():
-            layers.setdefault(source, layers[node])
-            groups.setdefault(source, -1 - groups[node])
-            if node in axes:
-                axes.setdefault(source, axes[node])
+        before |= rectified_nodes(graph, prepared.plan)
+    if prepared.config.function_grid == "bytes":
+        before |= function_sites(graph, prepared.plan)
+    for node, source in before.items():
+        layers.setdefault(source, layers[node])
+        groups.setdefault(source, -1 - groups[node])
+        if node in axes:
+            axes.setdefault(source, axes[node])
     training = prepared.config.reconstruction_steps > 0
     return Collector(prepared.graph, prepared.signature, layers, prepared.device, groups, axes, training=training)
 

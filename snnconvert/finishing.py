@@ -35,7 +35,7 @@ from snnconvert.neurons.threshold import Threshold
 from snnconvert.preparation import PreparedConversion
 from snnconvert.report.build import Evidence, build_report
 from snnconvert.report.schema import Fidelity
-from snnconvert.site_thresholds import site_thresholds, weighted_bins
+from snnconvert.site_thresholds import seen_potentials, site_thresholds, weighted_bins
 from snnconvert.spiking_model import SpikingModel
 from snnconvert.weight_widths import channel_widths, widths_note
 
@@ -62,7 +62,7 @@ def finish(prepared: PreparedConversion, statistics: Statistics, *, progress: bo
     widths = _widths(prepared, thresholds, statistics)
     network, sums = insert_neurons(
         prepared.graph, prepared.plan, thresholds, prepared.channels, widths,
-        function_grid=prepared.config.function_grid,
+        potentials=seen_potentials(prepared.graph.graph, prepared.plan, prepared.config, statistics),
     )  # fmt: skip
     measured, notes = _repaired(prepared, network, thresholds, statistics, progress=progress)
     notes = (*threshold_notes, *widths_note(widths), *notes)

@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from math import inf
 
 import numpy as np
+import torch
 from torch import Tensor, fx
 
 from snnconvert.aligned_steps import aligned_steps
 from snnconvert.calibration.statistics.channel_histogram import ChannelHistogram
 from snnconvert.calibration.statistics.collect import Statistics
+from snnconvert.calibration.statistics.histogram import ValueHistogram
 from snnconvert.calibration.thresholds.channels import choose_channel_threshold
 from snnconvert.calibration.thresholds.choice import Evidence, choose_threshold
 from snnconvert.calibration.thresholds.fisher import gradient_weighted
@@ -23,13 +25,16 @@ from snnconvert.config import ConversionConfig
 from snnconvert.convert.aligned_products import aligned_products
 from snnconvert.convert.aligned_sums import aligned_sums
 from snnconvert.convert.channels import SpikeChannels
+from snnconvert.convert.function_tables import function_sites
 from snnconvert.convert.ops import OpKind, kind_of
 from snnconvert.convert.plan import Plan
 from snnconvert.convert.quantizers import Grid
 from snnconvert.convert.shifting import shiftable_sites
+from snnconvert.neurons.byte_tables import Potentials
 from snnconvert.neurons.packed import PackedCode
 from snnconvert.neurons.threshold import Threshold
 
+_PLACES = (0.125, 0.375, 0.625, 0.875)
 _NAMED = 3
 
 
@@ -38,6 +43,23 @@ def rectified_nodes(graph: fx.Graph, plan: Plan) -> dict[str, str]:
     activations = {site.node for site in plan.sites if site.origin == "activation"}
     rectifiers = [node for node in graph.nodes if node.name in activations and kind_of(node) is OpKind.RECTIFIER]
     return {node.name: node.all_input_nodes[0].name for node in rectifiers}
+
+
+def seen_potentials(
+    graph: fx.Graph, plan: Plan, config: ConversionConfig, statistics: Statistics
+) -> dict[str, Potentials]:
+    """What calibration has seen in front of the sites on functions that are to tell 256 potentials apart."""
+    if config.function_grid != "bytes":
+        return {}
+    sources = {node: source for node, source in function_sites(graph, plan).items() if source in statistics.histograms}
+    return {node: _potentials(statistics.histograms[source]) for node, source in sources.items()}
+
+
+def _potentials(histogram: ValueHistogram) -> Potentials:
+    """A few values of each bin: bins are wider than a grid of potentials is fine."""
+    low, high, counts = histogram.bins()
+    values = np.stack([low + (high - low) * share for share in _PLACES], 1).clip(histogram.minimum, histogram.maximum)
+    return Potentials(torch.from_numpy(values.flatten()), torch.from_numpy(counts.repeat(len(_PLACES))))
 
 
 def site_thresholds(

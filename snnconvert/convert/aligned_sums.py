@@ -60,9 +60,7 @@ def aligned_sums(
 
 
 def _can_meet(families: Sequence[int], thresholds: Mapping[int, Threshold]) -> bool:
-    return len(set(families)) == len(families) == 2 and all(
-        has_one_step(thresholds.get(family)) for family in families
-    )
+    return len(set(families)) == len(families) == 2 and all(has_one_step(thresholds.get(family)) for family in families)
 
 
 def common_unit(steps: Sequence[float]) -> float | None:

@@ -11,13 +11,17 @@ from snnconvert.convert.elementwise import function_of
 from snnconvert.convert.ops import OpKind, is_leaky, kind_of
 from snnconvert.convert.plan import Plan
 from snnconvert.convert.quantizers import grid_of, linear_head
-from snnconvert.neurons.byte_tables import byte_table
+from snnconvert.neurons.byte_tables import Potentials, byte_table
 from snnconvert.neurons.tabulation import FunctionTable, tabulate
 from snnconvert.neurons.threshold import Threshold
 
 
 def function_tables(
-    graph: fx.Graph, plan: Plan, thresholds: Mapping[int, Threshold], steps: Steps, grid: str
+    graph: fx.Graph,
+    plan: Plan,
+    thresholds: Mapping[int, Threshold],
+    steps: Steps,
+    potentials: Mapping[str, Potentials],
 ) -> dict[str, FunctionTable]:
     """The table of each site whose neurons fire on a function that has no closed form here, by node name.
 
@@ -26,9 +30,8 @@ def function_tables(
         plan: its plan.
         thresholds: threshold of each family of sites.
         steps: of the spikes.
-        grid: the setting ``function_grid``.
+        potentials: what was seen of the potentials of sites whose grid has 256 of them, by node name.
     """
-    make = {"fine": tabulate, "bytes": byte_table}[grid]
     sites = {site.node: site for site in plan.sites if site.origin == "activation"}
     tables: dict[str, FunctionTable] = {}
     for node in graph.nodes:
@@ -39,8 +42,17 @@ def function_tables(
         if function is not None and head_of_neurons(node, threshold) is None:
             own = steps.at(site.node, site.family)
             finest = float(own.min())
-            tables[node.name] = make(function, finest, threshold.code, float(own.max()) / finest)
+            told = function, finest, threshold.code, float(own.max()) / finest
+            seen = potentials.get(node.name)
+            tables[node.name] = tabulate(*told) if seen is None else byte_table(*told, seen)
     return tables
+
+
+def function_sites(graph: fx.Graph, plan: Plan) -> dict[str, str]:
+    """The node each site on a function reads, by the site's node name."""
+    activations = {site.node for site in plan.sites if site.origin == "activation"}
+    nodes = [node for node in graph.nodes if node.name in activations and kind_of(node) is OpKind.FUNCTION]
+    return {node.name: node.all_input_nodes[0].name for node in nodes if not is_leaky(node)}
 
 
 def head_of_neurons(node: fx.Node, threshold: Threshold) -> tuple[float, float] | None:

@@ -28,6 +28,7 @@ from snnconvert.convert.shapes import hinted_shape, most_terms
 from snnconvert.convert.units import FloatArray
 from snnconvert.convert.weights import quantize
 from snnconvert.errors import ConversionError
+from snnconvert.neurons.byte_tables import Potentials
 from snnconvert.neurons.current import IntegerScale, PoolGeometry, SumPool, ToReal
 from snnconvert.neurons.gain_grid import short_slope
 from snnconvert.neurons.neuron import SpikingNeuron
@@ -67,7 +68,7 @@ def insert_neurons(
     channels: SpikeChannels | None = None,
     widths: Mapping[str, Tensor] | None = None,
     scales: Mapping[str, Tensor] | None = None,
-    function_grid: str = "fine",
+    potentials: Mapping[str, Potentials] | None = None,
 ) -> tuple[fx.GraphModule, ExactSums]:
     """Builds the spiking network of a canonical graph.
 
@@ -86,7 +87,8 @@ def insert_neurons(
             it larger, mostly by less than one percent, which changes no integer; where words of many bits meet weights
             of many bits by up to 13 %. Where input channels have steps Δ_i of their own the multiples are of
             W·Δ_i/Δ, with Δ the largest.
-        function_grid: the setting of that name, of the potentials that neurons on functions tell apart.
+        potentials: what calibration has seen of the potentials of sites on functions that are to tell 256 of them
+            apart, by node name.
 
     Returns:
         The network, and the proof that its sums are exact.
@@ -96,7 +98,7 @@ def insert_neurons(
     channels = SpikeChannels() if channels is None else channels
     widths = {} if widths is None else widths
     steps = Steps(thresholds, channels)
-    tables = function_tables(graph_module.graph, plan, thresholds, steps, function_grid)
+    tables = function_tables(graph_module.graph, plan, thresholds, steps, potentials or {})
     currents = solve_currents(graph_module, plan, flows, thresholds, channels, tables, widths, scales or {})
     emitter = _Emitter(graph_module, plan, thresholds, flows, currents, steps, tables, widths)
     return emitter.emit(), emitter.sums

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,8 +24,7 @@ GATE_STEPS = 255.0
 CLEAR = 2.0**-11  # of a gate's 255 values from the halves between them
 _SHORT = 128  # multipliers are m·2^−k with m of 128..255
 _TRIED = 256
-_CUTS = torch.linspace(1.0, 0.05, 96, dtype=torch.float64)
-_BEYOND = torch.linspace(1.0, 4.0, 193, dtype=torch.float64)
+_CUTS = torch.linspace(1.0, 0.3, 15, dtype=torch.float64)
 _PROBES = torch.linspace(-8.0, 8.0, 65, dtype=torch.float64)
 _NEAR_ZERO = torch.tensor(2.0**-6, dtype=torch.float64)
 
@@ -35,23 +35,36 @@ GATES: Mapping[str, Callable[[Tensor], Tensor]] = {
 INVERSES: Mapping[str, Callable[[Tensor], Tensor]] = {"sigmoid": torch.logit, "hard_sigmoid": lambda x: x - 0.5}
 
 
-def byte_table(function: Function, step: float, code: SpikeCode, reach: float = 1.0) -> FunctionTable:
-    """A table of f/Δ over up to 256 grid points, k₀ ≤ 0 ≤ k₀ + 255.
+class Potentials(NamedTuple):
+    """What a calibration pass has seen of a potential.
+
+    Attributes:
+        values: float64 [K], ascending.
+        counts: float64 [K], how often each was seen.
+    """
+
+    values: Tensor
+    counts: Tensor
+
+
+def byte_table(function: Function, step: float, code: SpikeCode, reach: float, potentials: Potentials) -> FunctionTable:
+    """A table of f/Δ over up to 256 grid points, k₀ ≤ 0 ≤ k₀ + 255, of which as many as there are.
 
     x·σ(c·x), that is SiLU, and x·clip(c·x + ½, 0, 1), that is Hardswish, are k·s(k)·m with the gate s(k) rounded to
     0..255 and a multiplier m of 8 bits: two products of bytes that runtimes have kernels for, exact in float32. Of
     other functions the values are f's own.
 
-    An end of the grid is cut where f is no further from all it has beyond than neighbours on the grid are apart.
+    The grid spans the potentials for which the squared error of what was seen is least.
 
     Args:
         function: f, elementwise, for float64.
         step: Δ.
         code: the code, for its range.
         reach: the largest step of the neurons that read the table, in Δ, which is the smallest.
+        potentials: what was seen.
     """
     in_steps = values_in_steps(function, step, code, reach)
-    low, high = _trimmed(in_steps, *active_range(in_steps, step, code, reach))
+    low, high = _span(in_steps, *active_range(in_steps, step, code, reach), potentials)
     gate = _gate_of(function)
     found = None if gate is None else _gated(*gate, low, high, step)
     if found is not None:
@@ -64,22 +77,20 @@ def byte_table(function: Function, step: float, code: SpikeCode, reach: float = 
     return coarse._replace(values=coarse.values.float())
 
 
-def _trimmed(in_steps: Function, low: float, high: float) -> tuple[float, float]:
+def _span(in_steps: Function, low: float, high: float, potentials: Potentials) -> tuple[float, float]:
     """The potentials that 256 grid points spread over, of those between which words change."""
-    ends = low, high
-    for _ in range(2):  # the second time by the spacing that the first leaves, which is finer
-        apart = float(in_steps(torch.linspace(*ends, POTENTIALS, dtype=torch.float64)).diff().abs().max())
-        ends = _cut(in_steps, low, apart), _cut(in_steps, high, apart)
-    return ends
+    low, high = max(low, min(float(potentials.values[0]), 0.0)), min(high, max(float(potentials.values[-1]), 0.0))
+    if high - low <= 0:
+        return -1.0, 1.0
+    exact = in_steps(potentials.values)
 
+    def error(span: tuple[float, float]) -> float:
+        spacing = (span[1] - span[0]) / (POTENTIALS - 2)
+        places = (potentials.values.clamp(*span) / spacing).round() * spacing
+        return float(((in_steps(places) - exact).square() * potentials.counts).sum())
 
-def _cut(in_steps: Function, end: float, apart: float) -> float:
-    """The place nearest to 0 from which f, up to four times the end, changes by no more than neighbours do."""
-    places = torch.cat([_CUTS.flip(0), _BEYOND[1:]]) * end
-    values = in_steps(places)
-    highest, lowest = values.flip(0).cummax(0).values.flip(0), values.flip(0).cummin(0).values.flip(0)
-    settled = torch.maximum(highest - values, values - lowest)[: len(_CUTS)] <= apart
-    return float(places[int(settled.long().argmax())]) if bool(settled.any()) else end
+    spans = [(low * below, high * above) for below in _CUTS.tolist() for above in _CUTS.tolist()]
+    return min((span for span in spans if span[1] > span[0]), key=error)
 
 
 def _gate_of(function: Function) -> tuple[str, float] | None:

@@ -17,6 +17,7 @@ from snnconvert.convert.insert import insert_neurons
 from snnconvert.convert.planner import make_plan
 from snnconvert.finishing import assembled
 from snnconvert.neurons.threshold import Threshold
+from snnconvert.site_thresholds import seen_potentials
 from snnconvert.spiking_model import SpikingModel
 from snnconvert.training.learned_bits.network import LearnedBitsNetwork
 from snnconvert.training.learned_bits.site import SpikeWidth
@@ -42,9 +43,8 @@ def land(network: LearnedBitsNetwork, statistics: Statistics) -> SpikingModel:
     thresholds = landed_thresholds(network)
     trained = trained_graph(network)
     scales = {node: network.weight_of(node).step().double() for node in network.weights}
-    inserted = insert_neurons(
-        trained, plan, thresholds, prepared.channels, scales=scales, function_grid=config.function_grid
-    )
+    potentials = seen_potentials(prepared.graph.graph, plan, config, statistics)
+    inserted = insert_neurons(trained, plan, thresholds, prepared.channels, scales=scales, potentials=potentials)
     codes = {item.node: thresholds[item.family].code for item in plan.synapses}
     sample = [tensor.to(prepared.device) for tensor in statistics.sample]
     images = prepared.signature.batch_of(sample)

@@ -11,7 +11,7 @@ from torch import nn
 
 import snnconvert
 from snnconvert.engines.integer.gates import gate_of
-from snnconvert.neurons.byte_tables import GATES, byte_table
+from snnconvert.neurons.byte_tables import GATES, Potentials, byte_table
 from snnconvert.neurons.packed import PackedCode
 from snnconvert.neurons.transfer import TableTransfer
 
@@ -24,7 +24,8 @@ GATED = {
 
 
 def transfer_of(function, step, code):
-    table = byte_table(function, step, code)
+    values = torch.linspace(-6, 6, 2001, dtype=torch.float64)
+    table = byte_table(function, step, code, 1.0, Potentials(values, torch.ones_like(values)))
     return TableTransfer(torch.tensor(1.0), table.first, table.values)
 
 
