@@ -75,8 +75,9 @@ class ConversionConfig:
             when the last digit is in. Thresholds of these are by minimal squared error where ``threshold`` is one
             of "gaussian", "balanced" and "entropy".
         function_grid: the potentials that neurons on functions without a closed form (SiLU, GELU, …) tell apart:
-            "fine": at least five for each step of the spikes, as far as 65,536 reach; "bytes": 256 of
-            those that calibration sees, as kernels that return bytes do. onnxruntime runs SiLU and Hardswish twice as fast on these; OpenVINO is slower on them.
+            "fine": at least five for each step of the spikes, as far as 65,536 reach; "bytes": 256 of those that
+            calibration sees, as kernels that return bytes do. onnxruntime runs SiLU and Hardswish twice as fast on
+            these; OpenVINO is slower on them.
         threshold: how thresholds are chosen: "mse" (minimal squared error), "max", "percentile", "gaussian" (minimal
             squared error of Gaussian values), "balanced" (local threshold balancing), "entropy" (minimal
             Kullback-Leibler divergence) or "fisher" (squared error weighted by squared gradients of the outputs).
