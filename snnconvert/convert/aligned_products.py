@@ -41,10 +41,10 @@ def aligned_products(
         node, held = nodes[item.node], item.held_family
         if held is None or node.target is not _ELEMENTWISE:
             continue
-        operands = found[item.family], found[held]
-        if not all(map(has_one_step, operands)):
+        first, second = found.get(item.family), found.get(held)
+        if not (has_one_step(first) and has_one_step(second)):
             continue
-        unit = operands[0].step * operands[1].step
+        unit = first.step * second.step
         for family in [readers[user.name] for user in node.users if user.name in readers] or [sites.get(node.name, -1)]:
             if family not in fixed and has_one_step(found.get(family)):
                 found[family] = Threshold(unit / short_below(unit / found[family].step), found[family].code)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, fx
@@ -110,7 +111,7 @@ def short_below(number: float) -> float:
     return math.ldexp(math.floor(mantissa * _LEVELS + _TOLERANCE), exponent - _BITS)
 
 
-def has_one_step(threshold: Threshold | None) -> bool:
+def has_one_step(threshold: Threshold | None) -> TypeGuard[Threshold]:
     """Whether words are whole multiples of one step."""
     if threshold is None or threshold.channel_steps or isinstance(threshold.code, LogarithmicCode):
         return False

@@ -75,6 +75,13 @@ def test_gains_behind_products_are_short(name, settings):
     assert torch.equal(snn.simulate(images).output, snn(images))
 
 
+@pytest.mark.parametrize("layer", ["stem", "first"])
+@pytest.mark.parametrize("name", FORWARDS)
+def test_widths_are_allocated_where_one_factor_keeps_its_own(name, layer):
+    snn, images = converted(name, bits=1, T=8, overrides={layer: {"T": 6, "bits": 1}}, budget=10)
+    assert torch.equal(snn.simulate(images).output, snn(images))
+
+
 @pytest.mark.parametrize("name", FORWARDS)
 def test_steps_grow_by_a_128th_at_most(name, monkeypatch):
     aligned, _ = converted(name)
