@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="benchmarks.engine_memory", description=__doc__)
-    parser.add_argument("--models", nargs="+", default=list(_MODELS), help="timm names or cifar_resnet20")
+    parser.add_argument("--models", nargs="+", default=list(_MODELS), help="of timm or torchvision, or cifar_resnet20")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--child", nargs=7, help=argparse.SUPPRESS)

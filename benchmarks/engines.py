@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="benchmarks.engines", description=__doc__)
-    parser.add_argument("--models", nargs="+", default=list(TARGETS), help="timm names or cifar_resnet20")
+    parser.add_argument("--models", nargs="+", default=list(TARGETS), help="of timm or torchvision, or cifar_resnet20")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--steps", type=int, nargs="+", choices=(1, 2, 4, 8), default=[4], help="T, at 8 bits a word")

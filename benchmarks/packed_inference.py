@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="benchmarks.packed_inference", description=__doc__)
-    parser.add_argument("--models", nargs="+", default=list(_MODELS), help="timm names or cifar_resnet20")
+    parser.add_argument("--models", nargs="+", default=list(_MODELS), help="of timm or torchvision, or cifar_resnet20")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--steps", type=int, nargs="+", choices=(1, 2, 4, 8), default=[1, 2, 4, 8])
     parser.add_argument("--rounds", type=int, default=10, help="interleaved rounds the median is taken of")

@@ -43,18 +43,24 @@ def build_network(name: str, seed: int = 0) -> nn.Module:
     """A network in evaluation mode with random weights and settled BatchNorm statistics.
 
     Args:
-        name: timm's name, or ``cifar_resnet20``.
+        name: timm's name, torchvision's of what timm doesn't have, or ``cifar_resnet20``.
         seed: of the weights.
     """
     torch.manual_seed(seed)
     if name == CIFAR_RESNET20:
         network: nn.Module = cifar_resnet(20)
     else:
-        import timm
-
-        network = timm.create_model(name, pretrained=False)
+        network = _from_library(name)
     _settle(network, RandomImages(_SETTLING_BATCHES * _SETTLING_IMAGES, _SETTLING_IMAGES, side_of(name), 1))
     return network.eval()
+
+
+def _from_library(name: str) -> nn.Module:
+    import timm
+    from torchvision.models import get_model
+
+    network: nn.Module = timm.create_model(name) if timm.is_model(name) else get_model(name, weights=None)
+    return network
 
 
 def side_of(name: str) -> int:

@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="benchmarks.report_cost", description=__doc__)
-    parser.add_argument("--models", nargs="+", default=["resnet50"], help="timm names or cifar_resnet20")
+    parser.add_argument("--models", nargs="+", default=["resnet50"], help="of timm or torchvision, or cifar_resnet20")
     parser.add_argument("--images", type=int, default=64, help="to calibrate on (default %(default)s)")
     parser.add_argument("--threads", type=int, default=2)
     return parser

@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="benchmarks.saved_size", description=__doc__)
-    parser.add_argument("--models", nargs="+", default=list(_MODELS), help="timm names or cifar_resnet20")
+    parser.add_argument("--models", nargs="+", default=list(_MODELS), help="of timm or torchvision, or cifar_resnet20")
     parser.add_argument("--weight-bits", type=int, nargs="+", choices=range(1, 9), default=[8, 4])
     parser.add_argument("--threads", type=int, default=2)
     return parser
