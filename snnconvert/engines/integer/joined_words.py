@@ -36,14 +36,16 @@ class Carried:
     """Words that a node passes on.
 
     Attributes:
-        neurons: those that fire them, in the order in which they are joined.
-        sizes: how many each brings along the dimension, with the batch's counted as 1.
-        dim: the dimension they are joined along, not negative; 0 if they are one neuron's.
+        neurons: those that fire them.
+        parts: of each run of words with one zero point along the dimension a neuron that fires such words.
+        sizes: how many words each part has; empty of one part.
+        dim: the dimension, not negative; 0 of one part.
     """
 
     neurons: tuple[fx.Node, ...]
-    sizes: tuple[int, ...]
-    dim: int
+    parts: tuple[fx.Node, ...]
+    sizes: tuple[int, ...] = ()
+    dim: int = 0
 
 
 @dataclass(frozen=True)
@@ -112,8 +114,9 @@ def plainly_joined_words(network: fx.GraphModule, signature: Signature) -> Joine
     carriers: dict[fx.Node, Carried] = {}
     for node in reversed(nodes):
         each = carried.get(node)
-        is_joined = each is not None and (len(each.neurons) > 1 or any(user in carriers for user in node.users))
-        if each is not None and is_joined and node not in modules and not _are_held(each.neurons, modules):
+        if each is None or node in modules or _are_held(each.neurons, modules):
+            continue
+        if len(each.neurons) > 1 or _is_concat(node) or any(user in carriers for user in node.users):
             carriers[node] = each
     signed = {neuron: False for each in carriers.values() for neuron in each.neurons}
     return JoinedWords(signed, carriers, frozenset())
@@ -138,33 +141,43 @@ def _carried(nodes: Iterable[fx.Node], modules: Modules, traces: Mapping[fx.Node
     found: dict[fx.Node, Carried] = {}
     for node in nodes:
         if _is_packed(modules.get(node)):
-            found[node] = Carried((node,), (), 0)
+            found[node] = Carried((node,), (node,))
         elif _is_concat(node):
-            joined = _joined(node, found, traces)
+            joined = _joined(node, found, traces, modules)
             if joined is not None:
                 found[node] = joined
         elif (source := _moved(node)) in found:
             moved = found[source]
-            if len(moved.neurons) == 1 or (moved.dim == 1 and _keeps_channels(node)):
+            if len(moved.parts) == 1 or (moved.dim == 1 and _keeps_channels(node)):
                 found[node] = moved
     return found
 
 
-def _joined(node: fx.Node, found: Mapping[fx.Node, Carried], traces: Mapping[fx.Node, Trace]) -> Carried | None:
+def _joined(
+    node: fx.Node, found: Mapping[fx.Node, Carried], traces: Mapping[fx.Node, Trace], modules: Modules
+) -> Carried | None:
     (given,) = with_defaults(node, 0)
     tensors = _operands(node)
-    if not all(part in found for part in tensors):
+    if not all(tensor in found for tensor in tensors):
         return None
     dim = as_int(given) % len(traces[node].shape)
-    neurons: list[fx.Node] = []
+    neurons = tuple(dict.fromkeys(neuron for tensor in tensors for neuron in found[tensor].neurons))
+    parts: list[fx.Node] = []
     sizes: list[int] = []
-    for part in tensors:
-        own = found[part]
-        if len(own.neurons) > 1 and own.dim != dim:
+    for tensor in tensors:
+        own = found[tensor]
+        if len(own.parts) > 1 and own.dim != dim:
             return None
-        neurons.extend(own.neurons)
-        sizes.extend(own.sizes if len(own.neurons) > 1 else (traces[part].shape[dim],))
-    return Carried(tuple(neurons), tuple(sizes), dim) if dim > 0 else None
+        parts.extend(own.parts)
+        sizes.extend(own.sizes or (traces[tensor].shape[dim],))
+    if len({_offset(modules[part]) for part in parts}) == 1:
+        return Carried(neurons, (parts[0],))
+    return Carried(neurons, tuple(parts), tuple(sizes), dim) if dim > 0 else None
+
+
+def _offset(neuron: nn.Module) -> int:
+    assert isinstance(neuron, SpikingNeuron)
+    return neuron.code.offset
 
 
 def _operands(node: fx.Node) -> list[fx.Node]:

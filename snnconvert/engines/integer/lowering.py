@@ -186,7 +186,7 @@ class _Lowering:
     def _carry(self, node: fx.Node, carried: Carried) -> None:
         """Moves or joins bytes, and reads them as words afterwards."""
         self.carried[node] = self.graph.node_copy(node, lambda source: self.carried.get(source, self.values[source]))
-        stored = [each for neuron in carried.neurons if (each := self.fired[neuron][1]) is not None]
+        stored = [each for neuron in carried.parts if (each := self.fired[neuron][1]) is not None]
         read = ReadCarried(stored, carried.sizes, carried.dim)
         self.values[node] = self.call(node, "_read", read, self.carried[node])
 

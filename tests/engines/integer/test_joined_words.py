@@ -107,11 +107,28 @@ def skipped(n, x):
     return n.d(torch.cat([fine, coarse], 1))
 
 
+def shuffled_twice(n, x):
+    """Two of ShuffleNet's units."""
+    first, second = shuffled_channels(F.relu(n.a(x)), F.relu(n.b(x))).chunk(2, 1)
+    first, second = shuffled_channels(first, F.relu(n.c(second))).chunk(2, 1)
+    return n.d(torch.cat([first, second], 1))
+
+
+def shuffled_channels(first, second):
+    return torch.cat([first, second], 1).unflatten(1, (2, 8)).transpose(1, 2).flatten(1, 2)
+
+
+def rectified_rows(n, x):
+    """Words of different layers, whose rows become the batch."""
+    rows = torch.cat([F.relu(n.a(x)), F.relu(n.b(x))], 2).transpose(0, 2)
+    return n.c(rows.transpose(0, 2))
+
+
 CONVOLVED = [
     two_functions, function_and_rectifier, rectifier_and_odd_function, also_convolved, enlarged, along_rows, rolled,
 ]  # fmt: skip
 NETWORKS = [*CONVOLVED, also_averaged, pooled, nested, multiplied]
-RECTIFIED = [branches, skipped]
+RECTIFIED = [branches, skipped, shuffled_twice, rectified_rows]
 MIXED = [cross_stage, leaky_cross_stage, sliced, shuffled, along_the_batch]
 
 
