@@ -66,9 +66,10 @@ class ConversionConfig:
             narrower elsewhere.
         last_bits: bits of a packed window that the layers next to the output read, unless windows are wider.
         residuals: what the branches of a residual sum bring to it: "currents", exact integers, or "spikes", windows of
-            ``shortcut_bits`` that neurons of their own fire behind each branch; runtimes whose convolutions return
-            nothing wider than 8 bits, such as onnxruntime, are several times faster on these. Steps of words that
-            meet in a sum are then a few bits apart, each at most a 64th larger than calibration found.
+            ``shortcut_bits`` that neurons of their own fire behind each branch, and means of what products read are
+            means of its spikes; runtimes whose convolutions return nothing wider than 8 bits, such as onnxruntime, are
+            several times faster on these. Steps of words that meet in a sum are then a few bits apart, each at most a
+            64th larger than calibration found.
         attention_code: what packed words of a softmax's outputs stand for where nothing but products of two
             activations reads them: "uniform": integers, as everywhere; "log2" and "log-sqrt2": powers of 2 or √2 (finer
             ones where words of that many bits would span more than 16 octaves) and 0, which such a product decodes

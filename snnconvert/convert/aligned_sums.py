@@ -111,6 +111,12 @@ def short_below(number: float) -> float:
     return math.ldexp(math.floor(mantissa * _LEVELS + _TOLERANCE), exponent - _BITS)
 
 
+def short_above(number: float) -> float:
+    """The smallest number of 8 bits that isn't below a number, but for a millionth."""
+    mantissa, exponent = math.frexp(number)
+    return math.ldexp(math.ceil(mantissa * _LEVELS - _TOLERANCE), exponent - _BITS)
+
+
 def has_one_step(threshold: Threshold | None) -> TypeGuard[Threshold]:
     """Whether words are whole multiples of one step."""
     if threshold is None or threshold.channel_steps or isinstance(threshold.code, LogarithmicCode):

@@ -42,7 +42,13 @@ def added(n, x):
     return F.relu(n.mix(F.relu(n.second(x)) + x * torch.sigmoid(n.first(x))))
 
 
-FORWARDS = {function.__name__: function for function in (squeezed, twice, rectified, added)}
+def recalibrated(n, x):
+    """A block of an SE-ResNet."""
+    y = n.second(F.relu(n.second(x)))
+    return F.relu(n.mix(F.relu(y * torch.sigmoid(n.first(y.mean((2, 3), keepdim=True))) + x)))
+
+
+FORWARDS = {function.__name__: function for function in (squeezed, twice, rectified, added, recalibrated)}
 
 
 def converted(name, **settings):
@@ -82,15 +88,25 @@ def test_widths_are_allocated_where_one_factor_keeps_its_own(name, layer):
     assert torch.equal(snn.simulate(images).output, snn(images))
 
 
+@pytest.mark.parametrize("residuals", ["currents", "spikes"])
 @pytest.mark.parametrize("name", FORWARDS)
-def test_steps_grow_by_a_128th_at_most(name, monkeypatch):
-    aligned, _ = converted(name)
+def test_steps_grow_by_a_128th_at_most(name, residuals, monkeypatch):
+    aligned, _ = converted(name, residuals=residuals)
     monkeypatch.setattr(site_thresholds, "aligned_products", lambda graph, plan, thresholds, kept: thresholds)
-    plain, _ = converted(name)
+    plain, _ = converted(name, residuals=residuals)
     steps = {layer: float(neuron.step) for layer, neuron in plain.neurons()}
     grown = [float(neuron.step) / steps[layer] for layer, neuron in aligned.neurons()]
     assert all(1 - 1e-6 <= ratio <= 1 + 1 / 128 + 1e-6 for ratio in grown)
-    assert (max(grown) > 1 + 1e-6) == (name != "added")
+    assert (max(grown) > 1 + 1e-6) == (residuals == "spikes" or name not in ("added", "recalibrated"))
+
+
+@pytest.mark.parametrize("name", ["added", "recalibrated"])
+def test_where_sums_read_words_of_products_a_factor_has_a_larger_step(name, monkeypatch):
+    found = [float(gain) for gain in gains(converted(name, residuals="spikes")[0])]
+    assert len(found) == 1
+    assert all(map(is_short, found))
+    monkeypatch.setattr(site_thresholds, "aligned_products", lambda graph, plan, thresholds, kept: thresholds)
+    assert not any(map(is_short, gains(converted(name, residuals="spikes")[0])))
 
 
 @pytest.mark.parametrize("settings", [{}, {"residuals": "spikes"}, {"threshold_granularity": "channel"}], ids=str)

@@ -1,7 +1,7 @@
 """Neurons on the branches of residual sums, so that spikes meet there instead of wide integer currents.
 
-x + y becomes relay(x) + relay(y) where x and y are currents. Equal to the network; the relays are where conversion
-then puts neurons.
+x + y becomes relay(x) + relay(y) where x and y are currents, and x·f(mean(x)) relay(x)·f(mean(relay(x))). Equal to the
+network; the relays are where conversion then puts neurons.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from snnconvert.convert.plan import Plan
 def relay_residuals(graph_module: fx.GraphModule, plan: Plan) -> fx.GraphModule:
     """Puts a relay, named "….branch", behind every current that enters a sum and that synapses read later.
 
+    So it does behind currents that average pools read and that have neurons anyway, as a product reads their spikes.
     Everything that reads such a current reads its relay, too: a sum of sums takes the spikes that the next layer takes.
 
     Args:
@@ -34,6 +35,11 @@ def relay_residuals(graph_module: fx.GraphModule, plan: Plan) -> fx.GraphModule:
             for operand in node.all_input_nodes:
                 if flows[operand.name].carrier is Carrier.CURRENT:
                     _relay(graph, operand)
+    fired = {site.node for site in plan.sites if site.origin == "inserted"}
+    for node in list(graph.nodes):
+        is_averaged = any(kind_of(user) is OpKind.AVERAGE_POOL for user in node.users)
+        if node.name in fired and is_averaged and flows[node.name].carrier is Carrier.CURRENT:
+            _relay(graph, node)
     return tidy(graph_module)
 
 

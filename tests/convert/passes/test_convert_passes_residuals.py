@@ -10,6 +10,7 @@ from snnconvert.convert.names import layer_name
 from snnconvert.convert.ops import OpKind, kind_of
 from snnconvert.convert.passes.relay_residuals import relay_residuals
 from snnconvert.convert.planner import make_plan
+from snnconvert.neurons.current import SumPool
 from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.neurons.synapse import Synapse
 
@@ -67,6 +68,23 @@ def test_sums_add_spikes_and_lose_little(forward, bits, T, bound):
             readers = [modules[user.target] for user in node.users if user.op == "call_module"]
             assert len(readers) == len(node.users)
             assert all(isinstance(reader, SpikingNeuron) for reader in readers) or layer_name(node) == "fc"
+
+
+def test_means_of_what_a_product_reads_are_means_of_its_spikes():
+    def recalibrated(net, x):
+        y = net.conv2(torch.relu(net.conv1(x)))
+        return net.fc(torch.relu(net.conv3(y * torch.sigmoid(net.conv4(y.mean((2, 3), keepdim=True))))).mean((2, 3)))
+
+    images = torch.randn(16, 3, 8, 8)
+    network = snnconvert.convert(
+        residual(recalibrated), [images], snnconvert.ConversionConfig(residuals="spikes"), progress=False
+    )
+    modules = dict(network.network.named_modules())
+    pools = [node for node in network.network.graph.nodes if isinstance(modules.get(str(node.target)), SumPool)]
+    read = {layer_name(node.all_input_nodes[0]) for node in pools}
+    assert "conv2.branch" in read
+    assert all(isinstance(modules[node.all_input_nodes[0].target], SpikingNeuron) for node in pools)
+    assert torch.equal(network(images), network.simulate(images).output)
 
 
 def test_unknown_choice_is_refused():
