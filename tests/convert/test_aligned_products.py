@@ -109,7 +109,11 @@ def test_where_sums_read_words_of_products_a_factor_has_a_larger_step(name, monk
     assert not any(map(is_short, gains(converted(name, residuals="spikes")[0])))
 
 
-@pytest.mark.parametrize("settings", [{}, {"residuals": "spikes"}, {"threshold_granularity": "channel"}], ids=str)
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"residuals": "spikes"}, {"threshold_granularity": "channel"}, {"residuals": "spikes", "bits": 1}],
+    ids=str,
+)
 @pytest.mark.parametrize("name", FORWARDS)
 def test_no_word_differs_in_onnxruntime(name, settings):
     snn, images = converted(name, **settings)

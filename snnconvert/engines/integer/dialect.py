@@ -21,6 +21,8 @@ class Dialect:
         flat_tables: tables are read by vectors of indices, which may count from the end.
         fires_sides: leaky rectifiers behind synapses are two integer kernels and a sum of bytes; otherwise the runtime
             works them into the synapse's kernel.
+        fires_apart: neurons fire on each current that a concat joins, and on a synapse of their own where several read
+            one: nothing wider than bytes leaves a kernel.
         fires_positions: grid positions of tables with up to 256 entries are bytes that the synapse's kernel fires.
         computes_functions: the runtime works GELU, SiLU, … into the kernel in front of neurons that fire on them.
         folds_weights: convolutions that nothing fires in the kernel of are floating point there, with weights that are
@@ -41,6 +43,7 @@ class Dialect:
     flat_matrices: bool
     flat_tables: bool
     fires_sides: bool
+    fires_apart: bool
     fires_positions: bool
     computes_functions: bool
     biased_bytes: bool
@@ -60,6 +63,7 @@ ONNXRUNTIME = Dialect(
     flat_matrices=True,
     flat_tables=True,
     fires_sides=True,
+    fires_apart=True,
     fires_positions=True,
     computes_functions=False,
     biased_bytes=False,
@@ -78,6 +82,7 @@ OPENVINO = Dialect(
     flat_matrices=False,
     flat_tables=False,
     fires_sides=False,
+    fires_apart=False,
     fires_positions=False,
     computes_functions=True,
     biased_bytes=True,

@@ -49,7 +49,8 @@ def words_of_positions(transfer: TableTransfer, neuron: SpikingNeuron, stored: B
         stored: how their words are stored.
         dialect: the runtime's.
     """
-    gate = gate_of(transfer) if float(neuron.gain) == 1 else None
+    is_exact = float(neuron.gain) == 1 and neuron.code.offset % 2 == 0  # ties are broken with the zero point in the sum
+    gate = gate_of(transfer) if is_exact else None
     if gate is None:
         return ByteTable(neuron(transfer.table), stored, flat=dialect.flat_tables)
     return GatedWords(gate, position_bytes(transfer), FireWords(stored, clips_bytes=dialect.clips_bytes, rounds=False))

@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 from snnconvert.convert.ops import OpKind, kind_of
 from snnconvert.engines.integer.byte_sums import Operand, exact_order
 from snnconvert.engines.integer.dialect import Dialect
+from snnconvert.engines.integer.fired_apart import WORDS_OF
 from snnconvert.engines.integer.fired_positions import fires_positions
 from snnconvert.engines.integer.proof import INT32_LARGEST, LARGEST_BYTE
 from snnconvert.neurons.current import IntegerScale, SumPool, ToReal
@@ -147,9 +148,11 @@ def _operand(node: fx.Node, neuron: nn.Module | None, modules: Modules) -> Opera
 
 
 def _words_of(source: object, modules: Modules) -> SpikingNeuron | None:
-    """The neurons whose words a node is, moved or not."""
+    """The neurons whose words a node is, moved or not; one of them where a layer's words are joined from parts."""
     while isinstance(source, fx.Node) and source.op == "call_function" and kind_of(source) in _MOVING:
         source = source.args[0]
+    if isinstance(source, fx.Node) and WORDS_OF in source.meta:
+        source = source.all_input_nodes[0]
     module = modules.get(source) if isinstance(source, fx.Node) else None
     return module if isinstance(module, SpikingNeuron) and isinstance(module.code, PackedCode) else None
 

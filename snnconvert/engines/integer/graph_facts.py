@@ -165,6 +165,19 @@ class GraphFacts:
             return False
         return neuron.bias is None and neuron.gain.numel() == 1
 
+    def breaks_ties_evenly(self, node: fx.Node) -> bool:
+        """Whether the zero points of all neurons that read a node, moved or not, are even.
+
+        A kernel that adds an odd one before it rounds half to even rounds such words the other way.
+        """
+        for user in node.users:
+            module = self.modules.get(user)
+            if isinstance(module, SpikingNeuron) and module.code.offset % 2:
+                return False
+            if user.op == "call_function" and not self.breaks_ties_evenly(user):
+                return False
+        return True
+
     def factor(self, node: fx.Node) -> Tensor:
         """What a source's output is multiplied by, for neurons whose gain it has taken over."""
         return self.folds.factors.get(node, _ONE)

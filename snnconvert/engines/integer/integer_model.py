@@ -11,6 +11,7 @@ from torch import fx
 from snnconvert.convert.signature import Signature
 from snnconvert.engines.integer.dialect import Dialect
 from snnconvert.engines.integer.early_firing import early_firings
+from snnconvert.engines.integer.fired_apart import fired_apart
 from snnconvert.engines.integer.joined_words import NOTHING_JOINED, joined_words, plainly_joined_words
 from snnconvert.engines.integer.lowering import BELOW, StoredWords, layer_of, lower
 from snnconvert.engines.integer.onnx_model import to_onnx
@@ -51,6 +52,8 @@ def integer_model(
     """
     check_words(network)
     check_accumulators(network)
+    if dialect.fires_apart:
+        network = fired_apart(network, signature)
     early = early_firings(network, signature)
     joined = plainly_joined_words(network, signature) if dialect.joins_all_bytes else NOTHING_JOINED
     if dialect.joins_bytes:

@@ -18,6 +18,7 @@ from snnconvert.convert.aligned_sums import is_kept_by_division, is_short
 from snnconvert.engines.integer.block_twins import BlockSynapse, ToBlocks, ToPixels
 from snnconvert.engines.integer.dialect import Dialect
 from snnconvert.engines.integer.early_firing import EarlyFiring
+from snnconvert.engines.integer.fired_apart import PART, WORDS_OF
 from snnconvert.engines.integer.fired_positions import position_bytes, words_of_positions
 from snnconvert.engines.integer.formulas import formula_of
 from snnconvert.engines.integer.graph_facts import GraphFacts, argument_of
@@ -137,9 +138,9 @@ class _Lowering:
         stored: list[StoredWords] = []
         for node in self.old.graph.nodes:
             if node.op == "output":
-                if observed:
-                    stored = [self._stored(source) for source in self.fired]
-                self._emit_output(node, list(map(self._observed, self.fired)) if observed else [])
+                layers = [source for source in self.fired if PART not in source.meta] if observed else []
+                stored = [self._stored(source) for source in layers]
+                self._emit_output(node, [self._observed(source) for source in layers])
             elif node.op == "call_module":
                 self._emit_module(node, self.modules[node])
             elif node.op == "get_attr":
@@ -160,7 +161,9 @@ class _Lowering:
 
     def _stored(self, node: fx.Node) -> StoredWords:
         stored = self.fired[node][1]
-        return StoredWords(layer_of(node), node.name, 0 if stored is None else int(stored.zero_point))
+        return StoredWords(
+            layer_of(node), node.meta.get(WORDS_OF, node.name), 0 if stored is None else int(stored.zero_point)
+        )
 
     def _observed(self, node: fx.Node) -> fx.Node:
         """The bytes that a layer of neurons fires, in the potential's shape."""
@@ -187,6 +190,8 @@ class _Lowering:
         """Moves or joins bytes, and reads them as words afterwards."""
         self.carried[node] = self.graph.node_copy(node, lambda source: self.carried.get(source, self.values[source]))
         stored = [each for neuron in carried.parts if (each := self.fired[neuron][1]) is not None]
+        if WORDS_OF in node.meta:
+            self.fired[node] = self.carried[node], stored[0]
         read = ReadCarried(stored, carried.sizes, carried.dim)
         self.values[node] = self.call(node, "_read", read, self.carried[node])
 
@@ -264,16 +269,17 @@ class _Lowering:
     def _emit_product(self, node: fx.Node, product: Product) -> None:
         left, *others = _operands(node)
         form, first = self._product(node, product), self.values[left]
-        if isinstance(form, BilinearForm) and self._reads_scaled(left, product, form.scale):
+        if isinstance(form, BilinearForm) and self._reads_scaled(node, product, form.scale):
             form, first = BilinearForm(product, _ONE), self._times(node, left, form.scale)
         self.values[node] = self.call(node, "", form, first, *(self.values[arg] for arg in others))
 
-    def _reads_scaled(self, left: fx.Node, product: Product, scale: Tensor) -> bool:
+    def _reads_scaled(self, node: fx.Node, product: Product, scale: Tensor) -> bool:
         """Whether a product's scale can as well be that of its left words, whose kernel multiplies its sums by it."""
-        if scale.numel() != 1 or self.fired.get(left, (None, None))[1] is None:
+        if scale.numel() != 1 or self.fired.get(argument_of(node), (None, None))[1] is None:
             return False
-        is_exact = product.operation == "mul" and self.dialect.folds_sums and is_short(float(scale))
-        return is_exact or product.operation == "matmul"
+        if product.operation == "matmul":
+            return True
+        return self.dialect.folds_sums and is_short(float(scale)) and self.facts.breaks_ties_evenly(node)
 
     def _product(self, node: fx.Node, product: Product) -> nn.Module:
         if product.bound <= FLOAT32_EXACT or not any(map(self.facts.is_logarithmic, _operands(node))):

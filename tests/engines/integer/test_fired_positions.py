@@ -87,10 +87,11 @@ def spiking(ann, images, **config):
 
 @pytest.mark.parametrize("scale", [0.02, 1.0, 30.0])
 @pytest.mark.parametrize("function", [F.silu, F.hardswish, F.gelu, torch.tanh], ids=lambda f: f.__name__)
-def test_kernels_fire_the_table_at_every_position(function, scale):
+@pytest.mark.parametrize(("bits", "T"), [(2, 4), (1, 4)])
+def test_kernels_fire_the_table_at_every_position(function, scale, bits, T):
     torch.manual_seed(0)
     images = scale * torch.linspace(-4, 4, 1021)[:, None]
-    snn = spiking(Positions(function), images)
+    snn = spiking(Positions(function), images, bits=bits, T=T)
     found = compared(snn, 1.5 * images, "onnxruntime")
     assert found.differing == {}
     transfer = next(module for module in snn.network.modules() if isinstance(module, TableTransfer))
