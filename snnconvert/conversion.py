@@ -124,18 +124,23 @@ def collector_of(prepared: PreparedConversion) -> Collector:
     layers = {site.node: site.layer for site in observed}
     groups = {site.node: site.family for site in observed}
     axes = prepared.channels.axes()
-    graph, before = prepared.graph.graph, dict[str, str]()
+    keys: dict[str, int | str] = dict(groups)
+    graph = prepared.graph.graph
     if prepared.config.threshold == "gaussian":
-        before |= rectified_nodes(graph, prepared.plan)
-    if prepared.config.function_grid == "bytes":
-        before |= function_sites(graph, prepared.plan)
-    for node, source in before.items():
+        for node, source in rectified_nodes(graph, prepared.plan).items():
+            layers.setdefault(source, layers[node])
+            keys.setdefault(source, -1 - groups[node])
+            if node in axes:
+                axes.setdefault(source, axes[node])
+    potentials = function_sites(graph, prepared.plan) if prepared.config.function_grid == "bytes" else {}
+    unbounded = frozenset(potentials.values()) - layers.keys()
+    for node, source in potentials.items():
         layers.setdefault(source, layers[node])
-        groups.setdefault(source, -1 - groups[node])
-        if node in axes:
-            axes.setdefault(source, axes[node])
+        keys.setdefault(source, source)
     training = prepared.config.reconstruction_steps > 0
-    return Collector(prepared.graph, prepared.signature, layers, prepared.device, groups, axes, training=training)
+    return Collector(
+        prepared.graph, prepared.signature, layers, prepared.device, keys, axes, unbounded, training=training
+    )
 
 
 def with_progress(batches: Iterator[Batch], loader: Iterable[Any] | Tensor, progress: bool) -> Iterable[Batch]:

@@ -35,7 +35,7 @@ from snnconvert.neurons.threshold import Threshold
 from snnconvert.preparation import PreparedConversion
 from snnconvert.report.build import Evidence, build_report
 from snnconvert.report.schema import Fidelity
-from snnconvert.site_thresholds import seen_potentials, site_thresholds, weighted_bins
+from snnconvert.site_thresholds import grid_notes, seen_potentials, site_thresholds, weighted_bins
 from snnconvert.spiking_model import SpikingModel
 from snnconvert.weight_widths import channel_widths, widths_note
 
@@ -60,12 +60,13 @@ def finish(prepared: PreparedConversion, statistics: Statistics, *, progress: bo
         raise ConfigurationError(f"{prepared.config.objective[0]} takes snnconvert.convert, which allocates widths")
     thresholds, threshold_notes = thresholds_of(prepared, statistics)
     widths = _widths(prepared, thresholds, statistics)
+    potentials = seen_potentials(prepared.graph.graph, prepared.plan, prepared.config, statistics, thresholds)
     network, sums = insert_neurons(
-        prepared.graph, prepared.plan, thresholds, prepared.channels, widths,
-        potentials=seen_potentials(prepared.graph.graph, prepared.plan, prepared.config, statistics),
-    )  # fmt: skip
+        prepared.graph, prepared.plan, thresholds, prepared.channels, widths, potentials=potentials
+    )
     measured, notes = _repaired(prepared, network, thresholds, statistics, progress=progress)
-    notes = (*threshold_notes, *widths_note(widths), *notes)
+    grid = grid_notes(prepared.graph.graph, prepared.plan, prepared.config, potentials)
+    notes = (*threshold_notes, *widths_note(widths), *grid, *notes)
     return assembled(prepared, (network, sums), thresholds, statistics, measured, widths=widths, notes=notes)
 
 

@@ -46,19 +46,49 @@ def rectified_nodes(graph: fx.Graph, plan: Plan) -> dict[str, str]:
 
 
 def seen_potentials(
-    graph: fx.Graph, plan: Plan, config: ConversionConfig, statistics: Statistics
+    graph: fx.Graph,
+    plan: Plan,
+    config: ConversionConfig,
+    statistics: Statistics,
+    thresholds: Mapping[int, Threshold],
 ) -> dict[str, Potentials]:
-    """What calibration has seen in front of the sites on functions that are to tell 256 potentials apart."""
-    if config.function_grid != "bytes":
+    """What calibration has seen in front of the sites on functions that are to tell 256 potentials apart.
+
+    These are sites whose words kernels can look up by the byte: with one step, and neurons that start at rest.
+    """
+    if config.function_grid != "bytes" or config.potential_correction:
         return {}
-    sources = {node: source for node, source in function_sites(graph, plan).items() if source in statistics.histograms}
-    return {node: _potentials(statistics.histograms[source]) for node, source in sources.items()}
+    families = {site.node: site.family for site in plan.sites}
+    found = {
+        node: statistics.histograms[source]
+        for node, source in function_sites(graph, plan).items()
+        if source in statistics.histograms and not thresholds[families[node]].channel_steps
+    }
+    return {node: potentials_of(histogram) for node, histogram in found.items()}
 
 
-def _potentials(histogram: ValueHistogram) -> Potentials:
-    """A few values of each bin: bins are wider than a grid of potentials is fine."""
+def grid_notes(
+    graph: fx.Graph, plan: Plan, config: ConversionConfig, potentials: Mapping[str, Potentials]
+) -> tuple[str, ...]:
+    """Which functions keep the fine grid although bytes were asked for."""
+    if config.function_grid != "bytes":
+        return ()
+    layers = {site.node: site.layer for site in plan.sites}
+    fine = [layers[node] for node in function_sites(graph, plan) if node not in potentials]
+    if not fine:
+        return ()
+    return (f"the fine function grid, as bytes need one threshold a layer and no initial potentials: {_listed(fine)}",)
+
+
+def _listed(layers: Sequence[str]) -> str:
+    more = f" and {len(layers) - _NAMED} more" if len(layers) > _NAMED else ""
+    return ", ".join(layers[:_NAMED]) + more
+
+
+def potentials_of(histogram: ValueHistogram) -> Potentials:
+    """A few values of each bin, as bins are wider than a grid of potentials is fine; float noise can't show."""
     low, high, counts = histogram.bins()
-    values = np.stack([low + (high - low) * share for share in _PLACES], 1).clip(histogram.minimum, histogram.maximum)
+    values = np.stack([low + (high - low) * share for share in _PLACES], 1)
     return Potentials(torch.from_numpy(values.flatten()), torch.from_numpy(counts.repeat(len(_PLACES))))
 
 
@@ -135,8 +165,7 @@ def weighted_bins(
     missed = [site.layer for site in plan.sites if site.origin != "repeater" and site.family not in found]
     if not missed:
         return found, ()
-    named = ", ".join(missed[:_NAMED]) + (f" and {len(missed) - _NAMED} more" if len(missed) > _NAMED else "")
-    return found, (f"thresholds of minimal squared error where no gradient arrives: {named}",)
+    return found, (f"thresholds of minimal squared error where no gradient arrives: {_listed(missed)}",)
 
 
 def _caps(plan: Plan) -> dict[int, float]:

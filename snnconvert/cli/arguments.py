@@ -201,7 +201,7 @@ def add_conversion(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--function-grid", choices=FUNCTION_GRIDS, default=_DEFAULTS.function_grid,
         help="the potentials that neurons on SiLU, GELU and the like tell apart: at least five for each step, or 256, "
-        "with which onnxruntime is twice as fast on SiLU and Hardswish (default %(default)s)",
+        "with which networks of SiLU and Hardswish take about half the time in onnxruntime (default %(default)s)",
     )  # fmt: skip
     group.add_argument(
         "--threshold", choices=THRESHOLD_METHODS, default=_DEFAULTS.threshold,

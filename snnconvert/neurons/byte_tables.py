@@ -66,7 +66,7 @@ def byte_table(function: Function, step: float, code: SpikeCode, reach: float, p
     in_steps = values_in_steps(function, step, code, reach)
     low, high = _span(in_steps, *active_range(in_steps, step, code, reach), potentials)
     gate = _gate_of(function)
-    found = None if gate is None else _gated(*gate, low, high, step)
+    found = None if gate is None else _gated(function, *gate, low, high, step)
     if found is not None:
         return found
     fine = tabulate(function, step, code, reach)
@@ -103,8 +103,11 @@ def _gate_of(function: Function) -> tuple[str, float] | None:
     return None
 
 
-def _gated(name: str, scale: float, low: float, high: float, step: float) -> FunctionTable | None:
-    """Products of positions, gates and a multiplier; None if gates are too close to ties at any spacing near."""
+def _gated(function: Function, name: str, scale: float, low: float, high: float, step: float) -> FunctionTable | None:
+    """Products of positions, gates and a multiplier; None if gates are too close to ties at any spacing near.
+
+    None, too, if the function is another one somewhere on the grid.
+    """
     least = (high - low) / (POTENTIALS - 2) / (GATE_STEPS * step)
     exponent = 2.0 ** (torch.tensor(least).frexp().exponent.item() - 8)
     smallest = int(-(-least // exponent))
@@ -114,7 +117,10 @@ def _gated(name: str, scale: float, low: float, high: float, step: float) -> Fun
         spacing = multiplier * GATE_STEPS * step
         first = int(low // spacing)
         positions = torch.arange(first, first + POTENTIALS, dtype=torch.float64)
-        gates = GATE_STEPS * GATES[name](scale * spacing * positions)
+        potentials = spacing * positions
+        gates = GATE_STEPS * GATES[name](scale * potentials)
+        if not torch.allclose(function(potentials), potentials * gates / GATE_STEPS, rtol=1e-9, atol=1e-9):
+            return None
         if is_clear(gates, positions):
             return FunctionTable(spacing, first, (positions * gates.round() * multiplier).float())
     return None

@@ -105,3 +105,12 @@ def test_functions_that_256_potentials_are_enough_for_keep_their_fine_grid():
     found, fine = byte_table(torch.tanh, 0.2, code, 1.0, normal()), tabulate(torch.tanh, 0.2, code)
     assert found[:2] == fine[:2]
     assert torch.equal(found.values, fine.values)
+
+
+def test_a_function_that_is_silu_near_zero_alone_is_itself():
+    def bent(x):
+        return torch.where(x < 10, F.silu(x), 15 - x / 2)
+
+    table = byte_table(bent, 0.04, PackedCode(2, 4, offset=8), 1.0, normal(4.0))
+    clipped = bent(grid_of(table)).clamp(max=0.04 * 248)
+    torch.testing.assert_close(table.values.double() * 0.04, clipped, rtol=1e-6, atol=1e-6)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,6 +76,7 @@ class Collector:
         device: where the graph lives.
         groups: the group of each node whose values are counted together; by default each alone.
         channels: the axis of the channels of each node whose channels are counted one by one, too.
+        unbounded: nodes that may be infinite, as functions behind them may be finite there.
         training: whether to keep a larger sample to train on.
 
     Attributes:
@@ -90,12 +91,13 @@ class Collector:
         signature: Signature,
         sites: Mapping[str, str],
         device: torch.device,
-        groups: Mapping[str, int] | None = None,
+        groups: Mapping[str, int | str] | None = None,
         channels: Mapping[str, int] | None = None,
+        unbounded: Collection[str] = (),
         *,
         training: bool = False,
     ) -> None:
-        self._sites, self._device, self._specs = sites, device, signature.tensors
+        self._sites, self._device, self._specs, self._unbounded = sites, device, signature.tensors, unbounded
         shared: defaultdict[object, ValueHistogram] = defaultdict(ValueHistogram)
         self._histograms = {name: shared[name if groups is None else groups[name]] for name in sites}
         self._channels = {name: ChannelHistogram(axis) for name, axis in (channels or {}).items()}
@@ -165,7 +167,7 @@ class Collector:
         if self.count == 0:
             raise InputError("the calibration loader is empty: give it at least one batch")
         for name, histogram in self._histograms.items():
-            if not histogram.finite:
+            if not histogram.finite and name not in self._unbounded:
                 raise ConversionError(f"{self._sites[name]}: activations reach NaN or Inf on the calibration images")
         training = self._leaves(self.sample.tensors(training=True)) if self._training else ()
         held_out = self.sample.held_out()

@@ -13,12 +13,23 @@ from snnconvert.engines.integer.proof import LARGEST_BYTE
 from snnconvert.engines.integer.twins import Bytes, FireWords, looked_up, onnx_node
 from snnconvert.neurons.byte_tables import GATE_STEPS, POTENTIALS
 from snnconvert.neurons.neuron import SpikingNeuron
+from snnconvert.neurons.packed import PackedCode
 from snnconvert.neurons.synapse import Synapse
 from snnconvert.neurons.transfer import TableTransfer
 
 
+def fires_from_table(transfer: fx.Node, modules: Mapping[fx.Node, nn.Module]) -> bool:
+    """Whether one layer of neurons reads a transfer, all with one gain: their words are its table."""
+    if not isinstance(modules.get(transfer), TableTransfer) or len(transfer.users) != 1:
+        return False
+    neuron = modules.get(next(iter(transfer.users)))
+    if not isinstance(neuron, SpikingNeuron) or not isinstance(neuron.code, PackedCode):
+        return False
+    return neuron.bias is None and neuron.gain.numel() == 1
+
+
 def fires_positions(node: fx.Node, modules: Mapping[fx.Node, nn.Module], dialect: Dialect) -> bool:
-    """Whether a transfer alone reads a synapse, whose kernel can fire the positions of its grid.
+    """Whether neurons fire from a transfer that alone reads a synapse, whose kernel can fire its grid's positions.
 
     Args:
         node: any node of a spiking graph.
@@ -26,7 +37,7 @@ def fires_positions(node: fx.Node, modules: Mapping[fx.Node, nn.Module], dialect
         dialect: the runtime's.
     """
     transfer = modules.get(node)
-    if not dialect.fires_positions or not isinstance(transfer, TableTransfer):
+    if not dialect.fires_positions or not isinstance(transfer, TableTransfer) or not fires_from_table(node, modules):
         return False
     source = node.args[0]
     if not isinstance(source, fx.Node) or not isinstance(modules.get(source), Synapse) or len(source.users) != 1:

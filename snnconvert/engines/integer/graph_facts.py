@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 from snnconvert.convert.ops import OpKind, kind_of
 from snnconvert.engines.integer.dialect import Dialect
 from snnconvert.engines.integer.early_firing import EarlyFiring
-from snnconvert.engines.integer.fired_positions import fires_positions
+from snnconvert.engines.integer.fired_positions import fires_from_table, fires_positions
 from snnconvert.engines.integer.folding import fold_gains
 from snnconvert.engines.integer.joined_words import JoinedWords
 from snnconvert.engines.integer.rectifiers import rectifiers_of
@@ -22,7 +22,6 @@ from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.neurons.packed import PackedCode
 from snnconvert.neurons.product import Product
 from snnconvert.neurons.synapse import Synapse
-from snnconvert.neurons.transfer import TableTransfer
 
 _ONE = torch.ones(())
 
@@ -73,8 +72,7 @@ class GraphFacts:
 
     def reads_positions(self, transfer: fx.Node) -> bool:
         """Whether neurons fire from a table whose positions are bytes that a synapse's kernel fires."""
-        is_fired = transfer in self.folds.readers and self.fires_from_table(transfer)
-        return is_fired and fires_positions(transfer, self.modules, self._dialect)
+        return transfer in self.folds.readers and fires_positions(transfer, self.modules, self._dialect)
 
     def has_zero_point(self, node: fx.Node) -> bool:
         """Whether a neuron's bytes have a zero point other than 0."""
@@ -158,12 +156,7 @@ class GraphFacts:
 
     def fires_from_table(self, transfer: fx.Node) -> bool:
         """Whether one layer of neurons reads a transfer, all with one gain: their words are its table."""
-        if not isinstance(self.modules.get(transfer), TableTransfer) or len(transfer.users) != 1:
-            return False
-        neuron = self.modules.get(next(iter(transfer.users)))
-        if not isinstance(neuron, SpikingNeuron) or not isinstance(neuron.code, PackedCode):
-            return False
-        return neuron.bias is None and neuron.gain.numel() == 1
+        return fires_from_table(transfer, self.modules)
 
     def breaks_ties_evenly(self, node: fx.Node) -> bool:
         """Whether the zero points of all neurons that read a node, moved or not, are even.

@@ -368,9 +368,10 @@ class _Lowering:
         return self.call(node, "_scaled", Scaled(neuron.gain * unit, bias, apart=self.dialect.rounds_first), counts)
 
     def _counts(self, node: fx.Node, origin: fx.Node) -> fx.Node:
-        """The potential that a node scales, apart from what it is a sum of where OpenVINO would scale that."""
+        """The potential that a node scales, apart from what it is made of where a runtime would scale that."""
         is_moved = self.dialect.rounds_first and self.facts.adds_whole(origin)
-        return self._rounded(node, origin) if is_moved else self.values[origin]
+        is_folded = self.facts.multiplies_weights(origin)
+        return self._rounded(node, origin) if is_moved or is_folded else self.values[origin]
 
     def _rounded(self, node: fx.Node, origin: fx.Node) -> fx.Node:
         """Integers that a node scales, where a runtime would work the scale into what they are made of."""
@@ -415,9 +416,7 @@ class _Lowering:
             return self.call(node, "", copy.deepcopy(transfer), self._counts(node, source))
         steps = self.values[source]
         if node not in self.folds.readers:
-            is_folded = self.facts.multiplies_weights(source)
-            counts = self._rounded(node, source) if is_folded else self._counts(node, source)
-            steps = self.call(node, "_scaled", Scaled(transfer.gain), counts)
+            steps = self.call(node, "_scaled", Scaled(transfer.gain), self._counts(node, source))
         return self.call(node, "", Rectified(slope, apart=self.dialect.rounds_first), steps)
 
     def _fired_by_sides(self, node: fx.Node, stored: Bytes) -> fx.Node:

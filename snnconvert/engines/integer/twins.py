@@ -283,8 +283,8 @@ class WordTable(nn.Module):
 
     def forward(self, positions: Tensor) -> Tensor:
         """Bytes of the shape of float grid positions p."""
-        clipped = onnx_node("Clip", (positions, self.low, self.high), positions, torch.float32)
-        index = clipped.round()
+        rounded = positions.round()  # first: OpenVINO moves a clip in front of a product whose words it truncates
+        index = onnx_node("Clip", (rounded, self.low, self.high), rounded, torch.float32)
         if self.origin:
             index = index - self.origin
         return looked_up(self.table, index.to(torch.int32), flat=self.flat)

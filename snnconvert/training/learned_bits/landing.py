@@ -43,7 +43,7 @@ def land(network: LearnedBitsNetwork, statistics: Statistics) -> SpikingModel:
     thresholds = landed_thresholds(network)
     trained = trained_graph(network)
     scales = {node: network.weight_of(node).step().double() for node in network.weights}
-    potentials = seen_potentials(prepared.graph.graph, plan, config, statistics)
+    potentials = seen_potentials(prepared.graph.graph, plan, config, statistics, thresholds)
     inserted = insert_neurons(trained, plan, thresholds, prepared.channels, scales=scales, potentials=potentials)
     codes = {item.node: thresholds[item.family].code for item in plan.synapses}
     sample = [tensor.to(prepared.device) for tensor in statistics.sample]

@@ -114,6 +114,57 @@ def test_no_word_differs_and_no_output(engine, config):
     torch.testing.assert_close(fast(images), snn(images), rtol=1e-6, atol=1e-6)
 
 
+class Pooled(nn.Module):
+    """A function that reads words through a max-pool, and words at both ends of what it tells apart."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = conv(3, 4), conv(4, 4), nn.Conv2d(4, 4, 3)
+        self.head = nn.Linear(4, 5)
+
+    def forward(self, x):
+        x = F.max_pool2d(F.gelu(self.b(F.relu(self.a(x)))), 2, 1)
+        return self.head(F.relu(self.c(F.hardswish(x))).mean((2, 3)))
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("engine", RUNTIMES)
+def test_no_word_differs_behind_pools_of_words(engine, seed):
+    pytest.importorskip(engine)
+    images = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
+    torch.manual_seed(seed)
+    fast = spiking(Pooled(), images).compile(engine, cache=False)
+    assert all(layer.mismatches == 0 for layer in fast.agreement(images))
+
+
+class Wide(nn.Module):
+    """Sums of many large words, half of them negative, in front of a function."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c, self.head = nn.Conv2d(1, 48, 1), conv(48, 16), nn.Conv2d(16, 8, 1), nn.Linear(8, 4)
+        with torch.no_grad():
+            self.a.weight.uniform_(0.8, 1.0)
+            self.a.bias.zero_()
+            self.b.weight.uniform_(0.035, 0.05)
+            self.b.weight[:, 24:] *= -1
+
+    def forward(self, x):
+        return self.head(F.relu(self.c(F.silu(self.b(F.relu(self.a(x)))))).mean((2, 3)))
+
+
+@pytest.mark.parametrize("grid", ["fine", "bytes"])
+@pytest.mark.parametrize("engine", RUNTIMES)
+def test_no_word_differs_where_kernels_fire_no_positions(engine, grid):
+    """Thresholds a channel, and sums that float32 doesn't hold with a gain in their weights."""
+    pytest.importorskip(engine)
+    torch.manual_seed(0)
+    images = 3 + torch.rand(32, 1, 24, 24)
+    config = snnconvert.ConversionConfig(function_grid=grid, threshold_granularity="channel")
+    snn = snnconvert.convert(Wide().eval(), images[:4], config, progress=False)
+    assert all(layer.mismatches == 0 for layer in snn.compile(engine, cache=False).agreement(images))
+
+
 def test_onnxruntime_runs_gates_in_integer_kernels():
     torch.manual_seed(0)
     images = 8 * torch.randn(8, 3, 8, 8)
