@@ -21,6 +21,7 @@ class Dialect:
         flat_tables: tables are read by vectors of indices, which may count from the end.
         fires_sides: leaky rectifiers behind synapses are two integer kernels and a sum of bytes; otherwise the runtime
             works them into the synapse's kernel.
+        averages_bytes: neurons behind means over whole images fire in a kernel that averages bytes.
         fires_apart: neurons fire on each current that a concat joins, and on a synapse of their own where several read
             one: nothing wider than bytes leaves a kernel.
         fires_positions: grid positions of tables with up to 256 entries are bytes that the synapse's kernel fires.
@@ -43,6 +44,7 @@ class Dialect:
     flat_matrices: bool
     flat_tables: bool
     fires_sides: bool
+    averages_bytes: bool
     fires_apart: bool
     fires_positions: bool
     computes_functions: bool
@@ -63,6 +65,7 @@ ONNXRUNTIME = Dialect(
     flat_matrices=True,
     flat_tables=True,
     fires_sides=True,
+    averages_bytes=True,
     fires_apart=True,
     fires_positions=True,
     computes_functions=False,
@@ -82,6 +85,7 @@ OPENVINO = Dialect(
     flat_matrices=False,
     flat_tables=False,
     fires_sides=False,
+    averages_bytes=False,
     fires_apart=False,
     fires_positions=False,
     computes_functions=True,

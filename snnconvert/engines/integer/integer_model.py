@@ -60,7 +60,7 @@ def integer_model(
         joined = joined_words(network, signature, {neuron for firing in early.values() for neuron in firing.neurons})
         early = {node: each for node, each in early.items() if joined.signed.keys().isdisjoint(each.neurons)}
     blocks = pixel_blocks(network, signature) if dialect.blocks_pixels else {}
-    lowered = lower(network, dialect, _pooled_channels(network, signature), early, blocks, joined, observed=observed)
+    lowered = lower(network, dialect, _pooled_shapes(network, signature), early, blocks, joined, observed=observed)
     names = output_names(network)
     model = to_onnx(lowered.graph, signature, [*names, *(f"words.{item.layer}" for item in lowered.words)], batch=batch)
     layers = {str(node.target): layer_of(node) for node in network.graph.nodes if node.op == "call_module"}
@@ -93,14 +93,16 @@ def _name_synapses(model: onnx.ModelProto, layers: Mapping[str, str]) -> None:
                 node.name = layers[target]
 
 
-def _pooled_channels(network: fx.GraphModule, signature: Signature) -> dict[str, int]:
-    """The channels that each window sum reads, by node."""
-    pools = {
-        node: module
+def _pooled_shapes(network: fx.GraphModule, signature: Signature) -> dict[str, tuple[int | None, ...]]:
+    """The shapes that each window sum reads, by node: [1, C, ...], None for sizes that may be others."""
+    pools = [
+        node
         for node in network.graph.nodes
-        if node.op == "call_module" and isinstance(module := network.get_submodule(str(node.target)), SumPool)
-    }
-    if all(pool.geometry.dims for pool in pools.values()):
+        if node.op == "call_module" and isinstance(network.get_submodule(str(node.target)), SumPool)
+    ]
+    if not pools:
         return {}
     traces = traced(network, signature)
-    return {node.name: traces[node.all_input_nodes[0]].shape[1] for node in pools}
+    is_fixed = all(size is not None for spec in signature.tensors for size in spec.shape)
+    shapes = {node.name: traces[node.all_input_nodes[0]].shape for node in pools}
+    return {name: shape if is_fixed else (*shape[:2], *(None for _ in shape[2:])) for name, shape in shapes.items()}

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from snnconvert.convert.aligned_sums import is_kept_by_division, is_short
+from snnconvert.engines.integer.averages import AveragedWords, averaged_size, scales_of_average
 from snnconvert.engines.integer.block_twins import BlockSynapse, ToBlocks, ToPixels
 from snnconvert.engines.integer.dialect import Dialect
 from snnconvert.engines.integer.early_firing import EarlyFiring
@@ -85,7 +86,7 @@ class LoweredNetwork:
 def lower(
     network: fx.GraphModule,
     dialect: Dialect,
-    channels: Mapping[str, int],
+    shapes: Mapping[str, tuple[int | None, ...]],
     early: Mapping[fx.Node, EarlyFiring],
     blocks: Mapping[fx.Node, PixelBlocks],
     joined: JoinedWords,
@@ -97,7 +98,7 @@ def lower(
     Args:
         network: the spiking graph, on the CPU; it is left as it is.
         dialect: the runtime's.
-        channels: of what each window sum reads, by node name.
+        shapes: of what each window sum reads, by node name; None for sizes that may be others.
         early: neurons that fire before what they read is moved, by the node it is moved from.
         blocks: synapses that read blocks of pixels, if their kernels fire.
         joined: words that concats join as bytes.
@@ -106,7 +107,7 @@ def lower(
     Raises:
         EngineError: naming the layer, if its logarithmic words, or sums of their products, are beyond float32.
     """
-    return _Lowering(network, dialect, channels, early, blocks, joined).run(observed=observed)
+    return _Lowering(network, dialect, shapes, early, blocks, joined).run(observed=observed)
 
 
 class _Lowering:
@@ -114,12 +115,12 @@ class _Lowering:
         self,
         network: fx.GraphModule,
         dialect: Dialect,
-        channels: Mapping[str, int],
+        shapes: Mapping[str, tuple[int | None, ...]],
         early: Mapping[fx.Node, EarlyFiring],
         blocks: Mapping[fx.Node, PixelBlocks],
         joined: JoinedWords,
     ) -> None:
-        self.old, self.dialect, self.channels, self.early, self.joined = network, dialect, channels, early, joined
+        self.old, self.dialect, self.shapes, self.early, self.joined = network, dialect, shapes, early, joined
         self.facts = GraphFacts(network, dialect, early, joined)
         self.modules, self.folds, self.sums = self.facts.modules, self.facts.folds, self.facts.sums
         self.rectifiers = self.facts.rectifiers
@@ -243,7 +244,7 @@ class _Lowering:
 
     def _window_sum(self, node: fx.Node, pool: SumPool, counts: fx.Node) -> fx.Node:
         """Sums of windows; OpenVINO (2026.4) gets them wrong if channels differ in scale and several nodes read."""
-        scale, channels = pool.multiplier * self.facts.factor(node), self.channels.get(node.name, 0)
+        scale, channels = pool.multiplier * self.facts.factor(node), self.shapes[node.name][1] or 0
         differ = not pool.geometry.dims and not bool((scale == scale.flatten()[0]).all())
         if self.dialect.rounds_first and differ and len(node.users) > 1:
             sums = self.call(node, "_sums", WindowSum(pool.geometry, _ONE, channels, lifted=False), counts)
@@ -327,6 +328,10 @@ class _Lowering:
             fired = self.call(node, "_table", self._fired_function(node, neuron, stored), self.values[source])
             self._note_fired(node, fired, stored)
             return
+        averaged = self._averaged(node, source, stored)
+        if averaged is not None:
+            self._note_fired(node, averaged, stored)
+            return
         pool = source if self.facts.is_pooled_later(source) else None
         origin = source if pool is None else argument_of(pool)
         potential = self.values[origin]
@@ -356,6 +361,31 @@ class _Lowering:
             again = FireWords(stored, clips_bytes=self.dialect.clips_bytes, rounds=False, clips=False)
             fired = self.call(node, "_pooled", again, pooled)
         self._note_fired(node, fired, stored)
+
+    def _averaged(self, node: fx.Node, source: fx.Node, stored: Bytes) -> fx.Node | None:
+        """The bytes of neurons on a mean of words over whole images, if a kernel that averages bytes fires them."""
+        pool = self.modules.get(source)
+        if not self.dialect.averages_bytes or not isinstance(pool, SumPool) or node not in self.folds.readers:
+            return None
+        fired, read = self._bytes_read(argument_of(source))
+        size = averaged_size(pool.geometry, self.shapes[source.name])
+        if fired is None or read is None or size is None:
+            return None
+        scale = (pool.multiplier * self.facts.factor(source)).to(torch.float32)
+        scales = scales_of_average(float(scale), size) if scale.numel() == 1 else None
+        if scales is None:
+            return None
+        fire = FireWords(stored, clips_bytes=self.dialect.clips_bytes, rounds=False, step=scales[1])
+        return self.call(node, "_fire", AveragedWords(read, scales, fire, keepdim=pool.geometry.keepdim), fired)
+
+    def _bytes_read(self, words: fx.Node) -> tuple[fx.Node | None, Bytes | None]:
+        """Words as the bytes they are, fired or joined, if they have one zero point; else None."""
+        joined = self.joined.carriers.get(words)
+        if joined is None:
+            return self.fired.get(words, (None, None))
+        stored = [each for neuron in joined.parts if (each := self.fired[neuron][1]) is not None]
+        alike = len({int(each.zero_point) for each in stored}) == 1
+        return (self.carried[words], stored[0]) if alike else (None, None)
 
     def _scaled(self, node: fx.Node, neuron: SpikingNeuron, origin: fx.Node, *, clipped: bool = False) -> fx.Node:
         """(p + β)·g of neurons' potential, which comes from an origin, each rounded as in the packed network."""

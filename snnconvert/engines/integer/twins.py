@@ -75,16 +75,26 @@ class Bytes(nn.Module):
 
 
 class FireWords(nn.Module):
-    """k = clip(rne(u) + o, bottom, top) of values u in steps Δ: a packed neuron whose scaling is done elsewhere."""
+    """k = clip(rne(u) + o, bottom, top) of values u in steps Δ: a packed neuron whose scaling is done elsewhere.
 
-    def __init__(self, stored: Bytes, *, clips_bytes: bool, rounds: bool, clips: bool = True) -> None:
+    Buffers:
+        step: float32 scalar Δ, or None where it is 1.
+    """
+
+    step: Tensor | None
+
+    def __init__(
+        self, stored: Bytes, *, clips_bytes: bool, rounds: bool, clips: bool = True, step: float = 1.0
+    ) -> None:
         super().__init__()
         self.stored, self.clips_bytes, self.rounds = stored, clips_bytes, rounds
         self.clips = clips and stored.is_clipped
+        self.register_buffer("step", None if step == 1 else torch.tensor(step, dtype=torch.float32))
 
     def forward(self, values: Tensor) -> Tensor:
         """Bytes of the values' shape."""
-        stored, one = self.stored, self.stored.get_buffer("one")
+        stored, step = self.stored, self.step
+        one = stored.get_buffer("one") if step is None else step
         if self.clips and not self.clips_bytes:
             values = values.clamp(stored.lowest, float(stored.largest))
         if self.rounds:
