@@ -192,3 +192,8 @@ def argument_of(node: fx.Node) -> fx.Node:
     source = node.args[0]
     assert isinstance(source, fx.Node)
     return source
+
+
+def layer_of(node: fx.Node) -> str:
+    """The layer's own name of a node."""
+    return str(node.meta.get("layer", node.target))

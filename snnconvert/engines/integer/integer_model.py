@@ -12,8 +12,10 @@ from snnconvert.convert.signature import Signature
 from snnconvert.engines.integer.dialect import Dialect
 from snnconvert.engines.integer.early_firing import early_firings
 from snnconvert.engines.integer.fired_apart import fired_apart
+from snnconvert.engines.integer.graph_facts import layer_of
 from snnconvert.engines.integer.joined_words import NOTHING_JOINED, joined_words, plainly_joined_words
-from snnconvert.engines.integer.lowering import BELOW, StoredWords, layer_of, lower
+from snnconvert.engines.integer.lowering import StoredWords, lower
+from snnconvert.engines.integer.neuron_lowering import BELOW
 from snnconvert.engines.integer.onnx_model import to_onnx
 from snnconvert.engines.integer.pixel_blocks import pixel_blocks
 from snnconvert.engines.integer.proof import check_accumulators, check_words
