@@ -24,6 +24,7 @@ from snnconvert.convert.currents import folded_parameters
 from snnconvert.convert.insert import ExactSums, insert_neurons
 from snnconvert.convert.layer_sizes import layer_sizes
 from snnconvert.convert.operations import count_operations
+from snnconvert.convert.real_steps import read_in_steps
 from snnconvert.convert.shifting import shiftable_sites
 from snnconvert.convert.site_readers import site_readers
 from snnconvert.engines.stepwise import is_exact
@@ -93,6 +94,7 @@ def assembled(
     """
     graph, conversion_plan = prepared.graph, prepared.plan
     network, sums = inserted
+    network = read_in_steps(network, prepared.signature)
     finish_synapses(network)
     sums.widen()
     evidence = Evidence(

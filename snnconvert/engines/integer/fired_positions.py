@@ -28,8 +28,8 @@ def fires_from_table(transfer: fx.Node, modules: Mapping[fx.Node, nn.Module]) ->
     return neuron.bias is None and neuron.gain.numel() == 1
 
 
-def fires_positions(node: fx.Node, modules: Mapping[fx.Node, nn.Module], dialect: Dialect) -> bool:
-    """Whether neurons fire from a transfer that alone reads a synapse, whose kernel can fire its grid's positions.
+def has_positions(node: fx.Node, modules: Mapping[fx.Node, nn.Module], dialect: Dialect) -> bool:
+    """Whether neurons fire from a transfer whose grid's positions a synapse's kernel can fire.
 
     Args:
         node: any node of a spiking graph.
@@ -39,10 +39,15 @@ def fires_positions(node: fx.Node, modules: Mapping[fx.Node, nn.Module], dialect
     transfer = modules.get(node)
     if not dialect.fires_positions or not isinstance(transfer, TableTransfer) or not fires_from_table(node, modules):
         return False
-    source = node.args[0]
-    if not isinstance(source, fx.Node) or not isinstance(modules.get(source), Synapse) or len(source.users) != 1:
-        return False
     return -LARGEST_BYTE <= int(transfer.first) <= 0 and len(transfer.table) <= POTENTIALS
+
+
+def fires_positions(node: fx.Node, modules: Mapping[fx.Node, nn.Module], dialect: Dialect) -> bool:
+    """Whether a transfer's positions are fired where it reads them: from a synapse that nothing else reads."""
+    if not has_positions(node, modules, dialect):
+        return False
+    source = node.args[0]
+    return isinstance(source, fx.Node) and isinstance(modules.get(source), Synapse) and len(source.users) == 1
 
 
 def position_bytes(transfer: TableTransfer) -> Bytes:

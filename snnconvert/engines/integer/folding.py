@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 from snnconvert.convert.ops import OpKind, kind_of
 from snnconvert.engines.integer.byte_sums import Operand, exact_order
 from snnconvert.engines.integer.dialect import Dialect
+from snnconvert.engines.integer.early_firing import EarlyFiring
 from snnconvert.engines.integer.fired_apart import WORDS_OF
 from snnconvert.engines.integer.fired_positions import fires_positions
 from snnconvert.engines.integer.proof import INT32_LARGEST, LARGEST_BYTE
@@ -48,7 +49,13 @@ class Folds:
     orders: dict[fx.Node, tuple[fx.Node, ...]] = field(default_factory=dict)
 
 
-def fold_gains(graph: fx.Graph, modules: Modules, dialect: Dialect, rectified: Collection[fx.Node]) -> Folds:
+def fold_gains(
+    graph: fx.Graph,
+    modules: Modules,
+    dialect: Dialect,
+    rectified: Collection[fx.Node],
+    early: Mapping[fx.Node, EarlyFiring],
+) -> Folds:
     """Finds every gain that can be folded.
 
     Args:
@@ -56,6 +63,7 @@ def fold_gains(graph: fx.Graph, modules: Modules, dialect: Dialect, rectified: C
         modules: its modules by node.
         dialect: whether gains may go into the operands of sums.
         rectified: leaky transfers that are a gain with a rectifier behind it.
+        early: what fires before it is moved, by the node it is moved from.
     """
     folds = Folds()
     for node in graph.nodes:
@@ -67,7 +75,7 @@ def fold_gains(graph: fx.Graph, modules: Modules, dialect: Dialect, rectified: C
         found = _sources(node.args[0], gain, modules, sums=sums, pools=bool((gain > 0).all()))
         if found is None or (isinstance(module, ToReal) and not all(_scales(modules[n]) for n, _ in found)):
             continue
-        is_real = isinstance(module, ToReal) and _fires_behind(node, modules)
+        is_real = isinstance(module, ToReal) and _fires_behind(node, modules) and not _is_one(early.get(node))
         is_function = isinstance(module, TableTransfer | LeakyTransfer) and not fires_positions(node, modules, dialect)
         is_floating_point = dialect.folds_weights and (is_real or is_function)
         if is_floating_point and not all(_stays_exact(modules[source], gain) for source, _ in found):
@@ -90,6 +98,11 @@ def fold_gains(graph: fx.Graph, modules: Modules, dialect: Dialect, rectified: C
             else:
                 folds.read_factors[consumer, source] = gain
     return folds
+
+
+def _is_one(firing: EarlyFiring | None) -> bool:
+    """Whether words fire of a node as it is, before it is moved."""
+    return firing is not None and bool((firing.gain == 1).all())
 
 
 def _fires_behind(node: fx.Node, modules: Modules) -> bool:

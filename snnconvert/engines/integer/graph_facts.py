@@ -16,7 +16,7 @@ from snnconvert.engines.integer.joined_words import JoinedWords
 from snnconvert.engines.integer.rectifiers import rectifiers_of
 from snnconvert.engines.integer.twins import MIDDLE, Bytes
 from snnconvert.engines.integer.word_sums import WordSums, is_sum
-from snnconvert.neurons.current import IntegerScale, SumPool
+from snnconvert.neurons.current import IntegerScale, SumPool, ToReal
 from snnconvert.neurons.logarithmic import LogarithmicCode
 from snnconvert.neurons.neuron import SpikingNeuron
 from snnconvert.neurons.packed import PackedCode
@@ -31,7 +31,7 @@ class GraphFacts:
 
     Attributes:
         modules: its modules by node.
-        fired_early: neurons that fire before what they read is moved.
+        fired_early: neurons, and transfers' positions, that fire before what they read is moved.
         joined: words that are joined or moved as bytes.
         rectifiers: leaky transfers that kernels calculate.
         folds: where gains went.
@@ -52,11 +52,12 @@ class GraphFacts:
         self._dialect = dialect
         self.joined = joined
         self.fired_early = {neuron for firing in early.values() for neuron in firing.neurons}
+        self.fires_real = {node for node, firing in early.items() if bool((firing.gain == 1).all())}
         self.modules: dict[fx.Node, nn.Module] = {
             node: network.get_submodule(str(node.target)) for node in network.graph.nodes if node.op == "call_module"
         }
         self.rectifiers = rectifiers_of(network.graph, self.modules, dialect)
-        self.folds = fold_gains(network.graph, self.modules, dialect, self.rectifiers.slopes)
+        self.folds = fold_gains(network.graph, self.modules, dialect, self.rectifiers.slopes, early)
         self.sums = WordSums(network.graph, self.modules, self.has_zero_point, folds_sums=dialect.folds_sums)
 
     def fires_in_kernel(self, node: fx.Node) -> bool:
@@ -66,12 +67,16 @@ class GraphFacts:
         reader = next(iter(node.users))
         if self.is_pooled_later(reader):
             reader = next(iter(reader.users))
+        if isinstance(self.modules.get(reader), ToReal):
+            return reader in self.folds.readers and reader in self.fires_real
         if self.reads_positions(reader):
             return True
         return reader in self.folds.readers and isinstance(self.modules[reader], SpikingNeuron)
 
     def reads_positions(self, transfer: fx.Node) -> bool:
         """Whether neurons fire from a table whose positions are bytes that a synapse's kernel fires."""
+        if transfer in self.fired_early:
+            return True
         return transfer in self.folds.readers and fires_positions(transfer, self.modules, self._dialect)
 
     def has_zero_point(self, node: fx.Node) -> bool:

@@ -56,7 +56,7 @@ def integer_model(
     check_accumulators(network)
     if dialect.fires_apart:
         network = fired_apart(network, signature)
-    early = early_firings(network, signature)
+    early = early_firings(network, signature, dialect)
     joined = plainly_joined_words(network, signature) if dialect.joins_all_bytes else NOTHING_JOINED
     if dialect.joins_bytes:
         joined = joined_words(network, signature, {neuron for firing in early.values() for neuron in firing.neurons})

@@ -14,9 +14,9 @@ import torch
 from torch import fx, nn
 
 from snnconvert.convert.arguments import as_int, as_node, with_defaults
+from snnconvert.convert.moves import MOVES
 from snnconvert.convert.ops import NEAREST, OpKind, kind_of
 from snnconvert.convert.signature import Signature
-from snnconvert.engines.integer.early_firing import MOVES
 from snnconvert.engines.integer.traces import Trace, traced
 from snnconvert.engines.integer.twins import Bytes
 from snnconvert.neurons.neuron import SpikingNeuron

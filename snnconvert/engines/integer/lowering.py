@@ -278,6 +278,8 @@ class _Lowering:
 
     def _transferred(self, node: fx.Node, transfer: TableTransfer, source: fx.Node) -> fx.Node:
         """The table's grid positions for neurons that fire from it, else its values."""
+        if node in self.facts.fired_early:
+            return self.made.values[source]
         folded = node in self.folds.readers
         potential = self.made.values[source] if folded else self.made.counts(node, source)
         if self.facts.reads_positions(node):

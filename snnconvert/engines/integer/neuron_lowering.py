@@ -13,7 +13,7 @@ from snnconvert.engines.integer.averages import AveragedWords, averaged_size, sc
 from snnconvert.engines.integer.block_twins import ToBlocks
 from snnconvert.engines.integer.early_firing import EarlyFiring
 from snnconvert.engines.integer.emission import Emission
-from snnconvert.engines.integer.fired_positions import words_of_positions
+from snnconvert.engines.integer.fired_positions import position_bytes, words_of_positions
 from snnconvert.engines.integer.formulas import formula_of
 from snnconvert.engines.integer.graph_facts import argument_of, layer_of
 from snnconvert.engines.integer.logarithmic_twins import FireValues
@@ -84,13 +84,20 @@ class NeuronLowering:
 
     def fire_early(self, node: fx.Node, firing: EarlyFiring) -> None:
         """Puts the bytes that neurons behind moves fire in a node's place."""
-        neuron = self.modules[firing.neurons[0]]
-        assert isinstance(neuron, SpikingNeuron)
-        fire = self.made.fire(self.facts.early_bytes(neuron), rounds=self.dialect.rounds_first)
-        multiplies_weights = self.dialect.folds_weights and self.facts.convolves(node)
-        potential = self.made.rounded(node, node) if multiplies_weights else self.made.values[node]
-        scaled = self.made.call(node, "_scaled", Scaled(firing.gain), potential)
-        self.made.values[node] = self.made.call(node, "_fire", fire, scaled)
+        fire = self.made.fire(self._early_bytes(self.modules[firing.neurons[0]]), rounds=self.dialect.rounds_first)
+        potential = self.made.values[node]
+        if not bool((firing.gain == 1).all()):
+            multiplies_weights = self.dialect.folds_weights and self.facts.convolves(node)
+            counts = self.made.rounded(node, node) if multiplies_weights else potential
+            potential = self.made.call(node, "_scaled", Scaled(firing.gain), counts)
+        self.made.values[node] = self.made.call(node, "_fire", fire, potential)
+
+    def _early_bytes(self, fired: nn.Module) -> Bytes:
+        """How words, or a table's positions, are stored that fire before they are moved."""
+        if isinstance(fired, TableTransfer):
+            return position_bytes(fired)
+        assert isinstance(fired, SpikingNeuron)
+        return self.facts.early_bytes(fired)
 
     def _fired_apart_from_currents(
         self, node: fx.Node, neuron: SpikingNeuron, source: fx.Node, stored: Bytes

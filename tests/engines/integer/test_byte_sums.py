@@ -37,7 +37,7 @@ class Sum(fx.GraphModule):
         """The operands in the order in which their kernel adds them up; None if no kernel does."""
         total = next(node for node in self.graph.nodes if node.op == "call_function")
         modules = {node: self.get_submodule(node.target) for node in self.graph.nodes if node.op == "call_module"}
-        order = fold_gains(self.graph, modules, ONNXRUNTIME, ()).orders.get(total)
+        order = fold_gains(self.graph, modules, ONNXRUNTIME, (), {}).orders.get(total)
         return order and [str(node.target) for node in order]
 
 
