@@ -11,6 +11,8 @@ from torch import Tensor, fx
 
 from snnconvert.convert.ops import OpKind, kind_of
 from snnconvert.convert.signature import Signature
+from snnconvert.neurons.current import ToReal
+from snnconvert.neurons.synapse import Synapse
 
 aten = torch.ops.aten
 MOVES = frozenset(
@@ -60,7 +62,8 @@ def gains_of_places(
 ) -> dict[fx.Node, Tensor]:
     """The gain that each place of a node's last dimension meets: a scalar if all meet one, else [C].
 
-    Nodes whose places meet two gains, or are left out, have none.
+    Nodes whose places meet two gains, or are left out, have none; nor have those whose width depends on the size of an
+    input, unless all their places meet one.
 
     Args:
         network: a spiking graph.
@@ -73,15 +76,26 @@ def gains_of_places(
     with torch.no_grad():
         device = next((tensor.device for tensor in network.buffers()), torch.device("cpu"))
         recorder.run(*(spec.trial(1).to(device) for spec in signature.tensors))
+    sizes_are_fixed = all(size is not None for spec in signature.tensors for size in spec.shape)
     found: dict[fx.Node, Tensor] = {}
     for node, each in readers.items():
         if node not in recorder.widths or sum(recorder.counts[reader] for reader in each) < recorder.counts[node]:
             continue
         gains = {reader: network.get_submodule(str(reader.target)).get_buffer("gain").reshape(()) for reader in each}
         gain = _gain(gains, recorder.widths[node], recorder.places)
-        if gain is not None:
+        if gain is not None and (gain.dim() == 0 or sizes_are_fixed or _has_features(node, network)):
             found[node] = gain
     return found
+
+
+def _has_features(node: fx.Node, network: fx.GraphModule) -> bool:
+    """Whether a node's last dimension is of features, as many for inputs of any size."""
+    if node.op == "call_function":
+        return node.target is aten.layer_norm.default
+    module = network.get_submodule(str(node.target))
+    if isinstance(module, ToReal):
+        return _has_features(node.all_input_nodes[0], network)
+    return isinstance(module, Synapse) and module.geometry is None
 
 
 def _gain(gains: Mapping[fx.Node, Tensor], width: int, places: Mapping[fx.Node, Tensor]) -> Tensor | None:

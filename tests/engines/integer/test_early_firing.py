@@ -148,3 +148,19 @@ def test_positions_fire_in_convolutions_of_tokens(function):
     snn = snnconvert.convert(TokenMlp(function).eval(), torch.randn(16, 3, 6, 6), config, progress=False)
     kinds = {found.kind for found in snn.compile("onnxruntime", cache=False).float_operations()}
     assert kinds.isdisjoint({"Conv", "Round"})
+
+
+def test_parts_of_images_of_any_size_have_gains_of_their_own():
+    def forward(n, x):
+        y = n.a(x).permute(0, 2, 3, 1)
+        return n.b(y[:, :, :8]).mean((1, 2)) + n.c(y[:, :, 8:]).mean((1, 2))
+
+    torch.manual_seed(0)
+    net = Net(forward, a=nn.Conv2d(3, 8, 3, padding=1), b=nn.Linear(8, 4), c=nn.Linear(8, 4)).eval()
+    images = torch.randn(8, 3, 16, 16)
+    images[..., :8] *= 0.1
+    snn = snnconvert.convert(net, images, snnconvert.ConversionConfig(dynamic_sizes=True), progress=False)
+    fast = snn.compile("onnxruntime", threads=1, cache=False)
+    for size in (16, 24):
+        others = torch.randn(4, 3, size, size)
+        torch.testing.assert_close(fast(others), snn(others), rtol=1e-6, atol=1e-6)
