@@ -15,15 +15,18 @@ from snnconvert.neurons.current import ToReal
 from snnconvert.neurons.synapse import Synapse
 
 aten = torch.ops.aten
-MOVES = frozenset(
+MOVES_OF_ONE = frozenset(
     {
         aten.view.default, aten.reshape.default, aten._unsafe_view.default, aten.flatten.using_ints,
         aten.unflatten.int, aten.permute.default, aten.transpose.int, aten.t.default, aten.unsqueeze.default,
         aten.squeeze.default, aten.squeeze.dim, aten.squeeze.dims, aten.slice.Tensor, aten.select.int,
-        aten.narrow.default, aten.split.Tensor, aten.split_with_sizes.default, aten.chunk.default, aten.unbind.int,
-        aten.movedim.int, aten.movedim.intlist, aten.contiguous.default, aten.clone.default, operator.getitem,
+        aten.narrow.default, aten.movedim.int, aten.movedim.intlist, aten.contiguous.default, aten.clone.default,
     }
 )  # fmt: skip
+_MOVES_OF_PARTS = frozenset(
+    {aten.split.Tensor, aten.split_with_sizes.default, aten.chunk.default, aten.unbind.int, operator.getitem}
+)
+MOVES = MOVES_OF_ONE | _MOVES_OF_PARTS
 
 
 def readers_behind_moves(node: fx.Node, is_reader: Callable[[fx.Node], bool]) -> list[fx.Node]:
@@ -76,14 +79,13 @@ def gains_of_places(
     with torch.no_grad():
         device = next((tensor.device for tensor in network.buffers()), torch.device("cpu"))
         recorder.run(*(spec.trial(1).to(device) for spec in signature.tensors))
-    sizes_are_fixed = all(size is not None for spec in signature.tensors for size in spec.shape)
     found: dict[fx.Node, Tensor] = {}
     for node, each in readers.items():
         if node not in recorder.widths or sum(recorder.counts[reader] for reader in each) < recorder.counts[node]:
             continue
         gains = {reader: network.get_submodule(str(reader.target)).get_buffer("gain").reshape(()) for reader in each}
         gain = _gain(gains, recorder.widths[node], recorder.places)
-        if gain is not None and (gain.dim() == 0 or sizes_are_fixed or _has_features(node, network)):
+        if gain is not None and (gain.dim() == 0 or signature.has_fixed_sizes or _has_features(node, network)):
             found[node] = gain
     return found
 

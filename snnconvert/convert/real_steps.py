@@ -50,5 +50,5 @@ def read_in_steps(network: fx.GraphModule, signature: Signature) -> fx.GraphModu
 def _treats_alike(module: nn.Module | None) -> bool:
     """Whether a module has one gain for all that it reads, and nothing that it adds."""
     if isinstance(module, SpikingNeuron):
-        return module.bias is None and module.gain.numel() == 1
+        return module.is_uniform
     return isinstance(module, TableTransfer) and module.gain.numel() == 1

@@ -100,6 +100,11 @@ class Signature:
         return spec if not others and spec.batched and spec.is_floating else None
 
     @property
+    def has_fixed_sizes(self) -> bool:
+        """Whether every size but the batch's is known."""
+        return all(size is not None for spec in self.tensors for size in spec.shape)
+
+    @property
     def input_shape(self) -> tuple[int | None, ...]:
         """Shape of one sample of its first tensor with a batch; None: any size."""
         return next(spec.shape for spec in self.tensors if spec.batched)

@@ -67,6 +67,11 @@ class SpikingNeuron(nn.Module):
         """Whether a capped rectifier saturates the neurons below the code's largest value."""
         return self.ceiling < self.code.maximum
 
+    @property
+    def is_uniform(self) -> bool:
+        """Whether all neurons fire alike on one potential: u = g·v with one g, and no bias."""
+        return self.bias is None and self.gain.numel() == 1
+
     def in_steps(self, potential: Tensor) -> Tensor:
         """(v + β)·g, a new tensor: one addition and one multiplication, each rounded once.
 

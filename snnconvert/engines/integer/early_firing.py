@@ -35,6 +35,11 @@ class EarlyFiring:
     neurons: tuple[fx.Node, ...]
     gain: Tensor
 
+    @property
+    def is_in_steps(self) -> bool:
+        """Whether the node is in steps already: its gain is 1 everywhere."""
+        return bool((self.gain == 1).all())
+
 
 def early_firings(network: fx.GraphModule, signature: Signature, dialect: Dialect) -> dict[fx.Node, EarlyFiring]:
     """Finds the nodes that only neurons read, or a transfer, and these through moves that leave out nothing.
@@ -73,9 +78,7 @@ def _is_weighed(node: fx.Node, modules: Modules) -> bool:
 
 def _fires_alike(module: nn.Module | None) -> bool:
     """Whether a module is packed neurons that treat every value alike."""
-    if not isinstance(module, SpikingNeuron) or not isinstance(module.code, PackedCode):
-        return False
-    return module.bias is None and module.gain.numel() == 1
+    return isinstance(module, SpikingNeuron) and isinstance(module.code, PackedCode) and module.is_uniform
 
 
 def _has_alike_positions(node: fx.Node, modules: Modules, dialect: Dialect) -> bool:

@@ -7,6 +7,7 @@ from torch import Tensor, fx, nn
 
 from snnconvert.engines.integer.dialect import Dialect
 from snnconvert.engines.integer.graph_facts import GraphFacts
+from snnconvert.engines.integer.joined_words import Carried
 from snnconvert.engines.integer.module_calls import call_for
 from snnconvert.engines.integer.twins import Bytes, FireWords, ReadWords, Scaled, Whole
 from snnconvert.neurons.neuron import SpikingNeuron
@@ -82,9 +83,13 @@ class Emission:
         joined = self.facts.joined.carriers.get(words)
         if joined is None:
             return self.fired.get(words, (None, None))
-        stored = [each for neuron in joined.parts if (each := self.fired[neuron][1]) is not None]
+        stored = self.stored_parts(joined)
         alike = len({int(each.zero_point) for each in stored}) == 1
         return (self.carried[words], stored[0]) if alike else (None, None)
+
+    def stored_parts(self, carried: Carried) -> list[Bytes]:
+        """How the words of each part of joined bytes are stored."""
+        return [each for neuron in carried.parts if (each := self.fired[neuron][1]) is not None]
 
     def call(self, node: fx.Node, suffix: str, module: nn.Module, *sources: fx.Node) -> fx.Node:
         """A module's call, named after a node of the spiking graph."""

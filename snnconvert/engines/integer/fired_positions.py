@@ -23,9 +23,7 @@ def fires_from_table(transfer: fx.Node, modules: Mapping[fx.Node, nn.Module]) ->
     if not isinstance(modules.get(transfer), TableTransfer) or len(transfer.users) != 1:
         return False
     neuron = modules.get(next(iter(transfer.users)))
-    if not isinstance(neuron, SpikingNeuron) or not isinstance(neuron.code, PackedCode):
-        return False
-    return neuron.bias is None and neuron.gain.numel() == 1
+    return isinstance(neuron, SpikingNeuron) and isinstance(neuron.code, PackedCode) and neuron.is_uniform
 
 
 def has_positions(node: fx.Node, modules: Mapping[fx.Node, nn.Module], dialect: Dialect) -> bool:

@@ -75,7 +75,8 @@ def fold_gains(
         found = _sources(node.args[0], gain, modules, sums=sums, pools=bool((gain > 0).all()))
         if found is None or (isinstance(module, ToReal) and not all(_scales(modules[n]) for n, _ in found)):
             continue
-        is_real = isinstance(module, ToReal) and _fires_behind(node, modules) and not _is_one(early.get(node))
+        fires_at_once = node in early and early[node].is_in_steps
+        is_real = isinstance(module, ToReal) and _fires_behind(node, modules) and not fires_at_once
         is_function = isinstance(module, TableTransfer | LeakyTransfer) and not fires_positions(node, modules, dialect)
         is_floating_point = dialect.folds_weights and (is_real or is_function)
         if is_floating_point and not all(_stays_exact(modules[source], gain) for source, _ in found):
@@ -98,11 +99,6 @@ def fold_gains(
             else:
                 folds.read_factors[consumer, source] = gain
     return folds
-
-
-def _is_one(firing: EarlyFiring | None) -> bool:
-    """Whether words fire of a node as it is, before it is moved."""
-    return firing is not None and bool((firing.gain == 1).all())
 
 
 def _fires_behind(node: fx.Node, modules: Modules) -> bool:

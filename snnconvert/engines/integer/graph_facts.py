@@ -49,10 +49,9 @@ class GraphFacts:
             early: neurons that fire before what they read is moved, by the node it is moved from.
             joined: words that concats join as bytes.
         """
-        self._dialect = dialect
+        self._dialect, self._early = dialect, early
         self.joined = joined
         self.fired_early = {neuron for firing in early.values() for neuron in firing.neurons}
-        self.fires_real = {node for node, firing in early.items() if bool((firing.gain == 1).all())}
         self.modules: dict[fx.Node, nn.Module] = {
             node: network.get_submodule(str(node.target)) for node in network.graph.nodes if node.op == "call_module"
         }
@@ -68,7 +67,7 @@ class GraphFacts:
         if self.is_pooled_later(reader):
             reader = next(iter(reader.users))
         if isinstance(self.modules.get(reader), ToReal):
-            return reader in self.folds.readers and reader in self.fires_real
+            return reader in self.folds.readers and reader in self._early and self._early[reader].is_in_steps
         if self.reads_positions(reader):
             return True
         return reader in self.folds.readers and isinstance(self.modules[reader], SpikingNeuron)

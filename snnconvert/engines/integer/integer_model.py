@@ -105,6 +105,7 @@ def _pooled_shapes(network: fx.GraphModule, signature: Signature) -> dict[str, t
     if not pools:
         return {}
     traces = traced(network, signature)
-    is_fixed = all(size is not None for spec in signature.tensors for size in spec.shape)
-    shapes = {node.name: traces[node.all_input_nodes[0]].shape for node in pools}
-    return {name: shape if is_fixed else (*shape[:2], *(None for _ in shape[2:])) for name, shape in shapes.items()}
+    shapes: dict[str, tuple[int | None, ...]] = {node.name: traces[node.all_input_nodes[0]].shape for node in pools}
+    if signature.has_fixed_sizes:
+        return shapes
+    return {name: (*shape[:2], *(None for _ in shape[2:])) for name, shape in shapes.items()}

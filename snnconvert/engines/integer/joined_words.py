@@ -7,6 +7,7 @@ signed ones. Bytes that are moved and joined before they are read stay what they
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ import torch
 from torch import fx, nn
 
 from snnconvert.convert.arguments import as_int, as_node, with_defaults
-from snnconvert.convert.moves import MOVES
+from snnconvert.convert.moves import MOVES_OF_ONE
 from snnconvert.convert.ops import NEAREST, OpKind, kind_of
 from snnconvert.convert.signature import Signature
 from snnconvert.engines.integer.traces import Trace, traced
@@ -25,8 +26,7 @@ from snnconvert.neurons.product import Product
 from snnconvert.neurons.synapse import Synapse
 
 aten = torch.ops.aten
-_SEVERAL = frozenset({aten.split.Tensor, aten.split_with_sizes.default, aten.chunk.default, aten.unbind.int})
-_MOVES = (MOVES | NEAREST | {aten.roll.default}) - _SEVERAL
+_MOVES = MOVES_OF_ONE | NEAREST | {aten.roll.default, operator.getitem}
 
 Modules = Mapping[fx.Node, nn.Module]
 

@@ -175,7 +175,7 @@ class _Lowering:
         """Moves or joins bytes, and reads them as words afterwards."""
         made = self.made
         made.carried[node] = made.graph.node_copy(node, lambda source: made.carried.get(source, made.values[source]))
-        stored = [each for neuron in carried.parts if (each := made.fired[neuron][1]) is not None]
+        stored = made.stored_parts(carried)
         if WORDS_OF in node.meta:
             made.fired[node] = made.carried[node], stored[0]
         read = ReadCarried(stored, carried.sizes, carried.dim)

@@ -86,7 +86,7 @@ class NeuronLowering:
         """Puts the bytes that neurons behind moves fire in a node's place."""
         fire = self.made.fire(self._early_bytes(self.modules[firing.neurons[0]]), rounds=self.dialect.rounds_first)
         potential = self.made.values[node]
-        if not bool((firing.gain == 1).all()):
+        if not firing.is_in_steps:
             multiplies_weights = self.dialect.folds_weights and self.facts.convolves(node)
             counts = self.made.rounded(node, node) if multiplies_weights else potential
             potential = self.made.call(node, "_scaled", Scaled(firing.gain), counts)
@@ -135,8 +135,7 @@ class NeuronLowering:
         fired = self.made.call(node, "_fire", self.made.fire(stored, rounds=rounds), potential)
         if pool is not None:
             read = self.made.call(node, "_unpooled", ReadWords(stored, _ONE), fired)
-            values = {**self.made.values, origin: read}
-            pooled = self.made.graph.node_copy(pool, values.__getitem__)
+            pooled = self.made.graph.node_copy(pool, lambda arg: read if arg is origin else self.made.values[arg])
             fired = self.made.call(node, "_pooled", self.made.fire(stored, clips=False), pooled)
         self.made.note_fired(node, fired, stored)
 

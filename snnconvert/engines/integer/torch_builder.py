@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from snnconvert.convert.moves import MOVES_OF_ONE
 from snnconvert.engines.integer.module_calls import call_for
 from snnconvert.engines.integer.proof import INT32_LARGEST, LARGEST_BYTE
 from snnconvert.engines.integer.torch_kernels import PackedWeights, pack
@@ -27,15 +28,7 @@ from snnconvert.neurons.current import IntegerScale
 from snnconvert.neurons.synapse import Synapse, accumulator_bound
 
 aten = torch.ops.aten
-_MOVES = frozenset(
-    {
-        aten.view.default, aten.reshape.default, aten._unsafe_view.default, aten.flatten.using_ints,
-        aten.unflatten.int, aten.permute.default, aten.transpose.int, aten.t.default, aten.unsqueeze.default,
-        aten.squeeze.default, aten.squeeze.dim, aten.squeeze.dims, aten.expand.default, aten.slice.Tensor,
-        aten.select.int, aten.narrow.default, aten.contiguous.default, aten.clone.default, aten.movedim.int,
-        aten.movedim.intlist,
-    }
-)  # fmt: skip
+_MOVES = MOVES_OF_ONE | {aten.expand.default}
 _IMAGE = 4
 _WINDOW = ("kernel", "stride", "padding", "dilation")
 _POOL_DEFAULTS: tuple[Any, ...] = ((), 0, 1, False)  # all of them but the kernel, and ceil_mode

@@ -40,7 +40,7 @@ class FiringBuilder(ByteBuilder, ABC):
         module = self.modules.get(source)
         if isinstance(module, Synapse):
             return self._fired_by_synapse(node, neuron, source, module)
-        if isinstance(module, TableTransfer) and neuron.bias is None and neuron.gain.numel() == 1:
+        if isinstance(module, TableTransfer) and neuron.is_uniform:
             potential = source.args[0]
             assert isinstance(potential, fx.Node)
             return self.call(node, "_table", TableBytes(copy.deepcopy(module), neuron), self.value(potential))
@@ -48,7 +48,7 @@ class FiringBuilder(ByteBuilder, ABC):
             return None
         kind = kind_of(source)
         if kind is OpKind.ADD:
-            if neuron.bias is not None or neuron.gain.numel() != 1 or float(neuron.gain) <= 0 or neuron.code.offset % 2:
+            if not neuron.is_uniform or float(neuron.gain) <= 0 or neuron.code.offset % 2:
                 return None  # an odd zero point added before rounding turns ties around
             return self._fired_by_sum(node, neuron, source) or self._fired_by_words(node, neuron, source)
         return self._fired_and_pooled(node, neuron, source) if kind is OpKind.MAX_POOL else None
